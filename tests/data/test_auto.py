@@ -1,0 +1,92 @@
+"""The default data: what it reads, and what it says when that is not MNIST."""
+
+import gzip
+import logging
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from vae.data import download
+from vae.data.auto import Auto
+from vae.data.base import DataError, Dataset, Part
+from vae.data.idx import FILES
+from vae.data.strokes import Strokes
+
+CONF = Path(__file__).parents[2] / "conf" / "data"
+
+
+def auto(*overrides: str) -> Auto:
+    """The configured source, without a network."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return instantiate(compose("auto", list(overrides)), mirrors=["http://mirror.invalid/"])
+
+
+@pytest.fixture
+def strokes(monkeypatch: pytest.MonkeyPatch) -> list[Strokes]:
+    """The strokes that were read, without drawing any."""
+    sources = []
+
+    def read(source: Strokes) -> Dataset:
+        sources.append(source)
+        part = Part(torch.zeros(30, 1, 28, 28, dtype=torch.uint8), torch.zeros(30, dtype=torch.int64))
+        return Dataset("strokes", part, part)
+
+    monkeypatch.setattr(Strokes, "read", read)
+    return sources
+
+
+def test_mnist_is_read_where_it_is(
+    tmp_path: Path, strokes: list[Strokes], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Auto, "counts", {"train": 30, "t10k": 20})
+    (tmp_path / "mnist").mkdir()
+    for name in FILES:
+        shape = (30 if "train" in name else 20, *((28, 28) if "images" in name else ()))
+        header = struct.pack(f">I{len(shape)}I", 0x0800 + len(shape), *shape)
+        (tmp_path / "mnist" / f"{name}.gz").write_bytes(gzip.compress(header + np.zeros(shape, np.uint8).tobytes()))
+    source = auto(f"root={tmp_path}")
+    source.digests = {}
+    data = source.load()
+    assert (data.name, data.shape, len(data.train), len(data.test)) == ("mnist", (1, 28, 28), 27, 20)
+    assert not strokes and not caplog.records
+
+
+def test_strokes_are_used_otherwise_and_one_warning_says_why(
+    tmp_path: Path, strokes: list[Strokes], caplog: pytest.LogCaptureFixture
+) -> None:
+    data = auto(f"root={tmp_path}", "batch_size=7", "val_fraction=0.2", "binarize=threshold", "limit=10").load()
+    assert (data.name, len(data.train)) == ("strokes", 8)
+    [used] = strokes
+    assert (used.root, used.batch_size, used.val_fraction, used.binarize, used.limit) == (
+        tmp_path, 7, 0.2, "threshold", 10,
+    )  # fmt: skip
+    [record] = caplog.records
+    assert (record.levelno, record.name) == (logging.WARNING, "vae.data.auto")
+    message = record.getMessage()
+    assert "\n" not in message
+    for word in ("strokes is used instead", "mirror.invalid: name resolution failed", str(tmp_path / "mnist")):
+        assert word in message
+    assert not (tmp_path / "mnist").exists()
+
+
+def test_a_corrupt_mnist_is_named(tmp_path: Path, strokes: list[Strokes], caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "mnist").mkdir()
+    (tmp_path / "mnist" / FILES[0]).write_bytes(b"corrupt")
+    assert auto(f"root={tmp_path}").read().name == "strokes"
+    assert str(tmp_path / "mnist" / FILES[0]) in caplog.text
+
+
+def test_only_missing_data_falls_back(tmp_path: Path, strokes: list[Strokes], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "CONNECT", 0.2)
+    with pytest.raises(ValueError, match=r"data\.val_fraction"):
+        auto(f"root={tmp_path}", "val_fraction=2").load()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        strict = instantiate(compose("mnist", [f"root={tmp_path}"]), mirrors=["http://mirror.invalid/"])
+    with pytest.raises(DataError, match="data=strokes"):
+        strict.load()
+    assert len(strokes) == 1

@@ -1,0 +1,62 @@
+import pytest
+import torch
+
+from vae.data.base import Dataset, DataSource, Part
+
+
+class Counting(DataSource):
+    """40 training and 20 test images; every pixel, the label and the factor of image i are i."""
+
+    def read(self) -> Dataset:
+        train, test = (
+            Part(i.to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 2, 3), i, i.float().view(-1, 1))
+            for i in (torch.arange(100, 140), torch.arange(20))
+        )
+        return Dataset("counting", train, test)
+
+
+def load(val_fraction: float = 0.1, binarize: str = "none", limit: int | None = None) -> Dataset:
+    return Counting("~/nowhere", 128, val_fraction, binarize, limit).load()
+
+
+def test_the_split_is_disjoint_complete_and_always_the_same() -> None:
+    data, again = load(), load()
+    assert data.val is not None and again.val is not None
+    assert (len(data.train), len(data.val), len(data.test)) == (36, 4, 20)
+    assert sorted([*data.train.labels.tolist(), *data.val.labels.tolist()]) == list(range(100, 140))
+    assert data.val.labels.tolist() != list(range(136, 140))  # spread over the set, not its end
+    assert torch.equal(data.val.labels, again.val.labels) and torch.equal(data.train.images, again.train.images)
+    torch.manual_seed(1)
+    assert torch.equal(data.val.labels, load().val.labels)  # type: ignore[union-attr]
+    assert data.shape == (1, 2, 3)
+
+
+def test_images_labels_and_factors_stay_together() -> None:
+    data = load()
+    for part in (data.train, data.val, data.test):
+        assert part is not None and part.factors is not None
+        assert part.images[:, 0, 0, 0].tolist() == part.labels.tolist() == part.factors[:, 0].tolist()
+
+
+def test_limit_counts_training_and_validation_together() -> None:
+    data = load(limit=10)
+    assert data.val is not None
+    assert (len(data.train), len(data.val), len(data.test)) == (9, 1, 10)
+    assert sorted([*data.train.labels.tolist(), *data.val.labels.tolist()]) == list(range(100, 110))
+
+
+def test_threshold_makes_pixels_black_or_white_and_changes_nothing_else() -> None:
+    data = load(binarize="threshold")
+    assert data.train.images.dtype == torch.uint8
+    assert torch.equal(data.train.images[:, 0, 0, 0] == 255, data.train.labels >= 128)
+    assert set(data.train.images.unique().tolist()) == {0, 255}
+    assert not data.test.images.any()
+    assert data.train.factors is not None and torch.equal(data.train.labels, load().train.labels)
+    assert load(binarize="dynamic").train.images.unique().numel() > 2  # drawn anew for every batch, not here
+
+
+@pytest.mark.parametrize("val_fraction", [0.0, 0.001, 0.999, 1.0])
+def test_a_split_without_images_is_refused(val_fraction: float) -> None:
+    with pytest.raises(ValueError, match=f"data.val_fraction={val_fraction}.*at least 1") as error:
+        load(val_fraction)
+    assert "\n" not in str(error.value)

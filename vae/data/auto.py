@@ -1,0 +1,26 @@
+"""The default data: MNIST where it can be had, else something that always can."""
+
+from __future__ import annotations
+
+import logging
+
+from vae.data.base import DataError, Dataset
+from vae.data.idx import IdxFiles
+
+log = logging.getLogger(__name__)
+
+
+class Auto(IdxFiles):
+    """MNIST from disk or from its mirrors, else the built-in `strokes`; the name of what is read says which."""
+
+    otherwise = ""
+
+    def read(self) -> Dataset:
+        try:
+            return super().read()
+        except DataError as error:
+            log.warning("MNIST cannot be had, so the built-in data=strokes is used instead. The reason: %s", error)
+        from vae.data.strokes import Strokes
+
+        strokes = Strokes(self.root, self.batch_size, self.val_fraction, self.binarize, self.limit)
+        return strokes.read()

@@ -1,0 +1,85 @@
+"""What every data source shares: reading, splitting and limiting. Images are uint8 until a batch is served."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vae.seeding import derive
+
+
+class DataError(RuntimeError):
+    """A data set cannot be had: missing, corrupt, or not downloadable. The message says what to do."""
+
+
+class Part(NamedTuple):
+    """The images of one part of a data set with what is known about each."""
+
+    images: Tensor  # uint8 (n, channels, height, width)
+    labels: Tensor  # int64 (n,); all zero where the data has no classes
+    factors: Tensor | None = None  # float32 (n, factors): the true generative factors, where they are known
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, index: Tensor | slice) -> Part:
+        """The chosen images with their labels and factors."""
+        factors = None if self.factors is None else self.factors[index]
+        return Part(self.images[index], self.labels[index], factors)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A whole data set in memory. `val` is empty until `DataSource.load` splits it off `train`."""
+
+    name: str  # of the data really read
+    train: Part
+    test: Part
+    val: Part | None = None
+    classes: tuple[str, ...] = ()  # empty where the data has no classes
+    factor_names: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        channels, height, width = self.train.images.shape[1:]
+        return channels, height, width
+
+
+class DataSource:
+    """Base of all data sources: a subclass says how to `read`, this class splits, limits and binarises."""
+
+    def __init__(self, root: str | Path, batch_size: int, val_fraction: float, binarize: str, limit: int | None):
+        self.root = Path(root).expanduser()
+        self.batch_size = batch_size
+        self.val_fraction = val_fraction
+        self.binarize = binarize  # none, threshold or dynamic
+        self.limit = limit  # at most this many training (validation included) and this many test images
+
+    def read(self) -> Dataset:
+        """Every training and test image of the source, unsplit. Raises `DataError` where they cannot be had."""
+        raise NotImplementedError
+
+    def load(self) -> Dataset:
+        """The data set as it is trained on: limited, thresholded where asked, validation split off.
+
+        The split does not depend on the run's seed, so that runs with different seeds are validated on the same images.
+        """
+        data = self.read()
+        train, test = (part.take(slice(self.limit)) for part in (data.train, data.test))
+        if self.binarize == "threshold":
+            # Not `_replace`, which takes `len(part)` for the number of fields.
+            train, test = (Part((part.images >= 128).byte() * 255, part.labels, part.factors) for part in (train, test))
+        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(derive(len(train))))
+        n_val = round(self.val_fraction * len(train))
+        if not 0 < n_val < len(train):
+            raise ValueError(
+                f"data.val_fraction={self.val_fraction}: leaves {len(train) - n_val} training and {n_val} validation "
+                f"images of {len(train)}; both must be at least 1"
+            )
+        val_index, train_index = order[:n_val].sort().values, order[n_val:].sort().values
+        return replace(data, train=train.take(train_index), val=train.take(val_index), test=test)

@@ -1,0 +1,133 @@
+"""Data sets in MNIST's IDX files: read from disk, or downloaded once and verified."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import logging
+import math
+import zlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vae.data.base import DataError, Dataset, DataSource, Part
+from vae.data.download import download, exclusive, reachable
+
+log = logging.getLogger(__name__)
+
+FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+
+
+class IdxFiles(DataSource):
+    """MNIST and what is distributed in its four files, from `<root>/<name>/` or the first mirror that serves them.
+
+    No file is used unless it has the right length, counts and labels and, where one is published, the right SHA-256:
+    `digests` has them by file name, with .gz for that of the compressed file.
+    """
+
+    counts: Mapping[str, int] = {"train": 60_000, "t10k": 10_000}
+    otherwise = ", or use data=strokes"  # what a user can do who cannot have the files
+
+    def __init__(
+        self,
+        name: str,
+        classes: Iterable[str],
+        mirrors: Iterable[str],
+        digests: Mapping[str, str],
+        root: str | Path,
+        batch_size: int,
+        val_fraction: float,
+        binarize: str,
+        limit: int | None,
+    ):
+        super().__init__(root, batch_size, val_fraction, binarize, limit)
+        self.name = name
+        self.classes = tuple(str(label) for label in classes)
+        self.mirrors = tuple(mirrors)
+        self.digests = dict(digests)
+        self.folder = self.root / name
+
+    def read(self) -> Dataset:
+        arrays, problems = self._look()
+        if problems:
+            arrays = self._download(problems)
+        train, test = (
+            Part(
+                torch.from_numpy(arrays[f"{part}-images-idx3-ubyte"]).unsqueeze(1),
+                torch.from_numpy(arrays[f"{part}-labels-idx1-ubyte"]).long(),
+            )
+            for part in ("train", "t10k")
+        )
+        return Dataset(self.name, train, test, classes=self.classes)
+
+    def _look(self) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+        """The arrays of all good files on disk and, for every other file, what is wrong with it."""
+        arrays: dict[str, np.ndarray] = {}
+        problems: dict[str, str] = {}
+        for name in FILES:
+            bad = []
+            for path in (self.folder / name, self.folder / f"{name}.gz"):
+                try:
+                    arrays[name] = self._decode(path.name, path.read_bytes())
+                    break
+                except FileNotFoundError:
+                    continue
+                except (DataError, OSError) as error:
+                    bad.append(f"{path} {getattr(error, 'strerror', None) or error}")
+            if name not in arrays:
+                problems[name] = " and ".join(bad)
+            elif bad:
+                log.warning("%s; %s is used instead. Delete or replace the bad file.", bad[0], path.name)
+        return arrays, problems
+
+    def _download(self, problems: Mapping[str, str]) -> dict[str, np.ndarray]:
+        """All arrays, after downloading the files that have a problem."""
+        try:
+            mirrors = reachable(self.mirrors)  # before the lock, so that processes without a network do not queue
+            with exclusive(self.folder):
+                arrays, problems = self._look()  # another process may have downloaded them meanwhile
+                download([f"{name}.gz" for name in problems], self.folder, mirrors, self._decode)
+                return self._look()[0] if problems else arrays
+        except DataError as error:
+            missing = [name for name, problem in problems.items() if not problem]
+            facts = [problem for problem in problems.values() if problem]
+            if missing:
+                facts.append(
+                    f"{'no files' if len(missing) == len(FILES) else 'no ' + ', '.join(missing)} in {self.folder}"
+                )
+            raise DataError(
+                f"{self.name}: {'; '.join(facts)}; {error}; put the right files, .gz or not, into {self.folder} or set "
+                f"VAE_DATA or data.root to where {self.name}/ is{self.otherwise}"
+            ) from None
+
+    def _decode(self, file: str, content: bytes) -> np.ndarray:
+        """The array in the named file's `content`, or a `DataError` that says what is wrong with it."""
+        name = file.removesuffix(".gz")
+        plain = content
+        if file != name:
+            try:
+                plain = gzip.decompress(content)
+            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+                raise DataError(f"is damaged, truncated or no gzip file ({len(content):,} bytes: {error})") from None
+        part, kind = name.split("-")[:2]
+        dims = 3 if kind == "images" else 1
+        header = np.frombuffer(plain[: 4 + 4 * dims], ">u4") if len(plain) >= 4 + 4 * dims else np.zeros(1, ">u4")
+        if header[0] != 0x0800 + dims:
+            raise DataError(f"is no IDX file of {kind} (begins with {plain[:4].hex(' ') or 'nothing'})")
+        shape = tuple(int(size) for size in header[1:])
+        size = 4 + 4 * dims + math.prod(shape)
+        if len(plain) != size:
+            raise DataError(f"has {len(plain):,} bytes unpacked, expected {size:,}: it is truncated or damaged")
+        if shape[0] != self.counts[part]:
+            raise DataError(f"has {shape[0]:,} {kind}, expected {self.counts[part]:,}")
+        for key, data in {file: content, name: plain}.items():
+            found = hashlib.sha256(data).hexdigest() if key in self.digests else None
+            if found is not None and found != self.digests[key]:
+                raise DataError(f"has the SHA-256 {found[:16]}…, expected {self.digests[key][:16]}…")
+        array = np.frombuffer(plain, np.uint8, offset=4 + 4 * dims).reshape(shape)
+        if kind == "labels" and array.max(initial=0) >= len(self.classes):
+            raise DataError(f"has the label {array.max()}, expected 0 to {len(self.classes) - 1}")
+        return array.copy()  # PyTorch wants memory that it may write to

@@ -1,0 +1,153 @@
+"""Any folder of image files as a data set."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from tqdm import tqdm
+
+from vae.data.base import DataError, Dataset, DataSource, Part
+from vae.seeding import derive
+
+log = logging.getLogger(__name__)
+
+
+class ImageFolder(DataSource):
+    """All images below `root`, scaled to one size; the folders directly below `root`, if any, are the classes.
+
+    Which images are test images depends on nothing but the files' number and names.
+    """
+
+    def __init__(
+        self,
+        size: Sequence[int] | None,
+        channels: int,
+        test_fraction: float,
+        root: str | Path,
+        batch_size: int,
+        val_fraction: float,
+        binarize: str,
+        limit: int | None,
+    ):
+        super().__init__(root, batch_size, val_fraction, binarize, limit)
+        if size is not None and (
+            isinstance(size, str | int) or len(size) != 2 or any(type(side) is not int or side < 1 for side in size)
+        ):
+            raise ValueError(f"data.size={size}: must be [height, width] in pixels, or null for the first image's size")
+        if channels not in (1, 3):
+            raise ValueError(f"data.channels={channels}: must be 1 (grey) or 3 (colour)")
+        if not 0 < test_fraction < 1:
+            raise ValueError(f"data.test_fraction={test_fraction}: must lie between 0 and 1")
+        self.size = None if size is None else (size[0], size[1])
+        self.channels = channels
+        self.test_fraction = test_fraction
+
+    def read(self) -> Dataset:
+        paths = self._search()
+        names = [path.relative_to(self.root) for path in paths]
+        # Images beside sub-folders belong to none of them: to the class ".".
+        labels = [name.parts[0] if len(name.parts) > 1 else "." for name in names]
+        classes = sorted(set(labels)) if set(labels) != {"."} else []
+        n_test = round(self.test_fraction * len(paths))
+        if not 0 < n_test < len(paths):
+            raise ValueError(
+                f"data.test_fraction={self.test_fraction}: leaves {len(paths) - n_test} training and {n_test} test "
+                f"images of {len(paths)}; both must be at least 1"
+            )
+        # The files are sorted by class: only in a random order are the first `limit` of them of every class.
+        order = torch.randperm(len(paths), generator=torch.Generator().manual_seed(derive("images", len(paths))))
+        parts = [index[: self.limit].tolist() for index in (order[n_test:], order[:n_test])]
+        chosen = [paths[i] for part in parts for i in part]
+        images, good = self._decode_all(chosen, self.size or self._first_size(paths))
+        label = torch.tensor([classes.index(labels[i]) if classes else 0 for part in parts for i in part])
+        in_train = torch.arange(len(chosen)) < len(parts[0])
+        train, test = (Part(images[mask & good], label[mask & good]) for mask in (in_train, ~in_train))
+        if not len(train) or not len(test):
+            raise DataError(f"images: {len(train)} training and {len(test)} test images in {self.root} can be read")
+        return Dataset("images", train, test, classes=tuple(classes))
+
+    def _search(self) -> list[Path]:
+        """Every visible file that looks like an image, in one fixed order."""
+        if not self.root.is_dir():
+            raise DataError(f"images: there is no folder {self.root}; set data.root to the folder of the images")
+        suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+        paths, seen = [], set()
+        for folder, subfolders, files in os.walk(self.root, followlinks=True):
+            seen.add(Path(folder).resolve())
+            subfolders[:] = sorted(  # not through a link back up: that would never end
+                name for name in subfolders if name[0] != "." and (Path(folder) / name).resolve() not in seen
+            )
+            paths += [Path(folder, name) for name in files if name[0] != "." and Path(name).suffix.lower() in suffixes]
+        if not paths:
+            raise DataError(f"images: no image files in {self.root}; set data.root to the folder of the images")
+        return sorted(paths, key=lambda path: path.relative_to(self.root).as_posix())
+
+    def _first_size(self, paths: Sequence[Path]) -> tuple[int, int]:
+        for path in paths:
+            try:
+                image = decode(path, self.channels, None)
+            except Exception:
+                continue  # named later, with all others
+            return image.shape[0], image.shape[1]
+        raise DataError(f"images: none of the {len(paths)} image files in {self.root} can be read")
+
+    def _decode_all(self, paths: Sequence[Path], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """The images (n, channels, height, width) and whether each could be read (n,)."""
+        images = np.zeros((len(paths), *size, self.channels), np.uint8)
+        good = np.zeros(len(paths), bool)
+
+        def fill(i: int) -> None:
+            try:
+                images[i] = decode(paths[i], self.channels, size)
+                good[i] = True
+            except Exception as error:  # a decoder may raise anything on a damaged file
+                log.debug("%s: %s", paths[i], error)
+
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            done = pool.map(fill, range(len(paths)))
+            # disable=None: shown only in a terminal
+            list(tqdm(done, "reading images", len(paths), disable=None if len(paths) > 500 else True))
+        bad = [path.relative_to(self.root).as_posix() for path, ok in zip(paths, good, strict=True) if not ok]
+        if bad:
+            more = f" and {len(bad) - 10} more" if len(bad) > 10 else ""
+            log.warning(
+                "%d of %d image files in %s cannot be read and are left out: %s",
+                len(bad), len(paths), self.root, ", ".join(sorted(bad)[:10]) + more,
+            )  # fmt: skip
+        return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(good)
+
+
+def decode(path: Path, channels: int, size: tuple[int, int] | None) -> np.ndarray:
+    """One image file as uint8 (height, width, channels), upright, on white, antialiased where it is made smaller."""
+    mode = "L" if channels == 1 else "RGB"
+    with Image.open(path) as image:
+        if size is not None:  # lets JPEG decode at a fraction of the size, but at twice what is needed, either way up
+            image.draft(mode, (2 * max(size), 2 * max(size)))
+        upright = _to_8_bit(ImageOps.exif_transpose(image))
+    if upright.has_transparency_data:
+        upright = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
+    upright = upright.convert(mode)
+    if size is not None and upright.size != size[::-1]:
+        upright = upright.resize(size[::-1], Image.Resampling.LANCZOS)
+    return np.asarray(upright).reshape(upright.height, upright.width, channels)
+
+
+def _to_8_bit(image: Image.Image) -> Image.Image:
+    """Scale grey of 16 bits, and floats of at most 1, to 0…255, where Pillow's own conversion would clip them."""
+    if image.mode not in ("F", "I") and not image.mode.startswith("I;16"):
+        return image
+    grey = np.asarray(image).astype(np.float32)
+    if image.mode == "F":
+        grey *= 255 if grey.max() <= 1 else 1
+    else:
+        grey /= 257
+    return Image.fromarray(grey.round().clip(0, 255).astype(np.uint8))
