@@ -1,0 +1,85 @@
+"""Backbones: an `encoder` from images to features and a `decoder` from latents to image parameters."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+Shape = tuple[int, int, int]  # (channels, height, width)
+
+
+class Backbone(nn.Module):
+    """A pair of networks; the posterior reads `features` numbers an image, the likelihood the decoder's output."""
+
+    encoder: nn.Module  # (batch, channels, height, width) → (batch, features)
+    decoder: nn.Module  # (batch, latent_dim) → (batch, channels, height, width)
+    features: int
+
+
+class Dense(Backbone):
+    """Fully connected: pixels → hidden[0] → … → features, and latents → … → hidden[0] → pixels, with ReLU."""
+
+    def __init__(self, shape: Shape, latent_dim: int, hidden: Sequence[int]):
+        super().__init__()
+        pixels = math.prod(shape)
+        self.features = hidden[-1]
+        self.encoder = nn.Sequential(nn.Flatten(), *_dense_layers([pixels, *hidden]))
+        self.decoder = nn.Sequential(
+            *_dense_layers([latent_dim, *reversed(hidden)]), nn.Linear(hidden[0], pixels), nn.Unflatten(1, shape)
+        )
+
+
+class Conv(Backbone):
+    """3×3 convolutions with stride 2 → dense → features, and latents → dense → transposed convolutions, with ReLU.
+
+    Works for any height and width: a stride takes n to ⌈n/2⌉, and its transpose takes that back to n.
+    """
+
+    def __init__(self, shape: Shape, latent_dim: int, channels: Sequence[int], hidden: int):
+        super().__init__()
+        self.features = hidden
+        sizes = [shape[1:]]  # (height, width) before and after each stride
+        for _ in channels:
+            height, width = sizes[-1]
+            sizes.append((math.ceil(height / 2), math.ceil(width / 2)))
+        inner = (channels[-1], *sizes[-1])
+
+        down = [
+            nn.Conv2d(c_in, c_out, 3, stride=2, padding=1) for c_in, c_out in itertools.pairwise([shape[0], *channels])
+        ]
+        up_channels = [channels[-1], *reversed(channels)]
+        up = [
+            # An even n needs one more row or column than the transpose of its ⌈n/2⌉ gives.
+            nn.ConvTranspose2d(c_in, c_out, 3, stride=2, padding=1, output_padding=tuple(1 - n % 2 for n in size))
+            for (c_in, c_out), size in zip(itertools.pairwise(up_channels), reversed(sizes[:-1]), strict=True)
+        ]
+        self.encoder = nn.Sequential(
+            _ChannelsLast(), *_with_relu(down), nn.Flatten(), *_dense_layers([math.prod(inner), hidden])
+        )
+        self.decoder = nn.Sequential(
+            *_dense_layers([latent_dim, math.prod(inner)]),
+            nn.Unflatten(1, inner),
+            _ChannelsLast(),
+            *_with_relu(up),
+            nn.ConvTranspose2d(channels[0], shape[0], 3, padding=1),
+        )
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+class _ChannelsLast(nn.Module):
+    """Changes the memory layout only: convolutions on a CPU are 1.2 to 1.4 times faster in it."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.contiguous(memory_format=torch.channels_last)
+
+
+def _dense_layers(widths: Sequence[int]) -> list[nn.Module]:
+    return _with_relu([nn.Linear(n_in, n_out) for n_in, n_out in itertools.pairwise(widths)])
+
+
+def _with_relu(layers: Sequence[nn.Module]) -> list[nn.Module]:
+    return [module for layer in layers for module in (layer, nn.ReLU())]

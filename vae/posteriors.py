@@ -1,0 +1,45 @@
+"""Posteriors q(z|x): modules that turn features, and the prior where they need it, into the distribution."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from vae.distributions import DiagonalNormal, FullNormal
+
+
+class Diagonal(nn.Module):
+    """N(μ, diag σ²), both read off the features."""
+
+    def __init__(self, features: int, latent_dim: int):
+        super().__init__()
+        self.mean = nn.Linear(features, latent_dim)
+        self.log_var = nn.Linear(features, latent_dim)
+
+    def forward(self, features: Tensor, prior: Distribution) -> DiagonalNormal:
+        """(batch, features) → q with batch shape (batch,) and event shape (latent_dim,)."""
+        return DiagonalNormal(self.mean(features), (0.5 * self.log_var(features)).exp())
+
+
+class Tied(Diagonal):
+    """N(μ, D C D) with D = diag σ and C the prior's correlation matrix: z = μ + σ ⊙ (L_C ε), C = L_C L_Cᵀ.
+
+    The consistent form of sampling through the prior's Cholesky factor: each image has its own scales, all share the
+    prior's correlations, and the KL is that of the distribution sampled from.
+    """
+
+    def forward(self, features: Tensor, prior: Distribution) -> FullNormal:  # type: ignore[override]
+        """(batch, features) → q with batch shape (batch,) and event shape (latent_dim,)."""
+        diagonal = super().forward(features, prior)
+        # Row i of L divided by √Σᵢᵢ = ‖row i of L‖ is row i of L_C.
+        factor = nn.functional.normalize(_scale_tril(prior), dim=-1)
+        return FullNormal(diagonal.loc, diagonal.scale.unsqueeze(-1) * factor)
+
+
+def _scale_tril(prior: Distribution) -> Tensor:
+    if isinstance(prior, DiagonalNormal):
+        return torch.diag_embed(prior.scale)
+    if isinstance(prior, FullNormal):
+        return prior.scale_tril
+    raise ValueError(f"posterior=tied takes its correlations from a Gaussian prior, not from {type(prior).__name__}")

@@ -1,0 +1,39 @@
+"""Learning-rate schedules: a factor on the optimiser's rate, a pure function of the fraction of the training done.
+
+Stepped once a batch. Being a function of the step alone, a schedule resumes exactly and stretches to a new end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+
+def constant(optimizer: Optimizer, total_steps: int, warmup: float) -> LambdaLR:
+    """The optimiser's rate, after a linear warm-up."""
+    return _schedule(optimizer, total_steps, warmup, lambda fraction: 1.0)
+
+
+def cosine(optimizer: Optimizer, total_steps: int, warmup: float) -> LambdaLR:
+    """Linear warm-up, then ½ (1 + cos πt) down to 0 (Loshchilov and Hutter, 2017)."""
+    return _schedule(optimizer, total_steps, warmup, lambda fraction: 0.5 * (1 + math.cos(math.pi * fraction)))
+
+
+def one_cycle(optimizer: Optimizer, total_steps: int, warmup: float) -> LambdaLR:
+    """Linear rise and linear fall to 0, without the momentum cycle (Smith and Topin, 2019)."""
+    return _schedule(optimizer, total_steps, warmup, lambda fraction: 1.0 - fraction)
+
+
+def _schedule(optimizer: Optimizer, total_steps: int, warmup: float, after: Callable[[float], float]) -> LambdaLR:
+    """Rise over the first `warmup` of the steps, then `after(t)` with t from 0 to 1 over the rest."""
+    rise = warmup * total_steps
+
+    def factor(step: int) -> float:
+        if step < rise:
+            return (step + 1) / (rise + 1)
+        return after(min(1.0, (step - rise) / max(1.0, total_steps - rise)))
+
+    return LambdaLR(optimizer, factor)
