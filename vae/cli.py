@@ -1,0 +1,135 @@
+"""The command line around Hydra: `resume=`, checks before any work, one-line errors. Imports no torch."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from vae.config import check, plain, register
+from vae.errors import explain
+from vae.files import relative
+from vae.record import Interrupted, read_status, recorded, refuse_other_configuration
+
+log = logging.getLogger(__name__)
+
+CONF = Path(__file__).parent.parent / "conf"
+
+
+def main(application: Callable[[], Any]) -> None:
+    """Run the decorated Hydra application so that whatever goes wrong is one line and an exit status."""
+    register()
+    OmegaConf.register_new_resolver("choices", choices, replace=True)
+    OmegaConf.register_new_resolver("run_suffix", run_suffix, replace=True)
+    user_wants_tracebacks = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors and we word them
+    try:
+        sys.argv[1:] = replay_resumed(sys.argv[1:])
+        application()
+    except Interrupted as stop:
+        sys.exit(stop.exit_status)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if user_wants_tracebacks:
+            raise
+        sys.exit(f"error: {explain(error)}")
+
+
+def train_job(cfg: DictConfig) -> float:
+    """One job: train what `cfg` says in Hydra's output folder; returns the validation total, in nats."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        check(cfg)  # again, because a sweep's jobs are composed one by one
+        settings = plain(cfg)
+        with recorded(folder, settings):
+            from vae.run import train  # only now: importing torch takes seconds
+
+            return train(settings, folder)["val/total"]
+    except Interrupted:
+        log.warning("interrupted; go on with: python train.py resume=%s", relative(folder))
+        raise
+    except Exception as error:
+        message = f"{explain(error)} (traceback: {relative(folder / 'train.log')})"
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            log.error(message)
+            raise
+        # Not an Exception: Hydra would add lines of its own.
+        raise SystemExit(f"error: {message}") from error
+
+
+class CheckBeforeWork(Callback):
+    """Hydra callback that refuses a wrong configuration before the run's folder exists."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        folder = Path(config.hydra.run.dir)
+        try:
+            check_run(config, folder)
+        except Exception as error:  # Hydra turns a callback's exceptions into warnings
+            sys.exit(f"error: {explain(error)}")
+
+
+def check_run(full: DictConfig, folder: Path) -> None:
+    """Refuse wrong values; where `folder` holds a run already, refuse another one, and leave a completed one alone."""
+    cfg = full.copy()
+    with open_dict(cfg):
+        del cfg["hydra"]
+    check(cfg)
+    status = read_status(folder)
+    if not status:
+        return
+    before = plain(DictConfig(OmegaConf.load(folder / ".hydra" / "config.yaml")))
+    refuse_other_configuration(folder, before, plain(cfg))
+    if cfg.epochs < before["epochs"]:
+        raise ValueError(f"epochs={cfg.epochs}: the run in {folder} is set to {before['epochs']} already")
+    if status["state"] == "completed" and cfg.epochs == before["epochs"]:
+        print(
+            f"{folder} is complete: {cfg.epochs} epochs. To train it further: resume={folder} epochs=N with a larger N"
+        )
+        sys.exit(0)
+
+
+def replay_resumed(arguments: list[str]) -> list[str]:
+    """Replace `resume=FOLDER` by that run's own overrides and folder, so that Hydra composes the same run again."""
+    folders = [text.removeprefix("resume=") for text in arguments if text.startswith("resume=")]
+    if not folders:
+        return arguments
+    given = [text for text in arguments if not text.startswith("resume=")]
+    folder = Path(folders[-1])
+    if {"-m", "--multirun"} & set(given):
+        raise ValueError(f"resume={folder}: goes on with one run and cannot be combined with --multirun")
+    saved = folder / ".hydra" / "overrides.yaml"
+    if not saved.is_file():
+        raise ValueError(f"resume={folder}: must be the folder of a run, but there is no {saved}")
+    new_keys = {text.partition("=")[0] for text in given}
+    kept = [text for text in map(str, OmegaConf.load(saved)) if text.partition("=")[0] not in new_keys]
+    quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
+    return [*kept, *given, f"hydra.run.dir='{quoted}'"]
+
+
+def choices(group: str) -> str:
+    """The names of a group's YAMLs for the help text, the default first."""
+    names = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    return ", ".join(sorted(names, key=lambda name: name != _defaults().get(group)))
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    entries = OmegaConf.load(CONF / "config.yaml").defaults
+    return {str(key): value for entry in entries if not isinstance(entry, str) for key, value in entry.items()}
+
+
+def run_suffix(overrides: str) -> str:
+    """`_latent_dim=3,prior=correlated`: what a run is called after its time; short and safe on every file system."""
+    safe = re.sub(r"[^\w=.,+-]+", "_", overrides).strip("_")
+    return f"_{safe[:120]}" if safe else ""

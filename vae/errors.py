@@ -1,0 +1,46 @@
+"""Errors of Hydra and OmegaConf in one line: the key, the value, what is wrong and what is allowed."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from hydra.errors import InstantiationException, MissingConfigException, OverrideParseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
+
+from vae.config import unknown_key
+
+ALLOWED = {"Integer": "an integer", "Float": "a number", "Boolean": "true or false"}
+
+
+def explain(error: BaseException) -> str:
+    """One line for any error."""
+    cause = error.__cause__
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, choice = error.missing_cfg_file.rpartition("/")
+        return f"{group}={choice}: no such choice; choose one of {', '.join(error.options)}"
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: cannot be read as key=value ({error.message.splitlines()[0]})"
+    if isinstance(error, InstantiationException):
+        key = re.search(r"full_key: (\S+)", str(error))
+        return f"{key[1] if key else 'configuration'}: {_one_line(cause or error)}"
+    for each in (cause, error):
+        if isinstance(each, MissingMandatoryValue):
+            return f"{each.full_key}: has no default; give it as {each.full_key}=…"
+        if isinstance(each, ConfigKeyError | ConfigAttributeError) and dataclasses.is_dataclass(each.object_type):
+            full_key = str(each.full_key)
+            prefix = full_key.rpartition(".")[0]
+            names = (field.name for field in dataclasses.fields(each.object_type))
+            return unknown_key(full_key, [f"{prefix}.{name}" if prefix else name for name in names])
+    if isinstance(cause, OmegaConfBaseException):
+        override = re.match(r"Error merging override (.*)", str(error))
+        wanted = re.search(r"could not be converted to (\w+)", str(cause))
+        what = f"must be {ALLOWED.get(wanted[1], wanted[1])}" if wanted else _one_line(cause)
+        return f"{override[1] if override else cause.full_key}: {what}"
+    return _one_line(error)
+
+
+def _one_line(error: BaseException) -> str:
+    lines = str(error).splitlines() or [type(error).__name__]
+    kept = [line.strip() for line in lines if not re.match(r"\s*(full_key|object_type|reference_type):", line)]
+    return " ".join(line for line in kept if line)
