@@ -1,0 +1,54 @@
+"""From a plain configuration to objects: the only place where `_target_` becomes a class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+
+from vae.backbones import Shape
+from vae.model import VAE
+
+Config = Mapping[str, Any]
+
+
+def build(config: Config, group: str, **arguments: Any) -> Any:
+    """The object that a group's node describes; `arguments` are what only the program knows, such as the shape."""
+    try:
+        return instantiate(config[group], _convert_="all", **arguments)
+    except InstantiationException as error:
+        target = config[group].get("_target_")
+        raise ValueError(f"{group}._target_={target}: cannot be built ({_reason(error)})") from error
+
+
+def build_model(config: Config, shape: Shape) -> VAE:
+    """The model for images of this shape, with fresh weights."""
+    backbone = build(config, "backbone", shape=shape)
+    posterior = build(config, "posterior", features=backbone.features)
+    return VAE(backbone, build(config, "prior"), posterior, build(config, "likelihood"))
+
+
+def _reason(error: InstantiationException) -> str:
+    """What really went wrong, without Hydra's frame around it."""
+    return " ".join(str(error.__cause__ or error).split())
+
+
+def refuse_foreign_classes(config: Config) -> None:
+    """A configuration out of a file may name this package's classes only; see `trust` in `vae.load`."""
+    for target in _targets({group: config[group] for group in ("backbone", "prior", "posterior", "likelihood")}):
+        if not str(target).startswith("vae."):
+            raise ValueError(
+                f"the checkpoint asks for the class {target}; load it with trust=True if you trust the file"
+            )
+
+
+def _targets(node: Any) -> Iterator[Any]:
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield node["_target_"]
+        node = list(node.values())
+    if isinstance(node, list):
+        for item in node:
+            yield from _targets(item)

@@ -1,0 +1,74 @@
+"""How far the training is: one bar for the whole run on a terminal, one line an epoch elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import pytorch_lightning as pl
+from tqdm import tqdm
+
+from vae.callbacks.scalars import Scalars
+from vae.logs import FILE_ONLY
+
+log = logging.getLogger(__name__)
+
+
+class Progress(pl.Callback):
+    """Shows what `scalars` has written, so it costs no reading of values of its own."""
+
+    def __init__(self, scalars: Scalars, every: int):
+        self.scalars = scalars
+        self.every = every
+        self.bar: tqdm | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if sys.stdout.isatty():
+            self.bar = tqdm(
+                total=int(trainer.estimated_stepping_batches),
+                initial=trainer.global_step,
+                file=sys.stdout,
+                bar_format="{desc} {bar:24} {percentage:3.0f} %{postfix} · {remaining} left",
+                dynamic_ncols=True,
+                leave=False,
+            )
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.bar is not None:
+            self.bar.set_description_str(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}")
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self.bar is not None:
+            if (batch_idx + 1) % self.every == 0:
+                self.bar.set_postfix_str(self._totals(), refresh=False)
+            self.bar.update()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        row = self.scalars.history[-1]
+        width = len(str(trainer.max_epochs))
+        parts = [
+            f"{part} {row[f'{key}/total']:8.2f} = {row[f'{key}/recon']:8.2f} + {row[f'{key}/kl']:6.2f}"
+            for part, key in (("train", "train"), ("validation", "val"))
+        ]
+        epoch = f"epoch {trainer.current_epoch + 1:{width}}/{trainer.max_epochs}"
+        line = "   ".join([epoch, *parts, f"{row['seconds']:.1f} s"])
+        log.info(line, extra=FILE_ONLY if self.bar is not None else None)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._close()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._close()
+
+    def _totals(self) -> str:
+        history = self.scalars.history
+        validation = f", validation {history[-1]['val/total']:.2f}" if history else ""
+        return f"train {self.scalars.latest['total']:.2f}{validation} nats"
+
+    def _close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None

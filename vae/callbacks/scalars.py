@@ -1,0 +1,91 @@
+"""Losses: accumulated on the device, written every N steps, watched for NaN, remembered by epoch."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+NAMES = ("loss", "recon", "kl", "total")  # in the order of the module's `means`
+
+
+class Scalars(pl.Callback):
+    """Writes `train/…` every `every` steps and `val/…` every epoch; keeps one row an epoch in `history`.
+
+    Reading a value off a GPU makes it wait, so the steps' means stay on the device until they are written.
+    """
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+        self.history: list[dict[str, float]] = []
+        self.latest: dict[str, float] = {}  # the last values written, for the progress bar
+        self._pending: list[Tensor] = []  # means of the steps since the last write, each (4,)
+        self._sums = [0.0] * len(NAMES)  # over the epoch, weighted by batch size
+        self._count = 0
+        self._sizes: list[int] = []
+        self._epoch_start = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent in finished epochs, those before a resume included."""
+        return sum(row["seconds"] for row in self.history)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._epoch_start = time.perf_counter()
+        self._sums, self._count = [0.0] * len(NAMES), 0
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._pending.append(outputs["means"])
+        self._sizes.append(len(batch[0]))
+        due = (batch_idx + 1) % self.every == 0
+        if due or (pl_module.device.type == "cpu" and not outputs["loss"].isfinite()):
+            self._write(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._write(trainer)
+        train = {f"train/{name}": total / self._count for name, total in zip(NAMES, self._sums, strict=True)}
+        val = {f"val/{name}": trainer.callback_metrics[f"val/{name}"].item() for name in NAMES}
+        assert trainer.logger is not None
+        trainer.logger.log_metrics(val, trainer.global_step)
+        seconds = time.perf_counter() - self._epoch_start
+        self.history.append({"epoch": trainer.current_epoch + 1, "seconds": seconds, **train, **val})
+
+    def _write(self, trainer: pl.Trainer) -> None:
+        """Bring the pending means to the host, at once and only here, and log their average."""
+        if not self._pending:
+            return
+        rows = torch.stack(self._pending).tolist()
+        first = trainer.global_step - len(rows)
+        for step, row in enumerate(rows, start=first + 1):
+            if not all(map(math.isfinite, row)):
+                raise FloatingPointError(_advice(step, trainer.current_epoch + 1, row))
+        for row, size in zip(rows, self._sizes, strict=True):
+            self._sums = [total + value * size for total, value in zip(self._sums, row, strict=True)]
+            self._count += size
+        self.latest = {
+            name: sum(column) / len(rows) for name, column in zip(NAMES, zip(*rows, strict=True), strict=True)
+        }
+        assert trainer.logger is not None
+        trainer.logger.log_metrics({f"train/{name}": value for name, value in self.latest.items()}, trainer.global_step)
+        self._pending.clear()
+        self._sizes.clear()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"history": self.history}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.history = list(state_dict["history"])
+
+
+def _advice(step: int, epoch: int, row: list[float]) -> str:
+    values = ", ".join(f"{name}={value:.4g}" for name, value in zip(NAMES, row, strict=True))
+    return (
+        f"the loss is no longer finite at step {step} (epoch {epoch}): {values}. Try a lower optimizer.lr, "
+        "trainer.gradient_clip_val=1, scheduler.warmup=0.05 or, for likelihood=gaussian, a larger likelihood.sigma"
+    )

@@ -1,0 +1,23 @@
+"""The plain terms of −ELBO over a whole data set: what two runs are compared by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from vae.model import VAE
+
+
+@torch.inference_mode()
+def mean_terms(vae: VAE, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
+    """`total`, `recon` and `kl`, each the mean over all images of the batches, in nats; one sample of z an image."""
+    sums = torch.zeros(2, dtype=torch.float64)
+    count = 0
+    for images, _ in batches:
+        terms = vae(images)
+        sums += torch.stack([terms.recon.sum(), terms.kl.sum()]).double().cpu()
+        count += len(images)
+    recon, kl = (sums / count).tolist()
+    return {"total": recon + kl, "recon": recon, "kl": kl}

@@ -1,0 +1,72 @@
+"""The words at the start and at the end of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vae.data.base import Dataset
+from vae.files import relative
+from vae.model import VAE
+
+
+def header(config: Mapping[str, Any], data: Dataset, model: VAE, device: torch.device, folder: Path) -> str:
+    """What is about to be trained on what, and where it goes."""
+    sizes = (f"{len(part):,} {name}" for name, part in _parts(data))
+    parts = (f"{_kind(config, group)} {group}" for group in ("backbone", "prior", "posterior", "likelihood"))
+    rows = {
+        "data": f"{data.name}: {', '.join(sizes)} images of {'×'.join(map(str, data.shape))}",
+        "model": f"{', '.join(parts)}; latent_dim {config['latent_dim']}, {parameter_count(model):,} parameters",
+        "training": f"{config['epochs']} epochs of batches of {config['data']['batch_size']}, β {config['beta']:g}, "
+        f"seed {config['seed']}, on {device_name(device)}",
+        "folder": str(relative(folder)),
+    }
+    return "\n".join(f"{name:<9} {text}" for name, text in rows.items())
+
+
+def closing(config: Mapping[str, Any], metrics: Mapping[str, Any], folder: Path) -> str:
+    """The results in nats per image, where they lie and how to look at them."""
+    rows = [f"{'nats per image':<15}{'total':>10}{'recon':>10}{'kl':>10}"]
+    for label, part in (("train", "train"), ("validation", "val"), ("test", "test")):
+        values = "".join(f"{metrics[f'{part}/{term}']:10.2f}" for term in ("total", "recon", "kl"))
+        rows.append(f"{label:<15}{values}")
+    rule = "─" * len(rows[0])
+    folder = relative(folder)
+    notes = [
+        f"weights of epoch {metrics['best_epoch']} of {metrics['epochs']} (lowest validation total); "
+        f"{metrics['seconds/fit']:.1f} s of training",
+        f"run        {folder}",
+        f"look       tensorboard --logdir {_logdir(folder)}",
+    ]
+    wanted = config["data"].get("name", metrics["data"])
+    if wanted != metrics["data"]:
+        notes.insert(0, f"NOTE: trained on {metrics['data']}, because {wanted} could not be had")
+    return "\n".join([rule, rows[0], rule, *rows[1:], rule, *notes])
+
+
+def parameter_count(model: VAE) -> int:
+    """How many numbers the optimiser adjusts."""
+    return sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+
+
+def device_name(device: torch.device) -> str:
+    """The device as its owner would call it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
+
+
+def _logdir(folder: Path) -> Path:
+    """The `outputs` folder above the run, so that TensorBoard shows it beside the others; else the run itself."""
+    return next((parent for parent in folder.parents if parent.name == "outputs"), folder)
+
+
+def _parts(data: Dataset) -> list[tuple[str, Any]]:
+    return [("training", data.train), ("validation", data.val), ("test", data.test)]
+
+
+def _kind(config: Mapping[str, Any], group: str) -> str:
+    return str(config[group]["_target_"]).rpartition(".")[2].lower()
