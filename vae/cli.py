@@ -16,10 +16,11 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from vae.config import check, plain, register
+from vae.config import check, plain
 from vae.errors import explain
 from vae.files import relative
 from vae.record import Interrupted, read_status, recorded, refuse_other_configuration
+from vae.schemas import register
 
 log = logging.getLogger(__name__)
 
@@ -132,4 +133,4 @@ def _defaults() -> dict[str, Any]:
 def run_suffix(overrides: str) -> str:
     """`_latent_dim=3,prior=correlated`: what a run is called after its time; short and safe on every file system."""
     safe = re.sub(r"[^\w=.,+-]+", "_", overrides).strip("_")
-    return f"_{safe[:120]}" if safe else ""
+    return f"_{safe[:160]}" if safe else ""

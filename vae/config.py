@@ -1,8 +1,4 @@
-"""What a configuration may hold: one typed schema for each YAML under conf/, and the checks of ranges and relations.
-
-Hydra refuses wrong types and unknown keys by the schemas; `check` refuses wrong values. Imports no torch, so that
-`--help`, `--cfg job` and a refused value answer at once.
-"""
+"""Checking a composed configuration, and its plain form. Imports no torch: a refused value answers at once."""
 
 from __future__ import annotations
 
@@ -11,242 +7,12 @@ import hashlib
 import importlib.util
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
-from vae.covariance import check_covariance
-
-
-def require(ok: bool, key: str, value: object, allowed: str) -> None:
-    """Refuse a value in one line that names the key, the value and what is allowed."""
-    if not ok:
-        raise ValueError(f"{key}={value}: must be {allowed}")
-
-
-def require_one_of(key: str, value: object, allowed: tuple[str, ...]) -> None:
-    """Refuse a value that is none of the allowed words."""
-    require(value in allowed, key, value, f"one of {', '.join(allowed)}")
-
-
-def require_widths(key: str, values: list[int]) -> None:
-    """Refuse a list of layer widths that is empty or holds anything but positive numbers."""
-    require(bool(values) and all(width >= 1 for width in values), key, values, "a list of positive integers")
-
-
-# Data -----------------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class DataSchema:
-    _target_: str = MISSING
-    root: str = MISSING
-    batch_size: int = MISSING
-    val_fraction: float = MISSING
-    binarize: str = MISSING
-    limit: int | None = None
-
-    def __post_init__(self) -> None:
-        require(self.batch_size >= 1, "data.batch_size", self.batch_size, "a positive integer")
-        require(0 < self.val_fraction < 1, "data.val_fraction", self.val_fraction, "between 0 and 1, both excluded")
-        require_one_of("data.binarize", self.binarize, ("none", "threshold", "dynamic"))
-        require(self.limit is None or self.limit >= 2, "data.limit", self.limit, "null or an integer of at least 2")
-
-
-@dataclass
-class IdxFilesSchema(DataSchema):
-    name: str = MISSING
-    classes: list[str] = MISSING
-    mirrors: list[str] = MISSING
-    digests: dict[str, str] = MISSING
-
-
-@dataclass
-class StrokesSchema(DataSchema):
-    seed: int = MISSING
-    correlation: Any = MISSING  # a matrix; OmegaConf would refuse integers in a list[list[float]]
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.seed >= 0, "data.seed", self.seed, "a non-negative integer")
-        check_covariance("data.correlation", self.correlation, size=6, unit_diagonal=True)
-
-
-@dataclass
-class ImageFolderSchema(DataSchema):
-    size: list[int] | None = None
-    channels: int = MISSING
-    test_fraction: float = MISSING
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        good_size = self.size is None or (len(self.size) == 2 and min(self.size) >= 1)
-        require(good_size, "data.size", self.size, "null or [height, width], both positive")
-        require(self.channels in (1, 3), "data.channels", self.channels, "1 or 3")
-        require(0 < self.test_fraction < 1, "data.test_fraction", self.test_fraction, "between 0 and 1, both excluded")
-
-
-# Model ----------------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class DenseSchema:
-    _target_: str = MISSING
-    latent_dim: int = MISSING
-    hidden: list[int] = MISSING
-
-    def __post_init__(self) -> None:
-        require_widths("backbone.hidden", self.hidden)
-
-
-@dataclass
-class ConvSchema:
-    _target_: str = MISSING
-    latent_dim: int = MISSING
-    channels: list[int] = MISSING
-    hidden: int = MISSING
-
-    def __post_init__(self) -> None:
-        require_widths("backbone.channels", self.channels)
-        require(self.hidden >= 1, "backbone.hidden", self.hidden, "a positive integer")
-
-
-@dataclass
-class LatentSchema:
-    """Of every class that needs nothing but the number of latent dimensions."""
-
-    _target_: str = MISSING
-    latent_dim: int = MISSING
-
-
-@dataclass
-class CorrelatedSchema(LatentSchema):
-    covariance: Any = None  # null or a matrix
-
-    def __post_init__(self) -> None:
-        if self.covariance is not None:
-            check_covariance("prior.covariance", self.covariance, size=self.latent_dim)
-
-
-@dataclass
-class BernoulliSchema:
-    _target_: str = MISSING
-
-
-@dataclass
-class GaussianSchema:
-    _target_: str = MISSING
-    sigma: Any = MISSING
-
-    def __post_init__(self) -> None:
-        is_number = isinstance(self.sigma, (int, float)) and not isinstance(self.sigma, bool)
-        ok = 0 < self.sigma < float("inf") if is_number else self.sigma == "learned"
-        require(ok, "likelihood.sigma", self.sigma, "a positive number or the word learned")
-
-
-# Training -------------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class ELBOSchema:
-    _target_: str = MISSING
-    beta: float = MISSING
-
-
-@dataclass
-class AdamSchema:
-    _target_: str = MISSING
-    _partial_: bool = True
-    lr: float = MISSING
-    betas: list[float] = MISSING
-    weight_decay: float = MISSING
-    fused: bool = MISSING
-
-    def __post_init__(self) -> None:
-        require(0 < self.lr < float("inf"), "optimizer.lr", self.lr, "a positive number")
-        good_betas = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
-        require(good_betas, "optimizer.betas", self.betas, "two numbers in [0, 1)")
-        require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "a number of at least 0")
-
-
-@dataclass
-class SchedulerSchema:
-    _target_: str = MISSING
-    _partial_: bool = True
-    warmup: float = 0.0
-
-    def __post_init__(self) -> None:
-        require(0 <= self.warmup < 1, "scheduler.warmup", self.warmup, "a fraction of the training in [0, 1)")
-
-
-@dataclass
-class TrainerSchema:
-    _target_: str = MISSING
-    max_epochs: int = MISSING
-    accelerator: str = MISSING
-    devices: Any = MISSING
-    precision: str = MISSING
-    gradient_clip_val: float | None = None
-    log_every_n_steps: int = MISSING
-
-    def __post_init__(self) -> None:
-        require_one_of("trainer.accelerator", self.accelerator, ("auto", "cpu", "gpu", "cuda", "mps", "tpu"))
-        require_one_of("trainer.precision", self.precision, ("32-true", "64-true", "16-mixed", "bf16-mixed"))
-        require(self.log_every_n_steps >= 1, "trainer.log_every_n_steps", self.log_every_n_steps, "a positive integer")
-        clip = self.gradient_clip_val
-        require(clip is None or clip > 0, "trainer.gradient_clip_val", clip, "null or a positive number")
-
-
-@dataclass
-class Config:
-    """The top level. The groups' own schemas stand behind their YAMLs."""
-
-    latent_dim: int = MISSING
-    beta: float = MISSING
-    epochs: int = MISSING
-    seed: int = MISSING
-    data: Any = MISSING
-    backbone: Any = MISSING
-    prior: Any = MISSING
-    posterior: Any = MISSING
-    likelihood: Any = MISSING
-    objective: Any = MISSING
-    optimizer: Any = MISSING
-    scheduler: Any = MISSING
-    trainer: Any = MISSING
-
-    def __post_init__(self) -> None:
-        require(self.latent_dim >= 1, "latent_dim", self.latent_dim, "a positive integer")
-        require(0 <= self.beta < float("inf"), "beta", self.beta, "a number of at least 0")
-        require(self.epochs >= 1, "epochs", self.epochs, "a positive integer")
-        require(0 <= self.seed < 2**32, "seed", self.seed, "an integer from 0 to 4294967295")
-
-
-SCHEMAS: dict[str, dict[str, type[Any]]] = {
-    "data": {"idx_files": IdxFilesSchema, "strokes": StrokesSchema, "image_folder": ImageFolderSchema},
-    "backbone": {"dense": DenseSchema, "conv": ConvSchema},
-    "prior": {"isotropic": LatentSchema, "correlated": CorrelatedSchema},
-    "posterior": {"diagonal": LatentSchema, "tied": LatentSchema},
-    "likelihood": {"bernoulli": BernoulliSchema, "gaussian": GaussianSchema},
-    "objective": {"elbo": ELBOSchema},
-    "optimizer": {"adam": AdamSchema},
-    "scheduler": {"scheduler": SchedulerSchema},
-    "trainer": {"trainer": TrainerSchema},
-}
-
-
-def register() -> None:
-    """Put the schemas where the YAMLs' defaults lists find them: `/schema/<group>/<name>`."""
-    store = ConfigStore.instance()
-    store.store(group="schema", name="config", node=Config)
-    for group, schemas in SCHEMAS.items():
-        for name, schema in schemas.items():
-            store.store(group=f"schema/{group}", name=name, node=schema)
-
-
-# Checking a composed configuration ------------------------------------------------------------------------------------
+from vae.schemas import REPEATED, SCHEMAS, Config, require
 
 
 def check(cfg: DictConfig) -> None:
@@ -256,8 +22,12 @@ def check(cfg: DictConfig) -> None:
     Config(**top)
     _refuse_unknown_keys(cfg, known={field.name for field in fields(Config)}, prefix="")
     for group in SCHEMAS:
+        _refuse_unknown_class(group, cfg[group])
+    for key, name in REPEATED.items():
+        value = OmegaConf.select(cfg, key, default=top[name])
+        require(value == top[name], key, value, f"{top[name]}, as {name} is: set {name}=… instead")
+    for group in SCHEMAS:
         node = cfg[group]
-        _refuse_unknown_class(group, node)
         schema = OmegaConf.get_type(node)
         if schema is not None and schema in SCHEMAS[group].values():
             if str(node._target_).startswith("vae."):
@@ -273,9 +43,13 @@ def _refuse_unknown_keys(node: DictConfig, known: set[str], prefix: str) -> None
 
 def unknown_key(key: str, known: list[str]) -> str:
     """The sentence that refuses a key which exists nowhere, with the nearest ones or all."""
-    near = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
-    names = ", ".join(sorted(name for name in known if not name.rpartition(".")[2].startswith("_")))
-    return f"{key}: no such key; " + (f"did you mean {' or '.join(near)}?" if near else f"there are {names}")
+    prefix, dot, last = key.rpartition(".")
+    names = sorted(name.rpartition(".")[2] for name in known)
+    names = [name for name in names if not name.startswith("_") and name != last]
+    near = difflib.get_close_matches(last, names, n=3, cutoff=0.6)
+    shown = [f"{prefix}{dot}{name}" for name in near or names]
+    hint = f"did you mean {' or '.join(shown)}?" if near else f"allowed are {', '.join(shown) or 'none here'}"
+    return f"{key}: no such key; {hint}"
 
 
 def _refuse_unknown_class(group: str, node: DictConfig) -> None:

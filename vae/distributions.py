@@ -50,26 +50,26 @@ def _kl_diagonal_diagonal(q: DiagonalNormal, p: DiagonalNormal) -> Tensor:
     return 0.5 * (ratio + distance - 1 - ratio.log()).sum(-1)
 
 
-@register_kl(DiagonalNormal, FullNormal)
-def _kl_diagonal_full(q: DiagonalNormal, p: FullNormal) -> Tensor:
+@register_kl(DiagonalNormal, MultivariateNormal)
+def _kl_diagonal_full(q: DiagonalNormal, p: MultivariateNormal) -> Tensor:
     """½ (tr Σ⁻¹ diag σ² + ‖L⁻¹(μ − m)‖² − n + log|Σ| − Σᵢ log σᵢ²) with Σ = LLᵀ.
 
     L is inverted once for the whole batch: (Σ⁻¹)ᵢᵢ = ‖column i of L⁻¹‖², so the trace is a product with σ².
     """
     inverse = _inverse_tril(p)
     n = q.loc.shape[-1]
-    trace = q.scale**2 @ (inverse**2).sum(-2).unsqueeze(-1)  # (batch, n) @ (n, 1)
-    distance = (((q.loc - p.loc) @ inverse.mT) ** 2).sum(-1)
-    return 0.5 * (trace.squeeze(-1) + distance - n) + _half_log_det(p) - q.scale.log().sum(-1)
+    trace = (q.scale**2 * (inverse**2).sum(-2)).sum(-1)
+    distance = _squared_distance(q, p, inverse)
+    return 0.5 * (trace + distance - n) + _half_log_det(p) - q.scale.log().sum(-1)
 
 
-@register_kl(FullNormal, FullNormal)
-def _kl_full_full(q: FullNormal, p: FullNormal) -> Tensor:
+@register_kl(FullNormal, MultivariateNormal)
+def _kl_full_full(q: FullNormal, p: MultivariateNormal) -> Tensor:
     """½ (‖L⁻¹ L_q‖² + ‖L⁻¹(μ − m)‖² − n + log|Σ| − log|Σ_q|); torch's own formula inverts L once an image."""
     inverse = _inverse_tril(p)
     n = q.loc.shape[-1]
     trace = ((inverse @ q.scale_tril) ** 2).sum((-2, -1))
-    distance = (((q.loc - p.loc) @ inverse.mT) ** 2).sum(-1)
+    distance = _squared_distance(q, p, inverse)
     return 0.5 * (trace + distance - n) + _half_log_det(p) - _half_log_det(q)
 
 
@@ -81,13 +81,18 @@ def _kl_full_diagonal(q: FullNormal, p: DiagonalNormal) -> Tensor:
     return 0.5 * (trace + distance - q.loc.shape[-1]) + p.scale.log().sum(-1) - _half_log_det(q)
 
 
-def _inverse_tril(p: FullNormal) -> Tensor:
-    """L⁻¹ of a prior's Cholesky factor, shape (n, n)."""
+def _inverse_tril(p: MultivariateNormal) -> Tensor:
+    """L⁻¹, shape (n, n) for a prior without a batch."""
     scale_tril = p.scale_tril
     identity = torch.eye(scale_tril.shape[-1], dtype=scale_tril.dtype, device=scale_tril.device)
     return torch.linalg.solve_triangular(scale_tril, identity, upper=False)
 
 
-def _half_log_det(p: FullNormal) -> Tensor:
+def _squared_distance(q: DiagonalNormal | FullNormal, p: MultivariateNormal, inverse: Tensor) -> Tensor:
+    """‖L⁻¹(μ − m)‖², shape (batch,), whether p has a batch or not."""
+    return (((q.loc - p.loc).unsqueeze(-2) @ inverse.mT) ** 2).sum((-2, -1))  # (…, 1, n) @ (…, n, n)
+
+
+def _half_log_det(p: MultivariateNormal) -> Tensor:
     """½ log|LLᵀ| = Σᵢ log Lᵢᵢ."""
     return p.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)

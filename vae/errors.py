@@ -10,7 +10,13 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandat
 
 from vae.config import unknown_key
 
-ALLOWED = {"Integer": "an integer", "Float": "a number", "Boolean": "true or false"}
+ALLOWED = {  # what OmegaConf says of a refused value, and what it wants
+    "could not be converted to Integer": "an integer",
+    "could not be converted to Float": "a number",
+    "is not a valid bool": "true or false",
+    "is not a ListConfig": "a list",
+    "is not Optional": "something else than null",
+}
 
 
 def explain(error: BaseException) -> str:
@@ -34,13 +40,15 @@ def explain(error: BaseException) -> str:
             return unknown_key(full_key, [f"{prefix}.{name}" if prefix else name for name in names])
     if isinstance(cause, OmegaConfBaseException):
         override = re.match(r"Error merging override (.*)", str(error))
-        wanted = re.search(r"could not be converted to (\w+)", str(cause))
-        what = f"must be {ALLOWED.get(wanted[1], wanted[1])}" if wanted else _one_line(cause)
+        wanted = next((allowed for said, allowed in ALLOWED.items() if said in str(cause)), None)
+        what = f"must be {wanted}" if wanted else _one_line(cause)
         return f"{override[1] if override else cause.full_key}: {what}"
+    if isinstance(error, OmegaConfBaseException) and error.full_key:
+        return f"{error.full_key}: {_one_line(error)}"
     return _one_line(error)
 
 
 def _one_line(error: BaseException) -> str:
     lines = str(error).splitlines() or [type(error).__name__]
-    kept = [line.strip() for line in lines if not re.match(r"\s*(full_key|object_type|reference_type):", line)]
+    kept = [line.strip() for line in lines if not re.match(r"\s*(full_key|object_type|reference_type)[:=]", line)]
     return " ".join(line for line in kept if line)

@@ -24,6 +24,7 @@ class VAEModule(pl.LightningModule):
         objective: ELBO,
         optimizer: Callable[..., torch.optim.Optimizer],
         scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler],
+        total_steps: int,
         about: Mapping[str, Any],
     ):
         super().__init__()
@@ -31,6 +32,9 @@ class VAEModule(pl.LightningModule):
         self.objective = objective
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
+        # Not trainer.estimated_stepping_batches: asking for it here makes Lightning forget, on resuming within an
+        # epoch, to hand the loader its position.
+        self.total_steps = total_steps
         self.about = about
 
     def _step(self, batch: Batch, stage: str) -> dict[str, Tensor]:
@@ -53,7 +57,7 @@ class VAEModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer([weight for weight in self.parameters() if weight.requires_grad])
-        scheduler = self.make_scheduler(optimizer, total_steps=int(self.trainer.estimated_stepping_batches))
+        scheduler = self.make_scheduler(optimizer, total_steps=self.total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution
+from torch.distributions import Distribution, MultivariateNormal
 
 from vae.distributions import DiagonalNormal, FullNormal
 
@@ -40,6 +40,6 @@ class Tied(Diagonal):
 def _scale_tril(prior: Distribution) -> Tensor:
     if isinstance(prior, DiagonalNormal):
         return torch.diag_embed(prior.scale)
-    if isinstance(prior, FullNormal):
+    if isinstance(prior, MultivariateNormal):
         return prior.scale_tril
     raise ValueError(f"posterior=tied takes its correlations from a Gaussian prior, not from {type(prior).__name__}")

@@ -51,6 +51,6 @@ def default_covariance(latent_dim: int) -> Tensor:
     correlation matrix scaled by standard deviations.
     """
     scale = torch.logspace(0, -0.5, latent_dim, base=2, dtype=torch.float64)  # √vᵢ: 1 … √½
-    index = torch.arange(latent_dim)
+    index = torch.arange(latent_dim, dtype=torch.float64)  # a power of integers would be in single precision
     rho = 0.4 / 0.5**0.5
-    return rho ** (index[:, None] - index).abs() * scale[:, None] * scale
+    return rho ** (index[:, None] - index).abs() * torch.outer(scale, scale)

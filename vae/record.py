@@ -31,6 +31,9 @@ PACKAGES = ("torch", "pytorch-lightning", "hydra-core", "omegaconf", "numpy", "t
 FREE_ON_RESUME = ("epochs", "data.root", "trainer.")
 
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
 class Interrupted(BaseException):
     """Ctrl+C or SIGTERM. Not an `Exception`, so that nothing on the way up takes it for an error."""
 
@@ -111,12 +114,11 @@ def _signals_raise() -> Iterator[None]:
         return
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
-        for each in handled:
+        for each in SIGNALS:
             signal.signal(each, signal.SIG_IGN)
         raise Interrupted(signum)
 
-    handled = (signal.SIGINT, signal.SIGTERM)
-    before = {signum: signal.signal(signum, interrupt) for signum in handled}
+    before = {signum: signal.signal(signum, interrupt) for signum in SIGNALS}
     try:
         yield
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 import warnings
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from vae.callbacks.checkpoints import BestAndLast
 from vae.callbacks.progress import Progress
 from vae.callbacks.randomness import Randomness
 from vae.callbacks.scalars import Scalars
+from vae.callbacks.stop import StopBetweenSteps
 from vae.checkpoints import AtomicCheckpointIO, about, model_weights, read
 from vae.data.base import Dataset, DataSource, Part
 from vae.data.loader import BatchLoader
@@ -35,34 +37,32 @@ warnings.filterwarnings("ignore", message="The number of training batches .* is 
 
 
 def train(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Train in `folder`, or go on there after the last finished epoch; writes and returns the metrics."""
+    """Train in `folder`, or go on there from `last.ckpt`; writes and returns the metrics."""
     start = time.perf_counter()
     pl.seed_everything(config["seed"], verbose=False)
 
     source: DataSource = build(config, "data")
     data = source.load()
     model = build_model(config, data.shape)
-    module = VAEModule(
-        model,
-        objective=build(config, "objective"),
-        optimizer=build(config, "optimizer"),
-        scheduler=build(config, "scheduler"),
-        about=about(config, data),
-    )
-
     best, last = folder / "checkpoints" / "best.ckpt", folder / "checkpoints" / "last.ckpt"
     resumed = read(last) if last.exists() else None
     logger = RunLogger(folder, purge_step=resumed["global_step"] + 1 if resumed else None)
     every = config["trainer"]["log_every_n_steps"]
     scalars, checkpoints = Scalars(every), BestAndLast(best, last)
-    callbacks = [Randomness(config["seed"]), scalars, Progress(scalars, every), checkpoints]
+    callbacks = [Randomness(config["seed"]), scalars, Progress(scalars, every), checkpoints, StopBetweenSteps(last)]
     trainer = _trainer(config, folder, logger, callbacks)
     device = trainer.strategy.root_device
     loaders = _loaders(source, data, device, config["seed"])
+    module = VAEModule(
+        model,
+        objective=build(config, "objective"),
+        optimizer=build(config, "optimizer"),
+        scheduler=build(config, "scheduler"),
+        total_steps=config["epochs"] * math.ceil(len(loaders["train"]) / trainer.accumulate_grad_batches),
+        about=about(config, data),
+    )
 
     log.info(report.header(config, data, model, device, folder))
-    if resumed:
-        log.info("going on after epoch %d of %d", resumed["epoch"] + 1, config["epochs"])
     trainer.fit(module, loaders["train"], loaders["val"], ckpt_path=last if resumed else None, weights_only=True)
 
     # Every figure that is compared comes from the best weights and from a whole part of the data.
@@ -70,7 +70,7 @@ def train(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     metrics: dict[str, Any] = {}
     for part in ("train", "val", "test"):
         torch.manual_seed(derive(config["seed"], part))
-        loaders[part].epoch = 0
+        loaders[part].start_epoch(0)
         terms = mean_terms(model.eval().to(device), loaders[part])
         metrics |= {f"{part}/{name}": value for name, value in terms.items()}
     logger.log_metrics(

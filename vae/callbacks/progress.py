@@ -24,6 +24,8 @@ class Progress(pl.Callback):
         self.bar: tqdm | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.global_step:
+            log.info("going on in epoch %d after step %d", trainer.current_epoch + 1, trainer.global_step)
         if sys.stdout.isatty():
             self.bar = tqdm(
                 total=int(trainer.estimated_stepping_batches),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytorch_lightning as pl
 import torch
 
@@ -12,17 +14,33 @@ from vae.seeding import derive
 class Randomness(pl.Callback):
     """Training noise depends on (seed, epoch) alone, validation noise on the seed alone.
 
-    Nothing that draws random numbers in between, such as a picture, can change a run's figures.
+    Nothing that draws random numbers in between, such as a picture, can change a run's figures. A checkpoint made
+    within an epoch carries the generators' states; the loader carries its own position.
     """
 
     def __init__(self, seed: int):
         self.seed = seed
+        self._states: dict[str, Any] | None = None  # restored, of a run that was stopped within an epoch
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         loader = trainer.train_dataloader
         assert isinstance(loader, BatchLoader)
-        loader.epoch = trainer.current_epoch
+        loader.start_epoch(trainer.current_epoch)
         torch.manual_seed(derive(self.seed, trainer.current_epoch, "train"))
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         torch.manual_seed(derive(self.seed, "val"))
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Where an epoch begins, `on_train_epoch_start` seeds anew; within one, Lightning does not call it.
+        if self._states is not None:
+            torch.set_rng_state(self._states["cpu"])
+            if pl_module.device.type == "cuda":
+                torch.cuda.set_rng_state_all(self._states["cuda"])
+
+    def state_dict(self) -> dict[str, Any]:
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._states = state_dict

@@ -60,7 +60,7 @@ class Scalars(pl.Callback):
         """Bring the pending means to the host, at once and only here, and log their average."""
         if not self._pending:
             return
-        rows = torch.stack(self._pending).tolist()
+        rows = torch.stack([means.to(self._pending[-1].device) for means in self._pending]).tolist()
         first = trainer.global_step - len(rows)
         for step, row in enumerate(rows, start=first + 1):
             if not all(map(math.isfinite, row)):
@@ -77,10 +77,22 @@ class Scalars(pl.Callback):
         self._sizes.clear()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"history": self.history}
+        return {
+            "history": self.history,
+            # Of the epoch that has begun, for a run that is stopped within it.
+            "pending": [means.tolist() for means in self._pending],
+            "sizes": self._sizes,
+            "sums": self._sums,
+            "count": self._count,
+            "elapsed": time.perf_counter() - self._epoch_start,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.history = list(state_dict["history"])
+        self._pending = [torch.tensor(means) for means in state_dict["pending"]]
+        self._sizes = list(state_dict["sizes"])
+        self._sums, self._count = list(state_dict["sums"]), state_dict["count"]
+        self._epoch_start = time.perf_counter() - state_dict["elapsed"]
 
 
 def _advice(step: int, epoch: int, row: list[float]) -> str:

@@ -33,6 +33,20 @@ class BatchLoader:
         self.shuffle = shuffle
         self.dynamic = dynamic
         self.epoch = 0  # set by the training loop; stays 0 where every pass is to be the same
+        self._first = 0  # the batch that the next pass begins with: not 0 where a stopped run goes on
+        self._served = 0
+
+    def start_epoch(self, epoch: int) -> None:
+        """The next pass is a whole one, in this epoch's order."""
+        self.epoch, self._first = epoch, 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the pass is; Lightning stores it in its checkpoints."""
+        return {"epoch": self.epoch, "batch": self._served}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Let the next pass go on where the stored one was."""
+        self.epoch, self._first = state["epoch"], state["batch"]
 
     def __len__(self) -> int:
         return -(-len(self.images) // self.batch_size)
@@ -41,10 +55,12 @@ class BatchLoader:
         device = self.images.device
         generator = torch.Generator(device).manual_seed(derive(self.seed, self.epoch, "batches"))
         order = torch.randperm(len(self.images), generator=generator, device=device) if self.shuffle else None
-        for start in range(0, len(self.images), self.batch_size):
-            chosen = slice(start, start + self.batch_size)
+        for batch in range(len(self)):
+            chosen = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
             index = chosen if order is None else order[chosen]
             images = self.images[index] / 255
             if self.dynamic:
-                images = torch.bernoulli(images, generator=generator)
-            yield images, self.labels[index]
+                images = torch.bernoulli(images, generator=generator)  # drawn also where a batch is skipped
+            if batch >= self._first:
+                self._served = batch + 1
+                yield images, self.labels[index]

@@ -15,9 +15,11 @@ def mean_terms(vae: VAE, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, 
     """`total`, `recon` and `kl`, each the mean over all images of the batches, in nats; one sample of z an image."""
     sums = torch.zeros(2, dtype=torch.float64)
     count = 0
+    dtype = next(vae.parameters()).dtype  # trainer.precision=64-true makes it double
     for images, _ in batches:
-        terms = vae(images)
-        sums += torch.stack([terms.recon.sum(), terms.kl.sum()]).double().cpu()
+        terms = vae(images.to(dtype))
+        # First to the host: not every device has doubles.
+        sums += torch.stack([terms.recon.sum(), terms.kl.sum()]).cpu().double()
         count += len(images)
     recon, kl = (sums / count).tolist()
     return {"total": recon + kl, "recon": recon, "kl": kl}
