@@ -1,0 +1,58 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+import numpy as np
+import pytest
+import torch
+from hydra import initialize_config_dir
+from PIL import Image
+from torch import Tensor
+
+from vae.cli import CONF
+from vae.config import check, plain
+from vae.schemas import register
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def mean_is() -> Callable[[Tensor, Tensor], None]:
+    """Checks that the mean over the first dimension of samples is what was expected, within 6 standard errors."""
+
+    def check(samples: Tensor, expected: Tensor) -> None:
+        error = samples.std(0) / len(samples) ** 0.5
+        distance = (samples.mean(0) - expected).abs()
+        assert (distance <= 6 * error + 1e-12).all(), f"{distance} is more than 6 × {error}"
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 grey images of 10×12 in two classes."""
+    root = tmp_path_factory.mktemp("images")
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 10, 12), dtype=np.uint8)
+    for i, image in enumerate(pixels):
+        path = root / "ab"[i % 2] / f"{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(image).save(path)
+    return root
+
+
+@pytest.fixture(scope="session")
+def compose() -> Callable[..., dict[str, Any]]:
+    """Composes the plain configuration that the command line would, for the given overrides."""
+    register()
+
+    def compose_plain(*overrides: str) -> dict[str, Any]:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            cfg = hydra.compose("config", list(overrides))
+        check(cfg)
+        return plain(cfg)
+
+    return compose_plain

@@ -1,0 +1,102 @@
+import pytest
+import torch
+from torch import nn
+
+from vae.backbones import Conv, Dense
+
+SHAPES = [(1, 28, 28), (3, 20, 28), (1, 17, 13), (3, 64, 48), (1, 1, 2)]
+BACKBONES = [  # constructor, width of the features
+    (lambda shape, latent_dim: Dense(shape, latent_dim, hidden=[32, 24]), 24),
+    (lambda shape, latent_dim: Dense(shape, latent_dim, hidden=[8]), 8),
+    (lambda shape, latent_dim: Conv(shape, latent_dim, channels=[4, 6], hidden=16), 16),
+    (lambda shape, latent_dim: Conv(shape, latent_dim, channels=[4], hidden=5), 5),
+    (lambda shape, latent_dim: Conv(shape, latent_dim, channels=[8, 9, 10], hidden=7), 7),
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("make", "features"), BACKBONES)
+def test_shapes_out_are_shapes_in_and_every_weight_learns(make, features, shape):
+    for latent_dim in (1, 2, 10):
+        backbone = make(shape, latent_dim)
+        encoded = backbone.encoder(torch.rand(3, *shape))
+        decoded = backbone.decoder(torch.randn(3, latent_dim))
+        assert backbone.features == features and encoded.shape == (3, features) and decoded.shape == (3, *shape)
+        (encoded.square().sum() + decoded.square().sum()).backward()
+        for name, weight in backbone.named_parameters():
+            assert weight.grad is not None and weight.grad.isfinite().all() and weight.grad.any(), name
+
+
+def layers(network: nn.Module) -> list[tuple]:
+    """What each layer with weights is, in order."""
+    found: list[tuple] = []
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            found.append(("linear", module.in_features, module.out_features))
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            kind = "conv" if isinstance(module, nn.Conv2d) else "transpose"
+            found.append((kind, module.in_channels, module.out_channels, module.kernel_size, module.stride))
+    return found
+
+
+def test_dense_is_the_tutorial_s():
+    backbone = Dense((1, 28, 28), 2, hidden=[512, 256])
+    assert layers(backbone.encoder) == [("linear", 784, 512), ("linear", 512, 256)]
+    assert layers(backbone.decoder) == [("linear", 2, 256), ("linear", 256, 512), ("linear", 512, 784)]
+    weights = 784 * 512 + 512 + 512 * 256 + 256 + 2 * 256 + 256 + 256 * 512 + 512 + 512 * 784 + 784
+    assert sum(weight.numel() for weight in backbone.parameters()) == weights
+
+
+def test_conv_is_the_tutorial_s():
+    backbone = Conv((1, 28, 28), 2, channels=[32, 64], hidden=16)
+    by_two, by_one = ((3, 3), (2, 2)), ((3, 3), (1, 1))
+    assert layers(backbone.encoder) == [("conv", 1, 32, *by_two), ("conv", 32, 64, *by_two), ("linear", 3136, 16)]
+    assert layers(backbone.decoder) == [
+        ("linear", 2, 3136),
+        ("transpose", 64, 64, *by_two),
+        ("transpose", 64, 32, *by_two),
+        ("transpose", 32, 1, *by_one),
+    ]
+    encoder = 9 * 32 + 32 + 9 * 32 * 64 + 64 + 3136 * 16 + 16
+    decoder = 2 * 3136 + 3136 + 9 * 64 * 64 + 64 + 9 * 64 * 32 + 32 + 9 * 32 + 1
+    assert sum(weight.numel() for weight in backbone.parameters()) == encoder + decoder
+
+
+@pytest.mark.parametrize(("make", "features"), BACKBONES)
+def test_rectifiers_stand_between_the_layers_but_not_behind_the_last(make, features):
+    backbone = make((1, 9, 8), 2)
+    for network, at_the_end in ((backbone.encoder, 0), (backbone.decoder, 1)):
+        rectifiers = sum(isinstance(module, nn.ReLU) for module in network.modules())
+        assert rectifiers == len(layers(network)) - at_the_end
+    assert (backbone.encoder(torch.randn(20, 1, 9, 8)) >= 0).all()
+    latents, last = torch.randn(20, 2), [module for module in backbone.decoder if list(module.parameters())][-1]
+    params = backbone.decoder(latents)
+    for weight in last.parameters():
+        weight.data.neg_()
+    assert torch.equal(backbone.decoder(latents), -params)  # the last layer is linear: its values may be negative
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_memory_layout_changes_no_numbers(shape):
+    backbone = Conv(shape, 2, channels=[4, 6], hidden=16).double()
+    images, latents = torch.rand(5, *shape, dtype=torch.float64), torch.randn(5, 2, dtype=torch.float64)
+    networks = (backbone.encoder, backbone.decoder)
+    plain_layers = [
+        nn.Sequential(*(module for module in network if type(module).__module__.startswith("torch")))
+        for network in networks
+    ]
+    assert all(len(plain) < len(network) for plain, network in zip(plain_layers, networks, strict=True))
+    fast = backbone.encoder(images), backbone.decoder(latents)
+    other = backbone.encoder(images.to(memory_format=torch.channels_last))
+    backbone.to(memory_format=torch.contiguous_format)
+    plain = plain_layers[0](images), plain_layers[1](latents)
+    for a, b in ((fast[0], plain[0]), (fast[1], plain[1]), (other, plain[0])):
+        assert torch.allclose(a, b, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(("make", "features"), BACKBONES)
+def test_images_of_a_batch_do_not_mix(make, features):
+    backbone = make((1, 17, 13), 2).double()
+    images, latents = torch.rand(4, 1, 17, 13, dtype=torch.float64), torch.randn(4, 2, dtype=torch.float64)
+    assert torch.allclose(backbone.encoder(images)[1:2], backbone.encoder(images[1:2]))
+    assert torch.allclose(backbone.decoder(latents)[1:2], backbone.decoder(latents[1:2]))

@@ -1,0 +1,100 @@
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+import vae
+from vae.build import build_model
+from vae.checkpoints import FORMAT, AtomicCheckpointIO, read
+
+CONFIG = {
+    "backbone": {"_target_": "vae.backbones.Dense", "latent_dim": 2, "hidden": [8, 4]},
+    "prior": {"_target_": "vae.priors.Correlated", "latent_dim": 2, "covariance": [[2.0, 0.5], [0.5, 1.0]]},
+    "posterior": {"_target_": "vae.posteriors.Tied", "latent_dim": 2},
+    "likelihood": {"_target_": "vae.likelihoods.Gaussian", "sigma": "learned"},
+}
+
+
+def content(config: dict = CONFIG, version: int = FORMAT) -> dict:
+    model = build_model(config, (1, 5, 7))
+    weights = {f"vae.{name}": weight for name, weight in model.state_dict().items()}
+    about = {"format": version, "config": config, "shape": [1, 5, 7], "data": "strokes", "classes": []}
+    return {"vae": about, "state_dict": weights}
+
+
+def test_a_loaded_model_is_the_saved_one(tmp_path: Path) -> None:
+    saved = content()
+    torch.save(saved, tmp_path / "a.ckpt")
+    model = vae.load(tmp_path / "a.ckpt")
+    assert not model.training
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, saved["state_dict"][f"vae.{name}"])
+    assert torch.allclose(model.prior().covariance_matrix, torch.tensor([[2.0, 0.5], [0.5, 1.0]]))
+    assert model.decode(model.encode(torch.rand(3, 1, 5, 7)).mean).mean.shape == (3, 1, 5, 7)
+
+
+def test_a_run_folder_means_its_best_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    torch.save(content(), tmp_path / "checkpoints" / "best.ckpt")
+    assert isinstance(vae.load(tmp_path), torch.nn.Module)
+
+
+class Hostile:
+    """Touches a file when it is unpickled."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return os.system, (f"touch {self.path}",)
+
+
+def test_a_hostile_file_is_refused_and_not_run(tmp_path: Path) -> None:
+    victim = tmp_path / "touched"
+    torch.save(content() | {"extra": Hostile(victim)}, tmp_path / "torch.ckpt")
+    (tmp_path / "plain.ckpt").write_bytes(pickle.dumps(Hostile(victim)))
+    for file in ("torch.ckpt", "plain.ckpt"):
+        with pytest.raises(ValueError, match=f"{file}: not a readable checkpoint") as error:
+            vae.load(tmp_path / file, trust=True)
+        assert "\n" not in str(error.value)
+    assert not victim.exists()
+
+
+@pytest.mark.parametrize("keep", [0, 1, 1000])
+def test_a_truncated_file_is_refused(tmp_path: Path, keep: int) -> None:
+    torch.save(content(), tmp_path / "whole.ckpt")
+    (tmp_path / "cut.ckpt").write_bytes((tmp_path / "whole.ckpt").read_bytes()[:keep])
+    with pytest.raises(ValueError, match="not a readable checkpoint"):
+        read(tmp_path / "cut.ckpt")
+
+
+def test_other_programs_newer_formats_and_missing_files_are_refused(tmp_path: Path) -> None:
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match="a checkpoint of another program"):
+        vae.load(tmp_path / "other.ckpt")
+    torch.save(content(version=FORMAT + 1), tmp_path / "newer.ckpt")
+    with pytest.raises(ValueError, match="written by a newer version"):
+        vae.load(tmp_path / "newer.ckpt")
+    with pytest.raises(ValueError, match="must be the folder of a run or a checkpoint file"):
+        vae.load(tmp_path)
+
+
+def test_only_this_packages_classes_are_built_unless_trusted(tmp_path: Path) -> None:
+    saved = content()
+    saved["vae"]["config"] = CONFIG | {"likelihood": {"_target_": "torch.nn.Identity"}}
+    saved["state_dict"] = {name: value for name, value in saved["state_dict"].items() if "likelihood" not in name}
+    torch.save(saved, tmp_path / "foreign.ckpt")
+    with pytest.raises(ValueError, match=r"asks for the class torch\.nn\.Identity"):
+        vae.load(tmp_path / "foreign.ckpt")
+    assert isinstance(vae.load(tmp_path / "foreign.ckpt", trust=True).likelihood, torch.nn.Identity)
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(tmp_path: Path) -> None:
+    io, path = AtomicCheckpointIO(), tmp_path / "last.ckpt"
+    io.save_checkpoint({"step": 1}, path)
+    with pytest.raises((pickle.PicklingError, AttributeError)):
+        io.save_checkpoint({"step": 2, "bad": lambda: None}, path)
+    assert torch.load(path, weights_only=True) == {"step": 1}
+    assert list(tmp_path.iterdir()) == [path]

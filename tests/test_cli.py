@@ -1,0 +1,201 @@
+"""The command line as its user types it: `python train.py …` in processes of their own."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from vae.cli import choices, replay_resumed, run_suffix
+
+ROOT = Path(__file__).parent.parent
+
+
+def train(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "train.py"), *arguments]
+    return subprocess.run(command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture
+def small(image_folder: Path) -> list[str]:
+    return ["data=images", f"data.root={image_folder}", "data.channels=1", "data.batch_size=8"]
+
+
+def only_run(cwd: Path) -> Path:
+    (folder,) = (cwd / "outputs" / "runs").glob("*/*")
+    return folder
+
+
+def test_a_run_is_recorded_from_start_to_end(tmp_path: Path, small: list[str]) -> None:
+    done = train(*small, "epochs=2", "latent_dim=3", "prior=correlated", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    folder = only_run(tmp_path)
+    assert re.fullmatch(r"\d\d-\d\d-\d\d-\d{6}_.*latent_dim=3.*prior=correlated.*", folder.name)
+    names = {path.name for path in folder.iterdir() if not path.name.startswith("events.out.tfevents.")}
+    assert {".hydra", "train.log", "status.json", "metrics.json", "checkpoints"} <= names
+    status = json.loads((folder / "status.json").read_text())
+    assert status["state"] == "completed"
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("data      images: 49 training, 5 validation, 6 test images of 1×10×12")
+    assert sum(line.startswith("epoch ") for line in lines) == 2
+    assert any(line.startswith("test ") for line in lines)
+    assert "tensorboard --logdir outputs" in lines[-1]
+    log = (folder / "train.log").read_text()
+    assert "`Trainer.fit` stopped" in log  # Lightning's lines are in the file …
+    assert "Trainer.fit" not in done.stdout  # … and not on the terminal
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["latent_dim=0"], ["latent_dim=0", "positive integer"]),
+        (["prior=nonsense"], ["prior=nonsense", "correlated, isotropic"]),
+        (["prior=correlated", "prior.covariance=[[1,2],[2,1]]"], ["prior.covariance", "smallest eigenvalue is -1"]),
+    ],
+)
+def test_a_wrong_value_is_one_line_and_leaves_nothing(tmp_path: Path, arguments: list[str], words: list[str]) -> None:
+    done = train(*arguments, cwd=tmp_path)
+    assert done.returncode != 0
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    for word in words:
+        assert word in done.stderr
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_what_fails_while_running_is_one_line_with_the_traceback_in_the_log(tmp_path: Path, small: list[str]) -> None:
+    done = train(*small, "optimizer.lr=1e30", cwd=tmp_path)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "no longer finite at step" in done.stderr
+    folder = only_run(tmp_path)
+    status = json.loads((folder / "status.json").read_text())
+    assert status["state"] == "failed"
+    assert "no longer finite" in status["error"]
+    assert "Traceback" in (folder / "train.log").read_text()
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, image_folder: Path) -> tuple[Path, list[str]]:
+    """An uninterrupted run and the arguments that made it."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    arguments = ["data=images", f"data.root={image_folder}", "data.channels=1", "data.batch_size=4", "epochs=12"]
+    done = train(*arguments, f"hydra.run.dir={folder}", cwd=folder.parent)
+    assert done.returncode == 0, done.stderr
+    return folder, arguments
+
+
+@pytest.mark.parametrize(
+    ("signum", "state", "exit_status"),
+    [(signal.SIGINT, "interrupted", 130), (signal.SIGTERM, "interrupted", 143), (signal.SIGKILL, "running", -9)],
+)
+def test_a_stopped_run_goes_on_to_the_same_end(
+    tmp_path: Path, whole: tuple[Path, list[str]], signum: int, state: str, exit_status: int
+) -> None:
+    uninterrupted, arguments = whole
+    folder = tmp_path / "a b" / "x=1,y=2"  # as awkward as names of runs get
+    command = [sys.executable, str(ROOT / "train.py"), *arguments, f"hydra.run.dir='{folder}'"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("epoch  3/12"):
+                process.send_signal(signum)
+        assert process.wait() == exit_status
+    assert json.loads((folder / "status.json").read_text())["state"] == state
+
+    resumed = train(f"resume={folder}", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "going on in epoch" in resumed.stdout
+    first, second = (json.loads((run / "metrics.json").read_text()) for run in (uninterrupted, folder))
+    assert first.keys() == second.keys()
+    assert all(first[name] == second[name] for name in first if not name.startswith("seconds/"))
+    first, second = (
+        torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for run in (uninterrupted, folder)
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_completed_run_is_left_alone_unless_it_is_to_be_longer(tmp_path: Path, whole: tuple[Path, list[str]]) -> None:
+    folder = shutil.copytree(whole[0], tmp_path / "run")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    again = train("resume=run", cwd=tmp_path)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert "run is complete: 12 epochs" in again.stdout
+    other = train("resume=run", "beta=3", cwd=tmp_path)
+    assert other.returncode != 0
+    assert other.stderr.startswith("error: beta=3.0: the run in run has beta=1.0")
+    shorter = train("resume=run", "epochs=5", cwd=tmp_path)
+    assert shorter.returncode != 0
+    assert shorter.stderr.startswith("error: epochs=5: ")
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    longer = train("resume=run", "epochs=13", cwd=tmp_path)
+    assert longer.returncode == 0, longer.stderr
+    assert json.loads((folder / "metrics.json").read_text())["epochs"] == 13
+
+
+def test_a_sweep_trains_every_combination_and_reports_what_failed(tmp_path: Path, small: list[str]) -> None:
+    done = train("-m", *small, "epochs=1", "latent_dim=1,2", "optimizer.lr=1e-3,1e30", cwd=tmp_path)
+    assert done.returncode != 0
+    states = [
+        json.loads(path.read_text())["state"] for path in sorted((tmp_path / "outputs" / "sweeps").rglob("status.json"))
+    ]
+    assert states == ["completed", "failed", "completed", "failed"]
+
+
+def test_help_reads_like_a_manual_and_lists_every_choice(tmp_path: Path) -> None:
+    text = train("--help", cwd=tmp_path).stdout
+    for word in ("USAGE", "KEYS", "GROUPS", "EXAMPLES", "latent_dim", "prior=correlated", "$(python train.py"):
+        assert word in text
+    for group in (path.name for path in (ROOT / "conf").iterdir() if path.is_dir() and path.name != "hydra"):
+        (line,) = [line for line in text.splitlines() if line.startswith(f"  {group} ")]
+        assert all(path.stem in line for path in (ROOT / "conf" / group).glob("*.yaml"))
+
+
+def test_the_configuration_is_shown_without_importing_torch(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", str(ROOT / "train.py"), "--cfg", "job", "prior=correlated"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert "_target_: vae.priors.Correlated" in done.stdout
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "hydra" in imported
+    assert not {"torch", "pytorch_lightning", "matplotlib", "numpy"} & imported
+
+
+def test_the_default_choice_comes_first() -> None:
+    assert choices("backbone") == "dense, conv"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "suffix"),
+    [
+        ("", ""),
+        ("latent_dim=3,prior=correlated", "_latent_dim=3,prior=correlated"),
+        ("prior.covariance=[[2.0,-0.7],[-0.7,1.5]]", "_prior.covariance=_2.0,-0.7_,_-0.7,1.5"),
+        ("data.root=/a/../b c", "_data.root=_a_.._b_c"),
+        ("x" * 500, "_" + "x" * 160),
+    ],
+)
+def test_run_names_are_safe_and_short(overrides: str, suffix: str) -> None:
+    assert run_suffix(overrides) == suffix
+
+
+def test_resume_replays_the_runs_own_overrides(tmp_path: Path) -> None:
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "overrides.yaml").write_text("- latent_dim=3\n- epochs=5\n")
+    replayed = replay_resumed(["--cfg", "job", f"resume={tmp_path}", "epochs=9"])
+    assert replayed == ["latent_dim=3", "--cfg", "job", "epochs=9", f"hydra.run.dir='{tmp_path}'"]
+    assert replay_resumed(["epochs=9"]) == ["epochs=9"]
+    with pytest.raises(ValueError, match=r"^resume=.*nowhere: must be the folder of a run"):
+        replay_resumed([f"resume={tmp_path}/nowhere"])
+    with pytest.raises(ValueError, match="cannot be combined with --multirun"):
+        replay_resumed(["-m", f"resume={tmp_path}"])

@@ -1,0 +1,203 @@
+"""Every YAML under conf/, found by itself: it composes, says what its class takes, and trains."""
+
+import functools
+import gzip
+import inspect
+import struct
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+
+from vae.build import build, build_model
+from vae.config import check, plain
+from vae.data import strokes
+from vae.data.base import DataSource
+from vae.data.idx import FILES, IdxFiles
+from vae.data.loader import BatchLoader
+from vae.run import train
+from vae.schemas import SCHEMAS, register
+
+CONF = Path(__file__).parents[1] / "conf"
+EVERY = sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml"))
+GROUPS = [(group, name) for group, name in EVERY if group != "experiment"]
+EXPERIMENTS = [name for group, name in EVERY if group == "experiment"]
+GIVEN = {  # what only the program knows
+    "backbone": {"shape"},
+    "posterior": {"features"},
+    "scheduler": {"optimizer", "total_steps"},
+}
+COUNTS = {"train": 40, "t10k": 20}
+
+
+@functools.cache
+def composed(*overrides: str, hydra: bool = False) -> DictConfig:
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", list(overrides), return_hydra_config=hydra)
+
+
+def chosen(group: str, name: str) -> DictConfig:
+    """The default configuration but for one choice, and for top-level values that no file names."""
+    data = [] if group == "data" else ["data=images"]
+    return composed(*data, f"{group}={name}", "latent_dim=3", "beta=2.5", "epochs=7")
+
+
+@pytest.fixture(scope="module")
+def idx_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every data set of IDX files, small."""
+    root = tmp_path_factory.mktemp("idx")
+    rng = np.random.default_rng(0)
+    for folder in ("mnist", "fashion_mnist", "kmnist"):
+        (root / folder).mkdir()
+        for name in FILES:
+            shape = (COUNTS[name.split("-")[0]], *((28, 28) if "images" in name else ()))
+            header = struct.pack(f">I{len(shape)}I", 0x0800 + len(shape), *shape)
+            content = rng.integers(0, 10, shape, dtype=np.uint8)
+            (root / folder / f"{name}.gz").write_bytes(gzip.compress(header + content.tobytes()))
+    return root
+
+
+@pytest.fixture
+def small(idx_folder: Path, image_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[DictConfig], dict]:
+    """A checked configuration in its plain form, on small data without a network."""
+    monkeypatch.setattr(IdxFiles, "counts", COUNTS)
+    monkeypatch.setattr(strokes, "COUNTS", {"train": 40, "test": 20})
+
+    def prepared(cfg: DictConfig) -> dict[str, Any]:
+        cfg = cfg.copy()
+        cfg.data.root = str(image_folder if cfg.data._target_.endswith("ImageFolder") else idx_folder)
+        check(cfg)
+        config = plain(cfg)
+        if "digests" in config["data"]:
+            config["data"] |= {"digests": {}, "mirrors": ["http://mirror.invalid/"]}
+        return config
+
+    return prepared
+
+
+def take_a_step(config: dict[str, Any]) -> None:
+    """What a run does, but for one batch only and without Lightning."""
+    source: DataSource = build(config, "data")
+    data = source.load()
+    assert data.val is not None and len(data.val)
+    model = build_model(config, data.shape)
+    optimizer = build(config, "optimizer")([weight for weight in model.parameters() if weight.requires_grad])
+    scheduler = build(config, "scheduler")(optimizer, total_steps=10)
+    before = [weight.detach().clone() for weight in model.parameters() if weight.requires_grad]
+    x, labels = next(iter(BatchLoader(data.train, 8, shuffle=True, dynamic=source.binarize == "dynamic")))
+    assert x.shape == (8, *data.shape) and (not data.classes or labels.max() < len(data.classes))
+    loss = build(config, "objective")(model(x))
+    loss.backward()
+    optimizer.step()
+    scheduler.step()
+    assert loss.isfinite() and loss > 0
+    after = [weight for weight in model.parameters() if weight.requires_grad]
+    assert all(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize(("group", "name"), GROUPS)
+def test_a_choice_trains_a_step(group, name, small):
+    take_a_step(small(chosen(group, name)))
+
+
+@pytest.mark.parametrize("overrides", [[], ["backbone=conv"], ["data=strokes"]])
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_trains_a_step(name, overrides, small):
+    cfg = composed(f"experiment={name}", *overrides)
+    assert cfg.data.get("name", "strokes") == ("strokes" if overrides == ["data=strokes"] else "mnist")
+    content = as_written(CONF / "experiment" / f"{name}.yaml")
+    assert all(cfg[key] == value for key, value in content.items() if key != "defaults")
+    take_a_step(small(cfg))
+
+
+def test_the_tutorial_s_experiments_are_the_tutorial_s():
+    found = {
+        name: (cfg.latent_dim, cfg.prior._target_, cfg.beta, cfg.epochs, cfg.data.batch_size, cfg.optimizer.lr)
+        for name in EXPERIMENTS
+        for cfg in [composed(f"experiment={name}")]
+        if name.startswith("tutorial")
+    }
+    common = (1.0, 30, 128, 1e-3)
+    assert found == {
+        "tutorial_2d": (2, "vae.priors.Isotropic", *common),
+        "tutorial_3d": (3, "vae.priors.Isotropic", *common),
+        "tutorial_correlated": (2, "vae.priors.Correlated", *common),
+    }
+
+
+@pytest.mark.filterwarnings("ignore")  # Lightning's
+@pytest.mark.parametrize("overrides", [[], ["backbone=conv", "scheduler=cosine", "data.binarize=dynamic"]])
+def test_the_default_configuration_trains_a_run(overrides, small, tmp_path):
+    config = small(composed("epochs=2", "data.batch_size=16", "trainer.accelerator=cpu", *overrides))
+    metrics = train(config, tmp_path)
+    assert metrics["data"] == "mnist" and metrics["epochs"] == 2
+    assert metrics["test/total"] == pytest.approx(metrics["test/recon"] + metrics["test/kl"])
+    assert {"best.ckpt", "last.ckpt"} <= {path.name for path in (tmp_path / "checkpoints").iterdir()}
+
+
+# What a YAML says -----------------------------------------------------------------------------------------------------
+
+
+def as_written(path: Path) -> dict[str, Any]:
+    content = OmegaConf.to_container(OmegaConf.load(path))
+    assert isinstance(content, dict)
+    return content
+
+
+def written(group: str, name: str) -> dict[str, Any]:
+    """What the YAML says itself or takes over from another YAML of its group, without its schema."""
+    content = as_written(CONF / group / f"{name}.yaml")
+    for entry in content.pop("defaults", []):
+        if entry != "_self_" and not str(entry).startswith("/schema/"):
+            content = written(group, entry) | content
+    return content
+
+
+@pytest.mark.parametrize(("group", "name"), GROUPS)
+def test_a_yaml_is_its_class_and_exactly_its_arguments(group, name):
+    content = written(group, name)
+    target = get_object(content["_target_"])
+    parameters = inspect.signature(target).parameters.values()
+    arguments = {each.name for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)}
+    keys = content.keys() - {"_target_", "_partial_"}
+    if content["_target_"].startswith("vae."):
+        assert keys == arguments - GIVEN.get(group, set())
+    else:
+        assert keys <= arguments
+    # What still lacks the weights, or the number of steps, is handed on half finished.
+    assert content.get("_partial_", False) == (group in ("optimizer", "scheduler"))
+
+
+@pytest.mark.parametrize(("group", "name"), GROUPS)
+def test_a_yaml_and_its_schema_have_the_same_keys(group, name):
+    schema = OmegaConf.get_type(chosen(group, name)[group])
+    assert {field.name for field in fields(schema)} == written(group, name).keys()
+
+
+@pytest.mark.parametrize(("group", "name"), GROUPS)
+def test_a_yaml_repeats_no_top_level_value(group, name):
+    """`latent_dim=3` must reach every part."""
+    cfg = chosen(group, name)[group]
+    assert cfg.get("latent_dim", 3) == 3 and cfg.get("beta", 2.5) == 2.5 and cfg.get("max_epochs", 7) == 7
+
+
+def test_every_group_is_known_everywhere():
+    groups = {group for group, _ in GROUPS}
+    cfg = composed()
+    assert groups == set(SCHEMAS) == {key for key in cfg if isinstance(cfg[key], DictConfig)}
+    used = {OmegaConf.get_type(chosen(group, name)[group]) for group, name in GROUPS}
+    assert used == {schema for schemas in SCHEMAS.values() for schema in schemas.values()}
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("hydra/*/*.yaml")), ids=lambda path: path.parent.name)
+def test_hydra_s_own_groups_are_used(path):
+    node = OmegaConf.to_container(composed(hydra=True).hydra[path.parent.name])
+    assert node.items() >= as_written(path).items()  # type: ignore[union-attr]

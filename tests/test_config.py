@@ -1,0 +1,239 @@
+import functools
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+from vae.config import check, fingerprint, flatten, plain
+from vae.errors import explain
+from vae.schemas import SCHEMAS, register
+
+ROOT = Path(__file__).parents[1]
+
+
+def composed(*overrides: str) -> DictConfig:
+    register()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose("config", list(overrides))
+
+
+composed_once = functools.cache(composed)
+
+
+def refusal(cfg: Callable[[], DictConfig]) -> str:
+    """The line that a configuration is refused with, be it while it is composed or when it is checked."""
+    with pytest.raises(Exception) as caught:
+        check(cfg())
+    line = explain(caught.value)
+    assert "\n" not in line
+    assert not any(word in line for word in ("Error:", "object_type", "full_key", "Schema"))
+    return line
+
+
+# Overrides that are refused, the beginning of the sentence, and what else it says.
+CORRELATED = "prior=correlated prior.covariance="
+IMAGES = "data=images data.root=photos "
+WRONG_VALUES = [
+    ("latent_dim=0", "latent_dim=0: ", "a positive integer"),
+    ("latent_dim=-1", "latent_dim=-1: ", "a positive integer"),
+    ("epochs=0", "epochs=0: ", "a positive integer"),
+    ("seed=-1", "seed=-1: ", "an integer from 0 to 4294967295"),
+    ("seed=4294967296", "seed=4294967296: ", "from 0 to 4294967295"),
+    ("beta=-1", "beta=-1", "at least 0"),
+    ("beta=nan", "beta=nan: ", "at least 0"),
+    ("beta=inf", "beta=inf: ", "at least 0"),
+    ("experiment=tutorial_2d latent_dim=0", "latent_dim=0: ", "a positive integer"),
+    ("data.batch_size=0", "data.batch_size=0: ", "a positive integer"),
+    ("data.val_fraction=0", "data.val_fraction=0.0: ", "between 0 and 1"),
+    ("data.val_fraction=1", "data.val_fraction=1.0: ", "between 0 and 1"),
+    ("data.limit=1", "data.limit=1: ", "null or an integer of at least 2"),
+    ("data.binarize=maybe", "data.binarize=maybe: ", "one of none, threshold, dynamic"),
+    ("data=strokes data.seed=-1", "data.seed=-1: ", "a non-negative integer"),
+    ("data=strokes data.correlation=[[1]]", "data.correlation=[[1]]: ", "6×6, but it is 1×1"),
+    (IMAGES + "data.size=[28]", "data.size=[28]: ", "null or [height, width]"),
+    (IMAGES + "data.size=[0,28]", "data.size=[0, 28]: ", "both positive"),
+    (IMAGES + "data.channels=2", "data.channels=2: ", "1 or 3"),
+    (IMAGES + "data.test_fraction=1", "data.test_fraction=1.0: ", "between 0 and 1"),
+    ("backbone.hidden=[]", "backbone.hidden=[]: ", "a list of positive integers"),
+    ("backbone.hidden=[512,0]", "backbone.hidden=[512, 0]: ", "a list of positive integers"),
+    ("backbone=conv backbone.channels=[-1]", "backbone.channels=[-1]: ", "a list of positive integers"),
+    ("backbone=conv backbone.hidden=0", "backbone.hidden=0: ", "a positive integer"),
+    ("likelihood=gaussian likelihood.sigma=0", "likelihood.sigma=0: ", "a positive number or the word learned"),
+    ("likelihood=gaussian likelihood.sigma=-0.1", "likelihood.sigma=-0.1: ", "a positive number or the word learned"),
+    ("likelihood=gaussian likelihood.sigma=guess", "likelihood.sigma=guess: ", "a positive number or the word learned"),
+    ("likelihood=gaussian likelihood.sigma=true", "likelihood.sigma=True: ", "a positive number or the word learned"),
+    ("optimizer.lr=0", "optimizer.lr=0.0: ", "a positive number"),
+    ("optimizer.lr=nan", "optimizer.lr=nan: ", "a positive number"),
+    ("optimizer.betas=[0.9]", "optimizer.betas=[0.9]: ", "two numbers in [0, 1)"),
+    ("optimizer.betas=[0.9,1]", "optimizer.betas=[0.9, 1.0]: ", "two numbers in [0, 1)"),
+    ("optimizer=adamw optimizer.weight_decay=-1", "optimizer.weight_decay=-1.0: ", "at least 0"),
+    ("scheduler.warmup=1", "scheduler.warmup=1.0: ", "in [0, 1)"),
+    ("scheduler=cosine scheduler.warmup=-0.1", "scheduler.warmup=-0.1: ", "in [0, 1)"),
+    ("trainer.accelerator=abacus", "trainer.accelerator=abacus: ", "one of auto, cpu, gpu"),
+    ("trainer.precision=8", "trainer.precision=8: ", "one of 32-true, 64-true"),
+    ("trainer.log_every_n_steps=0", "trainer.log_every_n_steps=0: ", "a positive integer"),
+    ("trainer.gradient_clip_val=0", "trainer.gradient_clip_val=0.0: ", "null or a positive number"),
+    ("trainer.devices=0", "trainer.devices=0: ", "1, or [index]"),
+    ("trainer.devices=2", "trainer.devices=2: ", "1, or [index]"),
+    ("trainer.devices=[0,1]", "trainer.devices=[0, 1]: ", "1, or [index]"),
+    # Relations
+    (CORRELATED + "[[1,2],[2,1]]", "prior.covariance=[[1, 2], [2, 1]]: ", "smallest eigenvalue is -1"),
+    (CORRELATED + "[[1,0.5],[0,1]]", "prior.covariance=[[1, 0.5], [0, 1]]: ", "[0][1] and [1][0] differ by 0.5"),
+    (CORRELATED + "[[1,0,0],[0,1,0]]", "prior.covariance=[[1, 0, 0], [0, 1, 0]]: ", "2×2, but it is 2×3"),
+    (CORRELATED + "[[1,0],[0,1]] latent_dim=3", "prior.covariance=[[1, 0], [0, 1]]: ", "3×3, but it is 2×2"),
+    (CORRELATED + "[[1,a],[a,1]]", "prior.covariance=[[1, 'a'], ['a', 1]]: ", "finite numbers"),
+    (CORRELATED + "5", "prior.covariance=5: ", "not a list of rows"),
+    ("prior.latent_dim=3", "prior.latent_dim=3: ", "must be 2, as latent_dim is"),
+    ("posterior.latent_dim=3", "posterior.latent_dim=3: ", "must be 2, as latent_dim is"),
+    ("backbone.latent_dim=1", "backbone.latent_dim=1: ", "must be 2, as latent_dim is"),
+    ("objective.beta=-1", "objective.beta=-1.0: ", "must be 1.0, as beta is"),
+    ("trainer.max_epochs=-1", "trainer.max_epochs=-1: ", "must be 30, as epochs is"),
+]
+NOT_COMPOSED = [
+    # Types
+    ("latent_dim=two", "latent_dim=two: ", "an integer"),
+    ("latent_dim=1.5", "latent_dim=1.5: ", "an integer"),
+    ("latent_dim=[2]", "latent_dim=[2]: ", "an integer"),
+    ("latent_dim=null", "latent_dim=null: ", "something else than null"),
+    ("beta=much", "beta=much: ", "a number"),
+    ("data.batch_size=many", "data.batch_size=many: ", "an integer"),
+    ("data.root=null", "data.root=null: ", "something else than null"),
+    ("backbone.hidden=512", "backbone.hidden=512: ", "a list"),
+    ("backbone.hidden=[wide]", "backbone.hidden=[wide]: ", "an integer"),
+    ("optimizer.betas=0.9", "optimizer.betas=0.9: ", "a list"),
+    ("optimizer.fused=maybe", "optimizer.fused=maybe: ", "true or false"),
+    # Names
+    ("latentdim=3", "latentdim: no such key", "did you mean latent_dim?"),
+    ("+latentdim=3", "latentdim: no such key", "did you mean latent_dim?"),
+    ("data.batchsize=1", "data.batchsize: no such key", "did you mean data.batch_size?"),
+    ("prior.covariance=[[1,0],[0,1]]", "prior.covariance: no such key", "allowed are prior.latent_dim"),
+    ("+prior.scale=2", "prior.scale: no such key", "allowed are prior.latent_dim"),
+    ("likelihood.sigma=1", "likelihood.sigma: no such key", "allowed are none here"),
+    ("colour=red", "colour: no such key", "backbone, beta, data, epochs, latent_dim, likelihood"),
+    ("prior=isotopic", "prior=isotopic: no such choice", "correlated, isotropic"),
+    ("data=cifar", "data=cifar: no such choice", "auto, fashion_mnist, images, kmnist, mnist, strokes"),
+    ("experiment=tutorial", "experiment=tutorial: no such choice", "tutorial_2d, tutorial_3d, tutorial_correlated"),
+    ("prior._target_=Isotropic", "prior._target_=Isotropic: ", "package.module.Class"),
+    ("prior._target_=3", "prior._target_=3: ", "package.module.Class"),
+    ("prior._target_=nowhere.Prior", "prior._target_=nowhere.Prior: ", "no module nowhere"),
+    # Missing and unreadable values
+    ("data=images", "data.root: has no default", "give it as data.root="),
+    ("epochs=???", "epochs: has no default", "give it as epochs="),
+    ("~prior", "prior: has no default", "give it as prior="),
+    ("latent_dim", "latent_dim: cannot be read", "key=value"),
+    ("beta=${nothing}", "beta: ", "'nothing' not found"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "beginning", "allowed"), WRONG_VALUES, ids=[row[0] for row in WRONG_VALUES])
+def test_a_wrong_value_is_refused(overrides, beginning, allowed):
+    def cfg() -> DictConfig:  # what composing gives, but the groups' choices are composed once for all values
+        parsed = OverridesParser.create().parse_overrides(overrides.split())
+        is_choice = [override.key_or_group in {*SCHEMAS, "experiment"} for override in parsed]
+        base = composed_once(*itertools.compress(overrides.split(), is_choice)).copy()
+        for override in itertools.compress(parsed, (not choice for choice in is_choice)):
+            OmegaConf.update(base, override.key_or_group, override.value())
+        return base
+
+    line = refusal(cfg)
+    assert line.startswith(beginning) and allowed in line
+
+
+@pytest.mark.parametrize(("overrides", "beginning", "allowed"), NOT_COMPOSED, ids=[row[0] for row in NOT_COMPOSED])
+def test_a_wrong_type_or_name_is_refused(overrides, beginning, allowed):
+    line = refusal(lambda: composed(*overrides.split()))
+    assert line.startswith(beginning) and allowed in line
+
+
+ACCEPTED = [
+    "",
+    "latent_dim=1 beta=0 epochs=1 seed=4294967295",
+    "prior=correlated latent_dim=64",
+    CORRELATED + "[[2.0,-0.7],[-0.7,1.5]]",
+    CORRELATED + "[[2,0],[0,1]]",
+    CORRELATED + "[[4]] latent_dim=1",
+    "likelihood=gaussian likelihood.sigma=learned",
+    "likelihood=gaussian likelihood.sigma=2",
+    IMAGES + "data.size=[64,48] data.channels=1",
+    "data=strokes data.limit=2 data.binarize=dynamic",
+    "trainer.gradient_clip_val=1 trainer.precision=64-true trainer.devices=[1]",
+    "+optimizer.eps=1e-9",
+    "prior._target_=collections.Counter +prior.scale=2",
+]
+
+
+@pytest.mark.parametrize("overrides", ACCEPTED)
+def test_a_right_value_is_accepted_and_left_alone(overrides):
+    cfg = composed(*overrides.split())
+    before = OmegaConf.to_yaml(cfg)
+    check(cfg)
+    assert OmegaConf.to_yaml(cfg) == before
+
+
+# Plain form -----------------------------------------------------------------------------------------------------------
+
+
+def kinds(content: object) -> set[type]:
+    children = content.values() if isinstance(content, dict) else content if isinstance(content, list) else ()
+    return {type(content)}.union(*map(kinds, children))
+
+
+def test_plain_is_resolved_and_made_of_plain_types():
+    content = plain(composed("latent_dim=3", "prior=correlated", "data.limit=5"))
+    assert kinds(content) <= {dict, list, str, int, float, bool, type(None)}
+    assert content["prior"] == {"_target_": "vae.priors.Correlated", "latent_dim": 3, "covariance": None}
+    assert content["trainer"]["max_epochs"] == content["epochs"] == 30
+
+
+def test_flatten_joins_the_keys_and_keeps_lists():
+    assert flatten({"a": 1, "b": {"c": [1, {"d": 2}], "e": {"f": None}}, "g": {}}) == {
+        "a": 1, "b.c": [1, {"d": 2}], "b.e.f": None,
+    }  # fmt: skip
+
+
+def test_a_fingerprint_is_that_of_the_content():
+    assert fingerprint({"a": 1, "b": {"c": 2.5, "d": [1, 2]}}) == fingerprint({"b": {"d": [1, 2], "c": 2.5}, "a": 1})
+    assert fingerprint({"a": 1}) == "f9d86028c6e0d64e"  # SHA-256 of {"a": 1}: the same in every process and version
+    variants = [[], ["seed=1"], ["beta=1.5"], ["prior=correlated"], ["data.limit=5"], ["backbone.hidden=[512,255]"]]
+    assert len({fingerprint(plain(composed(*overrides))) for overrides in variants}) == len(variants)
+    assert fingerprint(plain(composed("beta=1"))) == fingerprint(plain(composed("beta=1.0")))
+
+
+# Without torch --------------------------------------------------------------------------------------------------------
+
+
+def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """Python in an environment where importing torch or Lightning is an error."""
+    for name in ("torch", "pytorch_lightning"):
+        (folder / f"{name}.py").write_text(f"raise AssertionError('{name} was imported')")
+    environment = os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
+    return subprocess.run(
+        [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True, timeout=60
+    )
+
+
+def test_the_command_line_imports_no_torch(tmp_path):
+    result = run(tmp_path, "-c", "import vae, vae.cli, vae.config, vae.errors, vae.record, train")
+    assert result.returncode == 0, result.stderr
+    assert "torch was imported" in run(tmp_path, "-c", "import vae.model").stderr
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (["latent_dim=0"], "error: latent_dim=0: must be a positive integer"),
+        (["prior=isotopic"], "error: prior=isotopic: no such choice; choose one of correlated, isotropic"),
+        (["beta=x"], "error: beta=x: must be a number"),
+    ],
+)
+def test_a_refused_run_is_one_line_and_leaves_nothing(tmp_path, overrides, line):
+    result = run(tmp_path, str(ROOT / "train.py"), *overrides)
+    assert (result.returncode, result.stdout, result.stderr) == (1, "", f"{line}\n")
+    assert not (tmp_path / "outputs").exists()

@@ -1,0 +1,162 @@
+import itertools
+
+import pytest
+import torch
+from torch.distributions import (
+    Categorical,
+    Distribution,
+    Independent,
+    Laplace,
+    MixtureSameFamily,
+    MultivariateNormal,
+    Normal,
+    StudentT,
+    kl_divergence,
+)
+
+from vae.distributions import DiagonalNormal, FullNormal, kl
+
+BATCH, N = 5, 3
+KINDS = ("diagonal", "full")
+PAIRS = list(itertools.product(KINDS, KINDS))
+
+
+def gaussian(kind: str, *batch: int, n: int = N) -> DiagonalNormal | FullNormal:
+    """A random Gaussian in float64, far from a standard one."""
+    loc = torch.randn(*batch, n, dtype=torch.float64)
+    scale = torch.rand(*batch, n, dtype=torch.float64) + 0.3
+    if kind == "diagonal":
+        return DiagonalNormal(loc, scale)
+    return FullNormal(loc, torch.randn(*batch, n, n, dtype=torch.float64).tril(-1) + scale.diag_embed())
+
+
+def in_torch(gaussian: DiagonalNormal | FullNormal) -> MultivariateNormal:
+    """The same distribution as torch writes it, from its covariance."""
+    if isinstance(gaussian, DiagonalNormal):
+        return MultivariateNormal(gaussian.base_dist.mean, gaussian.base_dist.variance.diag_embed())
+    return MultivariateNormal(gaussian.loc, gaussian.scale_tril @ gaussian.scale_tril.mT)
+
+
+class Unsampled(torch.Tensor):
+    """A z that must not be looked at."""
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        raise AssertionError("an exact KL was estimated from a sample")
+
+
+NO_SAMPLE = torch.empty(0).as_subclass(Unsampled)
+
+
+@pytest.mark.parametrize("n", [1, 2, 7])
+@pytest.mark.parametrize("batches", [((BATCH,), ()), ((BATCH,), (BATCH,)), ((), (BATCH,)), ((), ())])
+@pytest.mark.parametrize(("q_kind", "p_kind"), PAIRS)
+def test_kl_is_torch_s_own_and_looks_at_no_sample(q_kind, p_kind, batches, n):
+    q, p = gaussian(q_kind, *batches[0], n=n), gaussian(p_kind, *batches[1], n=n)
+    found = kl(q, p, NO_SAMPLE)
+    assert found.shape == max(batches, key=len)
+    assert torch.allclose(found, kl_divergence(in_torch(q), in_torch(p)), rtol=1e-10, atol=1e-10)
+    assert torch.allclose(kl(q, q, NO_SAMPLE), torch.zeros(batches[0], dtype=torch.float64), atol=1e-12)
+
+
+@pytest.mark.parametrize(("q_kind", "p_kind"), PAIRS)
+def test_kl_is_the_mean_of_what_samples_say(q_kind, p_kind, mean_is):
+    q, p = gaussian(q_kind, BATCH), gaussian(p_kind)
+    z = q.sample((20_000,))
+    mean_is(in_torch(q).log_prob(z) - in_torch(p).log_prob(z), kl(q, p, NO_SAMPLE))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_densities_samples_and_moments(kind, mean_is):
+    q = gaussian(kind, BATCH)
+    assert (q.batch_shape, q.event_shape) == ((BATCH,), (N,))
+    z = q.sample((20_000,))
+    assert torch.allclose(q.log_prob(z), in_torch(q).log_prob(z))
+    assert torch.allclose(q.entropy(), in_torch(q).entropy())
+    assert torch.allclose(q.covariance_matrix, in_torch(q).covariance_matrix)
+    centred = z - q.loc
+    mean_is(z, q.loc)
+    mean_is(centred.unsqueeze(-1) * centred.unsqueeze(-2), q.covariance_matrix)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("q_kind", "p_kind"), PAIRS)
+def test_gradients_are_those_of_torch(q_kind, p_kind, dtype):
+    loc = torch.randn(BATCH, N, dtype=dtype, requires_grad=True)
+    scale = (torch.rand(BATCH, N, dtype=dtype) + 0.3).requires_grad_()
+    p = gaussian(p_kind)
+    mean, factor = p.loc.to(dtype), in_torch(p).scale_tril.to(dtype)
+    p = DiagonalNormal(mean, factor.diagonal()) if p_kind == "diagonal" else FullNormal(mean, factor)
+    q = DiagonalNormal(loc, scale) if q_kind == "diagonal" else FullNormal(loc, scale.diag_embed())
+    found = torch.autograd.grad(kl(q, p, NO_SAMPLE).sum(), (loc, scale))
+    reference = kl_divergence(MultivariateNormal(loc, scale_tril=scale.diag_embed()), in_torch_like(p)).sum()
+    for gradient, expected in zip(found, torch.autograd.grad(reference, (loc, scale)), strict=True):
+        assert gradient.isfinite().all() and torch.allclose(gradient, expected, rtol=1e-3, atol=1e-4)
+
+
+def in_torch_like(p: DiagonalNormal | FullNormal) -> MultivariateNormal:
+    return MultivariateNormal(p.loc, scale_tril=p.scale_tril if isinstance(p, FullNormal) else p.scale.diag_embed())
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1e3])
+@pytest.mark.parametrize(("q_kind", "p_kind"), PAIRS)
+def test_extreme_posteriors_stay_finite_in_single_precision(q_kind, p_kind, scale):
+    loc = torch.full((BATCH, N), 10.0, requires_grad=True)
+    sigma = torch.full((BATCH, N), scale, requires_grad=True)
+    q = DiagonalNormal(loc, sigma) if q_kind == "diagonal" else FullNormal(loc, sigma.diag_embed())
+    p = in_torch(gaussian(p_kind)).scale_tril.float()
+    value = kl(q, FullNormal(torch.zeros(N), p), NO_SAMPLE).sum()
+    assert value.isfinite() and all(g.isfinite().all() for g in torch.autograd.grad(value, (loc, sigma)))
+
+
+def mixture() -> Distribution:
+    return MixtureSameFamily(Categorical(logits=torch.randn(4, dtype=torch.float64)), gaussian("diagonal", 4))
+
+
+def student() -> Distribution:
+    return Independent(StudentT(torch.full((N,), 5.0, dtype=torch.float64)), 1)
+
+
+@pytest.mark.parametrize("p", [mixture, student])
+@pytest.mark.parametrize("kind", KINDS)
+def test_pairs_without_a_formula_are_estimated_without_bias(kind, p):
+    q, p = gaussian(kind, BATCH), p()
+    with pytest.raises(NotImplementedError):
+        kl_divergence(q, p)
+    z = q.sample((20_000,))
+    estimates = kl(q, p, z)
+    assert estimates.shape == (20_000, BATCH)
+    assert kl(q, p, z[0]).shape == (BATCH,) and torch.allclose(kl(q, p, z[0]), estimates[0])
+    # Independent: −entropy has a closed form, and the cross-entropy comes from other samples and torch's own normals.
+    other = in_torch(q).sample((20_000,))
+    cross = -p.log_prob(other)
+    noise = cross.std(0) / len(cross) ** 0.5
+    spread = torch.hypot(estimates.std(0) / len(estimates) ** 0.5, noise)
+    assert ((estimates.mean(0) - (cross.mean(0) - in_torch(q).entropy())).abs() < 6 * spread).all()
+    assert (estimates.mean(0) > 0).all()
+
+
+def test_the_estimate_of_a_known_kl_is_unbiased(mean_is):
+    """A mixture of one component is a Gaussian whose KL has a formula, but none is registered for it."""
+    q, p = gaussian("full", BATCH), gaussian("diagonal")
+    component = DiagonalNormal(p.loc[None], p.scale[None])
+    alone = MixtureSameFamily(Categorical(torch.ones(1, dtype=torch.float64)), component)
+    mean_is(kl(q, alone, q.sample((20_000,))), kl(q, p, NO_SAMPLE))
+
+
+def test_formulas_that_torch_has_are_used():
+    q = gaussian("diagonal", BATCH)
+    p = Independent(Normal(torch.zeros(N).double(), 2 * torch.ones(N).double()), 1)
+    assert torch.allclose(kl(q, p, NO_SAMPLE), kl(q, DiagonalNormal(p.mean, p.stddev), NO_SAMPLE))
+    laplace = Independent(Laplace(q.loc, q.scale), 1)
+    assert torch.equal(kl(laplace, p, NO_SAMPLE), kl_divergence(laplace.base_dist, p.base_dist).sum(-1))
+
+
+def test_a_users_own_multivariate_normal_takes_the_exact_path_too():
+    covariance = torch.tensor([[2.0, 0.3], [0.3, 0.5]]).double()
+    p = MultivariateNormal(torch.ones(2).double(), covariance)
+    q = DiagonalNormal(torch.zeros(4, 2).double(), torch.full((4, 2), 0.7).double())
+    full = FullNormal(q.loc, torch.diag_embed(q.scale))
+    expected = kl_divergence(MultivariateNormal(q.loc, torch.diag_embed(q.scale**2)), p)
+    for each in (q, full):
+        assert torch.allclose(kl(each, p, torch.full((4, 2), torch.nan).double()), expected)

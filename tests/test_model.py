@@ -1,0 +1,197 @@
+"""The model against a linear-Gaussian one, whose log p(x), posterior and ELBO are known in closed form."""
+
+import itertools
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.distributions import Independent, MultivariateNormal, Normal
+
+from vae.backbones import Conv, Dense
+from vae.distributions import FullNormal
+from vae.likelihoods import Bernoulli, Gaussian
+from vae.model import VAE
+from vae.objectives import ELBO
+from vae.posteriors import Diagonal, Tied
+from vae.priors import Correlated, Isotropic
+
+SHAPE, PIXELS, N = (2, 1, 3), 6, 2
+NOISE = 0.6  # standard deviation of p(x|z)
+DRAWS = 40_000
+
+
+class Linear(nn.Module):
+    """x ↦ x as features, z ↦ W z + b as image parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = PIXELS
+        self.encoder = nn.Flatten()
+        self.decoder = nn.Sequential(nn.Linear(N, PIXELS), nn.Unflatten(1, SHAPE))
+
+
+class Unbounded(nn.Module):
+    """N(params, NOISE²)."""
+
+    def forward(self, params: Tensor) -> Independent:
+        return Independent(Normal(params, NOISE), 3)
+
+
+class Exact(nn.Module):
+    """p(z|x) = N(S Wᵀ (x − b) / NOISE², S) with S = (Σ⁻¹ + WᵀW / NOISE²)⁻¹."""
+
+    def __init__(self, w: Tensor, b: Tensor, sigma: Tensor):
+        super().__init__()
+        self.b = b
+        self.covariance = (sigma.inverse() + w.T @ w / NOISE**2).inverse()
+        self.map = self.covariance @ w.T / NOISE**2
+
+    def forward(self, features: Tensor, prior: object) -> FullNormal:
+        factor = torch.linalg.cholesky(self.covariance).expand(len(features), N, N)
+        return FullNormal((features - self.b) @ self.map.T, factor)
+
+
+PRIORS = {"isotropic": lambda: Isotropic(N), "correlated": lambda: Correlated(N, [[2.0, -0.7], [-0.7, 1.5]])}
+POSTERIORS: dict[str, Callable[..., nn.Module]] = {"diagonal": Diagonal, "tied": Tied}
+LATENTS = list(itertools.product(PRIORS, POSTERIORS))
+
+
+def linear_gaussian(prior: str, posterior: str) -> tuple[VAE, Tensor, Tensor]:
+    """A random model, one image, and log p(x) of that image."""
+    backbone, p_z = Linear().double(), PRIORS[prior]().double()
+    sigma = p_z().covariance_matrix
+    w, b = (weight.detach() for weight in backbone.decoder[0].parameters())
+    q = Exact(w, b, sigma) if posterior == "exact" else POSTERIORS[posterior](PIXELS, N)
+    vae = VAE(backbone, p_z, q.double(), Unbounded())
+    marginal = MultivariateNormal(b, w @ sigma @ w.T + NOISE**2 * torch.eye(PIXELS, dtype=torch.float64))
+    x = marginal.sample()
+    return vae, x.view(1, *SHAPE), marginal.log_prob(x)
+
+
+def exact_elbo(vae: VAE, x: Tensor) -> Tensor:
+    """E_q[log p(x|z)] − KL(q ‖ p) of one image, by formulas that share nothing with the model's."""
+    q, p = vae.encode(x), vae.prior()
+    w, b = vae.backbone.decoder[0].parameters()
+    mean, cov = q.mean[0], q.covariance_matrix[0]
+    inside = Normal(w @ mean + b, NOISE).log_prob(x.flatten()).sum() - (w @ cov @ w.T).trace() / (2 * NOISE**2)
+    reference = MultivariateNormal(torch.zeros(N, dtype=torch.float64), p.covariance_matrix)
+    return inside - torch.distributions.kl_divergence(MultivariateNormal(mean, cov), reference)
+
+
+def many(x: Tensor) -> Tensor:
+    return x.expand(DRAWS, *SHAPE)
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+def test_the_exact_posterior_reaches_the_evidence(prior, mean_is):
+    vae, x, log_p = linear_gaussian(prior, "exact")
+    terms = vae(many(x))
+    mean_is(-terms.total, log_p)
+    assert torch.allclose(exact_elbo(vae, x), log_p)
+    # p(x|z) p(z) / p(z|x) is p(x) at every z, without any noise.
+    weight = terms.p_x.log_prob(many(x)) + terms.p.log_prob(terms.z) - terms.q.log_prob(terms.z)
+    assert torch.allclose(weight, log_p.expand(DRAWS))
+
+
+@pytest.mark.parametrize(("prior", "posterior"), LATENTS)
+def test_any_other_posterior_gives_its_elbo_below_the_evidence(prior, posterior, mean_is):
+    vae, x, log_p = linear_gaussian(prior, posterior)
+    elbo = exact_elbo(vae, x)
+    assert elbo < log_p - 0.01
+    with torch.no_grad():
+        mean_is(-vae(many(x)).total, elbo)
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+def test_training_closes_the_gap_to_the_best_diagonal_posterior(prior):
+    """The gradients of the sampled ELBO lead to the best diagonal q, whose variances are 1/(S⁻¹)ᵢᵢ."""
+    vae, x, log_p = linear_gaussian(prior, "diagonal")
+    precision = linear_exact(vae).covariance.inverse()
+    optimizer = torch.optim.Adam(vae.posterior.parameters(), lr=0.02)
+    for step in range(400):
+        optimizer.param_groups[0]["lr"] = 0.02 * (1 - step / 400)
+        optimizer.zero_grad()
+        ELBO(1.0)(vae(x.expand(64, *SHAPE))).backward()
+        optimizer.step()
+    best = 0.5 * (precision.logdet() - precision.diagonal().log().sum())  # of the mean-field approximation, at most 0
+    gap = exact_elbo(vae, x) - log_p
+    assert best - 0.02 < gap <= best + 1e-9
+    assert torch.allclose(vae.encode(x).variance[0], 1 / precision.diagonal(), rtol=0.15)
+
+
+def linear_exact(vae: VAE) -> Exact:
+    w, b = (weight.detach() for weight in vae.backbone.decoder[0].parameters())
+    return Exact(w, b, vae.prior().covariance_matrix)
+
+
+# Any model ------------------------------------------------------------------------------------------------------------
+
+LIKELIHOODS = {
+    "bernoulli": Bernoulli,
+    "gaussian": lambda: Gaussian(0.3),
+    "learned": lambda: Gaussian("learned"),
+}
+BACKBONES = {
+    "dense": lambda shape: Dense(shape, N, hidden=[32, 16]),
+    "conv": lambda shape: Conv(shape, N, channels=[8, 8], hidden=16),
+}
+MODELS = list(itertools.product(BACKBONES, PRIORS, POSTERIORS, LIKELIHOODS))
+IMAGES = (3, 9, 8)
+
+
+def made(backbone: str, prior: str, posterior: str, likelihood: str) -> VAE:
+    body = BACKBONES[backbone](IMAGES)
+    return VAE(body, PRIORS[prior](), POSTERIORS[posterior](body.features, N), LIKELIHOODS[likelihood]())
+
+
+@pytest.mark.parametrize("names", MODELS, ids="-".join)
+def test_terms_are_of_each_image_and_every_weight_learns(names):
+    vae, x = made(*names), torch.rand(5, *IMAGES)
+    terms = vae(x)
+    assert terms.recon.shape == terms.kl.shape == terms.total.shape == (5,)
+    assert terms.z.shape == (5, N) and terms.p_x.mean.shape == x.shape
+    assert torch.allclose(terms.recon, -vae.decode(terms.z).log_prob(x), rtol=1e-4)
+    assert torch.equal(terms.total, terms.recon + terms.kl) and (terms.kl >= 0).all()
+    ELBO(1.0)(terms).backward()
+    for name, weight in vae.named_parameters():
+        if weight.requires_grad:
+            assert weight.grad is not None and weight.grad.isfinite().all() and weight.grad.any(), name
+    frozen = [name for name, weight in vae.named_parameters() if not weight.requires_grad]
+    assert frozen == (["likelihood.log_sigma"] if names[-1] == "gaussian" else [])
+
+
+@pytest.mark.parametrize("names", MODELS, ids="-".join)
+def test_an_image_s_terms_do_not_depend_on_its_batch(names):
+    vae, x = made(*names).double(), torch.rand(5, *IMAGES, dtype=torch.float64)
+    nn.init.zeros_(vae.posterior.log_var.weight)
+    nn.init.constant_(vae.posterior.log_var.bias, -80.0)  # z = μ, without noise
+    together, alone = vae(x), [vae(x[i : i + 1]) for i in range(5)]
+    assert len(together.total.detach().unique()) == 5
+    for term in ("recon", "kl", "total"):
+        assert torch.allclose(getattr(together, term), torch.cat([getattr(terms, term) for terms in alone]))
+
+
+def test_noise_is_drawn_anew_for_every_image_and_every_pass():
+    vae, x = made("dense", "isotropic", "diagonal", "bernoulli"), torch.rand(1, *IMAGES).expand(4, *IMAGES)
+    first, second = vae(x).z, vae(x).z
+    assert len(torch.cat([first, second]).detach().unique(dim=0)) == 8
+    torch.manual_seed(3)
+    again = vae(x).z
+    torch.manual_seed(3)
+    assert torch.equal(vae(x).z, again)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_one_batch_can_be_overfitted(backbone):
+    vae = made(backbone, "correlated", "tied", "bernoulli")
+    x = (torch.rand(8, 1, 1, 1) > torch.linspace(0, 1, 72).view(1, 1, 9, 8)).float().expand(8, *IMAGES)
+    optimizer = torch.optim.Adam(vae.parameters(), lr=0.01)
+    totals = []
+    for _ in range(150):
+        loss = ELBO(1.0)(vae(x))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        totals.append(loss.item())
+    assert totals[0] > 130 and sum(totals[-10:]) / 10 < 0.4 * totals[0]

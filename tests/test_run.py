@@ -1,0 +1,177 @@
+"""Whole runs in this process, on 60 tiny images: what a run leaves behind, and that it can be repeated and resumed."""
+
+import json
+import logging
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import vae
+from vae import run
+from vae.callbacks.scalars import Scalars
+from vae.data.base import Part
+from vae.evaluation.terms import mean_terms
+from vae.record import Interrupted
+
+Compose = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def config(compose: Compose, image_folder: Path) -> Compose:
+    """The plain configuration of a run that takes a second, with further overrides."""
+
+    def small(*overrides: str) -> dict[str, Any]:
+        base = [f"data.root={image_folder}", "data.channels=1", "data.batch_size=8"]
+        return compose("data=images", *base, "epochs=3", "trainer.log_every_n_steps=2", *overrides)
+
+    return small
+
+
+def weights(folder: Path, name: str = "last") -> dict[str, Any]:
+    return torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
+
+
+def without_seconds(metrics: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in metrics.items() if not name.startswith("seconds/")}
+
+
+def assert_same_training(a: Path, b: Path) -> None:
+    """Weights, optimiser, schedule and history are the same to the last bit."""
+    first, second = weights(a), weights(b)
+    for name, value in first["state_dict"].items():
+        assert torch.equal(value, second["state_dict"][name]), name
+    for index, state in first["optimizer_states"][0]["state"].items():
+        for key, value in state.items():
+            assert torch.equal(value, second["optimizer_states"][0]["state"][index][key])
+    assert first["lr_schedulers"] == second["lr_schedulers"]
+    assert first["global_step"] == second["global_step"]
+    rows = [[{k: v for k, v in row.items() if k != "seconds"} for row in c["callbacks"]["Scalars"]["history"]]
+            for c in (first, second)]  # fmt: skip
+    assert rows[0] == rows[1]
+
+
+def test_what_a_run_leaves_behind(config: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        metrics = run.train(config(), tmp_path)
+    assert json.loads((tmp_path / "metrics.json").read_text()) == metrics
+    terms = {f"{part}/{name}" for part in ("train", "val", "test") for name in ("total", "recon", "kl")}
+    assert terms | {"data", "epochs", "best_epoch", "parameters", "device", "seconds/fit"} <= metrics.keys()
+    assert metrics["data"] == "images"
+    assert metrics["epochs"] == 3
+    for part in ("train", "val", "test"):
+        assert metrics[f"{part}/total"] == pytest.approx(metrics[f"{part}/recon"] + metrics[f"{part}/kl"])
+
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert [name for name in names if not name.startswith("events.out.tfevents.")] == ["checkpoints", "metrics.json"]
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    tags = set(events.Tags()["scalars"])
+    losses = {f"{part}/{name}" for part in ("train", "val") for name in ("loss", "recon", "kl", "total")}
+    assert tags == losses | {"test/total", "test/recon", "test/kl"}
+    assert [event.step for event in events.Scalars("val/total")] == [7, 14, 21]  # 49 training images in 7 batches
+    assert [event.step for event in events.Scalars("train/loss")] == [2, 4, 6, 7, 9, 11, 13, 14, 16, 18, 20, 21]
+
+    assert "images: 49 training, 5 validation, 6 test images of 1×10×12" in caplog.text
+    assert "tensorboard --logdir" in caplog.text
+    assert f"{metrics['test/total']:.2f}" in caplog.text
+
+
+def test_reported_figures_are_those_of_the_best_weights_on_whole_parts(config: Compose, tmp_path: Path) -> None:
+    settings = config("data.val_fraction=0.3")
+    metrics = run.train(settings, tmp_path)
+    history = weights(tmp_path)["callbacks"]["Scalars"]["history"]
+    best = min(history, key=lambda row: row["val/total"])
+    assert metrics["best_epoch"] == best["epoch"]
+    assert metrics["val/total"] == pytest.approx(best["val/total"], rel=1e-5)  # the noise of validation is fixed
+
+    model = vae.load(tmp_path)
+    test: Part = run.build(settings, "data").load().test
+    torch.manual_seed(1)
+    images = (test.images / 255).repeat(200, 1, 1, 1)  # the mean over many draws of z, where the run has one
+    independent = mean_terms(model, [(images, images)])
+    assert metrics["test/kl"] == pytest.approx(independent["kl"], rel=1e-4)
+    assert metrics["test/recon"] == pytest.approx(independent["recon"], rel=0.01)
+
+
+def test_same_seed_same_numbers_and_another_seed_others(config: Compose, tmp_path: Path) -> None:
+    first = run.train(config(), tmp_path / "a")
+    torch.rand(7)  # whatever was drawn before must not matter
+    second = run.train(config(), tmp_path / "b")
+    third = run.train(config("seed=1"), tmp_path / "c")
+    assert without_seconds(first) == without_seconds(second)
+    assert_same_training(tmp_path / "a", tmp_path / "b")
+    assert first["test/total"] != third["test/total"]
+
+
+VARIANTS = [
+    ["data.binarize=dynamic", "scheduler=cosine"],
+    ["prior=correlated", "posterior=tied", "optimizer=adamw", "scheduler=one_cycle"],
+    ["backbone=conv", "likelihood=gaussian", "likelihood.sigma=learned"],
+]
+
+
+@pytest.mark.parametrize("overrides", VARIANTS, ids=lambda overrides: overrides[0])
+@pytest.mark.parametrize("step", [1, 7, 9, 21])  # within an epoch, at the end of one, at the very end
+def test_an_interrupted_run_ends_like_an_uninterrupted_one(
+    config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str], step: int
+) -> None:
+    settings = config(*overrides)
+    whole = run.train(settings, tmp_path / "whole")
+
+    original = Scalars.on_train_batch_end
+
+    def interrupt(self: Scalars, trainer: Any, *args: Any) -> None:
+        original(self, trainer, *args)
+        if trainer.global_step == step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(Scalars, "on_train_batch_end", interrupt)
+        run.train(settings, tmp_path / "parts")
+    assert weights(tmp_path / "parts")["global_step"] == step
+    resumed = run.train(settings, tmp_path / "parts")
+    assert without_seconds(resumed) == without_seconds(whole)
+    assert_same_training(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_completed_run_can_be_trained_further(config: Compose, tmp_path: Path) -> None:
+    run.train(config("epochs=2"), tmp_path / "a")
+    further = run.train(config("epochs=4"), tmp_path / "a")
+    at_once = run.train(config("epochs=4"), tmp_path / "b")
+    assert without_seconds(further) == without_seconds(at_once)
+    assert_same_training(tmp_path / "a", tmp_path / "b")
+
+
+def test_resuming_hides_what_was_logged_after_the_checkpoint(config: Compose, tmp_path: Path) -> None:
+    run.train(config("epochs=2"), tmp_path)
+    run.train(config("epochs=4"), tmp_path)
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    steps = [event.step for event in events.Scalars("train/total")]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == 28
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_at_once(config: Compose, tmp_path: Path) -> None:
+    with pytest.raises(FloatingPointError, match=r"no longer finite at step \d+ \(epoch 1\): loss=.*optimizer\.lr"):
+        run.train(config("optimizer.lr=1e30"), tmp_path)
+    assert not (tmp_path / "checkpoints").exists()
+    assert not (tmp_path / "metrics.json").exists()
+
+
+def test_sixteen_bits_on_a_cpu_are_refused(config: Compose, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^trainer\.precision=bf16-mixed: must be 32-true or 64-true on a CPU"):
+        run.train(config("trainer.precision=bf16-mixed", "trainer.accelerator=cpu"), tmp_path)
+
+
+def test_double_precision_and_clipping_train(config: Compose, tmp_path: Path) -> None:
+    metrics = run.train(config("trainer.precision=64-true", "trainer.gradient_clip_val=0.5", "epochs=1"), tmp_path)
+    assert metrics["test/total"] > 0
