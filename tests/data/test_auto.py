@@ -3,27 +3,30 @@
 import gzip
 import logging
 import struct
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 
+from vae.build import build
 from vae.data import download
 from vae.data.auto import Auto
 from vae.data.base import DataError, Dataset, Part
 from vae.data.idx import FILES
 from vae.data.strokes import Strokes
 
-CONF = Path(__file__).parents[2] / "conf" / "data"
 
-
-def auto(*overrides: str) -> Auto:
+@pytest.fixture
+def auto(compose: Callable[..., dict[str, Any]]) -> Callable[..., Auto]:
     """The configured source, without a network."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return instantiate(compose("auto", list(overrides)), mirrors=["http://mirror.invalid/"])
+
+    def configured(*overrides: str, data: str = "auto") -> Auto:
+        return build(compose(f"data={data}", *overrides), "data", mirrors=["http://mirror.invalid/"])
+
+    return configured
 
 
 @pytest.fixture
@@ -41,7 +44,11 @@ def strokes(monkeypatch: pytest.MonkeyPatch) -> list[Strokes]:
 
 
 def test_mnist_is_read_where_it_is(
-    tmp_path: Path, strokes: list[Strokes], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    auto: Callable[..., Auto],
+    tmp_path: Path,
+    strokes: list[Strokes],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(Auto, "counts", {"train": 30, "t10k": 20})
     (tmp_path / "mnist").mkdir()
@@ -49,7 +56,7 @@ def test_mnist_is_read_where_it_is(
         shape = (30 if "train" in name else 20, *((28, 28) if "images" in name else ()))
         header = struct.pack(f">I{len(shape)}I", 0x0800 + len(shape), *shape)
         (tmp_path / "mnist" / f"{name}.gz").write_bytes(gzip.compress(header + np.zeros(shape, np.uint8).tobytes()))
-    source = auto(f"root={tmp_path}")
+    source = auto(f"data.root={tmp_path}")
     source.digests = {}
     data = source.load()
     assert (data.name, data.shape, len(data.train), len(data.test)) == ("mnist", (1, 28, 28), 27, 20)
@@ -57,9 +64,10 @@ def test_mnist_is_read_where_it_is(
 
 
 def test_strokes_are_used_otherwise_and_one_warning_says_why(
-    tmp_path: Path, strokes: list[Strokes], caplog: pytest.LogCaptureFixture
+    auto: Callable[..., Auto], tmp_path: Path, strokes: list[Strokes], caplog: pytest.LogCaptureFixture
 ) -> None:
-    data = auto(f"root={tmp_path}", "batch_size=7", "val_fraction=0.2", "binarize=threshold", "limit=10").load()
+    overrides = ["data.batch_size=7", "data.val_fraction=0.2", "data.binarize=threshold", "data.limit=10"]
+    data = auto(f"data.root={tmp_path}", *overrides).load()
     assert (data.name, len(data.train)) == ("strokes", 8)
     [used] = strokes
     assert (used.root, used.batch_size, used.val_fraction, used.binarize, used.limit) == (
@@ -74,19 +82,21 @@ def test_strokes_are_used_otherwise_and_one_warning_says_why(
     assert not (tmp_path / "mnist").exists()
 
 
-def test_a_corrupt_mnist_is_named(tmp_path: Path, strokes: list[Strokes], caplog: pytest.LogCaptureFixture) -> None:
+def test_a_corrupt_mnist_is_named(
+    auto: Callable[..., Auto], tmp_path: Path, strokes: list[Strokes], caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "mnist").mkdir()
     (tmp_path / "mnist" / FILES[0]).write_bytes(b"corrupt")
-    assert auto(f"root={tmp_path}").read().name == "strokes"
+    assert auto(f"data.root={tmp_path}").read().name == "strokes"
     assert str(tmp_path / "mnist" / FILES[0]) in caplog.text
 
 
-def test_only_missing_data_falls_back(tmp_path: Path, strokes: list[Strokes], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_missing_data_falls_back(
+    auto: Callable[..., Auto], tmp_path: Path, strokes: list[Strokes], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(download, "CONNECT", 0.2)
     with pytest.raises(ValueError, match=r"data\.val_fraction"):
-        auto(f"root={tmp_path}", "val_fraction=2").load()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        strict = instantiate(compose("mnist", [f"root={tmp_path}"]), mirrors=["http://mirror.invalid/"])
+        auto(f"data.root={tmp_path}", "data.val_fraction=0.001", "data.limit=5").load()
     with pytest.raises(DataError, match="data=strokes"):
-        strict.load()
+        auto(f"data.root={tmp_path}", data="mnist").load()
     assert len(strokes) == 1

@@ -8,22 +8,23 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 
+from vae.build import build
 from vae.data import download
 from vae.data.base import DataError
 from vae.data.idx import FILES, IdxFiles
 
-CONF = Path(__file__).parents[2] / "conf" / "data"
+Compose = Callable[..., dict[str, Any]]
+
 COUNTS = {"train": 20, "t10k": 10}
 
 
@@ -340,10 +341,9 @@ def test_processes_that_start_together_download_once(tmp_path: Path, server: Ser
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "kmnist"])
-def test_the_configuration_is_complete(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_configuration_is_complete(name: str, compose: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VAE_DATA", raising=False)
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        configured = instantiate(compose(name))
+    configured = build(compose(f"data={name}"), "data")
     assert type(configured) is IdxFiles and configured.name == name
     assert configured.root == Path("~/.cache/vae").expanduser()
     assert len(configured.classes) == 10 and all(type(label) is str for label in configured.classes)
@@ -352,12 +352,11 @@ def test_the_configuration_is_complete(name: str, tmp_path: Path, monkeypatch: p
     assert all(len(digest) == 64 and int(digest, 16) for digest in configured.digests.values())
 
 
-def test_real_mnist() -> None:
+def test_real_mnist(compose: Compose) -> None:
     root = Path(os.environ.get("VAE_DATA", ""))
     if not (root / "mnist").is_dir():
         pytest.skip("VAE_DATA does not point at a folder with mnist/")
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        data = instantiate(compose("mnist"), mirrors=[]).read()
+    data = build(compose("data=mnist"), "data", mirrors=[]).read()
     assert (len(data.train), len(data.test), data.shape) == (60_000, 10_000, (1, 28, 28))
     assert data.train.labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
     assert abs(data.train.images.float().mean().item() / 255 - 0.1307) < 1e-4

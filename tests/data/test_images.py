@@ -2,19 +2,18 @@
 
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 from PIL import Image
 
+from vae.build import build
 from vae.data.base import DataError
 from vae.data.images import ImageFolder, decode
-
-CONF = Path(__file__).parents[2] / "conf" / "data"
 
 
 def source(root: Path, **others: object) -> ImageFolder:
@@ -234,7 +233,7 @@ def test_an_unreadable_first_image_does_not_give_the_size(tmp_path: Path) -> Non
     assert source(tmp_path).read().shape == (3, 8, 5)
 
 
-def test_the_configuration_is_complete(folder: Path) -> None:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        data = instantiate(compose("images", [f"root={os.fspath(folder)}", "size=[12,10]", "channels=1"])).load()
+def test_the_configuration_is_complete(folder: Path, compose: Callable[..., dict[str, Any]]) -> None:
+    overrides = [f"data.root={os.fspath(folder)}", "data.size=[12,10]", "data.channels=1"]
+    data = build(compose("data=images", *overrides), "data").load()
     assert data.shape == (1, 12, 10) and len(data.test) == 4

@@ -1,12 +1,10 @@
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import yaml
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
@@ -253,8 +251,8 @@ def test_many_at_once_draw_once(tmp_path, draws):
 # What is configured
 
 
-def test_yaml_and_python_agree():
-    config = yaml.safe_load((Path(__file__).parents[2] / "conf/data/strokes.yaml").read_text(encoding="utf-8"))
+def test_yaml_and_python_agree(compose):
+    config = dict(compose("data=strokes")["data"])
     assert config.pop("_target_") == "vae.data.strokes.Strokes"
     default = Strokes(config["root"])
     configured = Strokes(**config)
