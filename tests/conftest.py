@@ -1,3 +1,7 @@
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: small work on many threads, beside other tests, crawls
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -24,7 +24,7 @@ def train(*arguments: str, cwd: Path, **environment: str) -> subprocess.Complete
 
 @pytest.fixture
 def small(image_folder: Path) -> list[str]:
-    return ["data=images", f"data.root={image_folder}", "data.channels=1", "data.batch_size=8"]
+    return ["data=images", f"data.root={image_folder}", "data.channels=1", "data.batch_size=8", "figures=none"]
 
 
 def only_run(cwd: Path) -> Path:
@@ -33,13 +33,14 @@ def only_run(cwd: Path) -> Path:
 
 
 def test_a_run_is_recorded_from_start_to_end(tmp_path: Path, small: list[str]) -> None:
-    done = train(*small, "epochs=2", "latent_dim=3", "prior=correlated", cwd=tmp_path)
+    done = train(*small, "epochs=2", "latent_dim=3", "prior=correlated", "figures.only=[clusters]", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     folder = only_run(tmp_path)
     assert re.fullmatch(r"\d\d-\d\d-\d\d-\d{6}_.*latent_dim=3.*prior=correlated.*", folder.name)
     names = {path.name for path in folder.iterdir() if not path.name.startswith("events.out.tfevents.")}
-    assert {".hydra", "train.log", "status.json", "metrics.json", "checkpoints"} <= names
+    assert {".hydra", "train.log", "status.json", "metrics.json", "checkpoints", "figures"} <= names
+    assert (folder / "figures" / "latent" / "clusters.png").is_file()
     status = json.loads((folder / "status.json").read_text())
     assert status["state"] == "completed"
     lines = done.stdout.splitlines()
@@ -87,7 +88,14 @@ def test_what_fails_while_running_is_one_line_with_the_traceback_in_the_log(tmp_
 def whole(tmp_path_factory: pytest.TempPathFactory, image_folder: Path) -> tuple[Path, list[str]]:
     """An uninterrupted run and the arguments that made it."""
     folder = tmp_path_factory.mktemp("whole") / "run"
-    arguments = ["data=images", f"data.root={image_folder}", "data.channels=1", "data.batch_size=4", "epochs=12"]
+    arguments = [
+        "data=images",
+        f"data.root={image_folder}",
+        "data.channels=1",
+        "data.batch_size=4",
+        "epochs=12",
+        "figures=none",
+    ]
     done = train(*arguments, f"hydra.run.dir={folder}", cwd=folder.parent)
     assert done.returncode == 0, done.stderr
     return folder, arguments

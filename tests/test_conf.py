@@ -32,6 +32,7 @@ EXPERIMENTS = [name for group, name in EVERY if group == "experiment"]
 GIVEN = {  # what only the program knows
     "backbone": {"shape"},
     "posterior": {"features"},
+    "figures": {"folder", "loader", "scalars"},
     "scheduler": {"optimizer", "total_steps"},
 }
 COUNTS = {"train": 40, "t10k": 20}

@@ -116,7 +116,7 @@ NOT_COMPOSED = [
     ("prior.covariance=[[1,0],[0,1]]", "prior.covariance: no such key", "allowed are prior.latent_dim"),
     ("+prior.scale=2", "prior.scale: no such key", "allowed are prior.latent_dim"),
     ("likelihood.sigma=1", "likelihood.sigma: no such key", "allowed are none here"),
-    ("colour=red", "colour: no such key", "backbone, beta, data, epochs, latent_dim, likelihood"),
+    ("colour=red", "colour: no such key", "backbone, beta, data, epochs, figures, latent_dim, likelihood"),
     ("prior=isotopic", "prior=isotopic: no such choice", "correlated, isotropic"),
     ("data=cifar", "data=cifar: no such choice", "auto, fashion_mnist, images, kmnist, mnist, strokes"),
     ("experiment=tutorial", "experiment=tutorial: no such choice", "tutorial_2d, tutorial_3d, tutorial_correlated"),

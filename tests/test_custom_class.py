@@ -40,7 +40,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, image_folder: Path) -> Pat
     command = [
         *("train.py", "data=images", f"data.root={image_folder}", "data.channels=1", "data.batch_size=16", "epochs=1"),
         *("prior._target_=mypkg.MyPrior", "+prior.scale=2", f"hydra.run.dir={outside / 'run'}"),
-        *("backbone.hidden=[16,8]", "trainer.accelerator=cpu"),
+        *("backbone.hidden=[16,8]", "trainer.accelerator=cpu", "figures.only=[manifold,clusters,pairs]"),
     ]
     environment = os.environ | {"PYTHONPATH": str(outside)}
     result = subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True)

@@ -25,7 +25,14 @@ def test_the_users_own_prior_trains(tmp_path: Path, image_folder: Path) -> None:
     (module,) = [block for block in blocks("python") if "class Wide" in block]
     (command,) = [line for block in blocks("bash") for line in block.splitlines() if "mypkg.Wide" in line]
     (tmp_path / "mypkg.py").write_text(module)
-    small = ["data=images", f"data.root={image_folder}", "data.channels=1", "epochs=1", "hydra.run.dir=run"]
+    small = [
+        "data=images",
+        f"data.root={image_folder}",
+        "data.channels=1",
+        "epochs=1",
+        "figures=none",
+        "hydra.run.dir=run",
+    ]
     arguments = [str(ROOT / "train.py"), *command.split()[2:], *small]
     environment = {"PYTHONPATH": str(tmp_path)}
     done = subprocess.run([sys.executable, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True)
@@ -46,7 +53,7 @@ def test_every_single_run_composes(arguments: str, compose: Compose) -> None:
 
 
 def test_the_library_is_used_as_shown(tmp_path: Path, compose: Compose, image_folder: Path) -> None:
-    small = ["data=images", f"data.root={image_folder}", "data.channels=1", "epochs=1"]
+    small = ["data=images", f"data.root={image_folder}", "data.channels=1", "epochs=1", "figures=none"]
     train(compose(*small), tmp_path / "run")
     (shown,) = [block for block in blocks("python") if "vae.load" in block]
     names = {"images": torch.rand(5, 1, 10, 12)}

@@ -28,7 +28,7 @@ def config(compose: Compose, image_folder: Path) -> Compose:
 
     def small(*overrides: str) -> dict[str, Any]:
         base = [f"data.root={image_folder}", "data.channels=1", "data.batch_size=8"]
-        return compose("data=images", *base, "epochs=3", "trainer.log_every_n_steps=2", *overrides)
+        return compose("data=images", *base, "epochs=3", "trainer.log_every_n_steps=2", "figures=none", *overrides)
 
     return small
 

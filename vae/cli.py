@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from vae.config import check, plain
 from vae.errors import explain
 from vae.files import relative
-from vae.record import Interrupted, read_status, recorded, refuse_other_configuration
+from vae.record import Interrupted, overrides, read_status, recorded, refuse_other_configuration
 from vae.schemas import register
 
 log = logging.getLogger(__name__)
@@ -109,11 +109,10 @@ def replay_resumed(arguments: list[str]) -> list[str]:
     folder = Path(folders[-1])
     if {"-m", "--multirun"} & set(given):
         raise ValueError(f"resume={folder}: goes on with one run and cannot be combined with --multirun")
-    saved = folder / ".hydra" / "overrides.yaml"
-    if not saved.is_file():
-        raise ValueError(f"resume={folder}: must be the folder of a run, but there is no {saved}")
+    if not (folder / ".hydra" / "overrides.yaml").is_file():
+        raise ValueError(f"resume={folder}: must be the folder of a run, but there is no .hydra/overrides.yaml in it")
     new_keys = {text.partition("=")[0] for text in given}
-    kept = [text for text in map(str, OmegaConf.load(saved)) if text.partition("=")[0] not in new_keys]
+    kept = [text for text in overrides(folder) if text.partition("=")[0] not in new_keys]
     quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
     return [*kept, *given, f"hydra.run.dir='{quoted}'"]
 

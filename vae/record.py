@@ -19,6 +19,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from vae.config import fingerprint, flatten
 from vae.files import write_json
 from vae.logs import FILE_ONLY
@@ -93,6 +95,12 @@ def read_status(folder: Path) -> dict[str, Any]:
         return json.loads((folder / "status.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
+
+
+def overrides(folder: Path) -> list[str]:
+    """What was typed to make the run in this folder; nothing where Hydra did not start it."""
+    file = folder / ".hydra" / "overrides.yaml"
+    return [str(text) for text in OmegaConf.load(file)] if file.exists() else []
 
 
 def refuse_other_configuration(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:

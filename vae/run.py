@@ -20,12 +20,14 @@ from vae.callbacks.progress import Progress
 from vae.callbacks.randomness import Randomness
 from vae.callbacks.scalars import Scalars
 from vae.callbacks.stop import StopBetweenSteps
+from vae.callbacks.summaries import Summaries
 from vae.checkpoints import AtomicCheckpointIO, about, model_weights, read
 from vae.data.base import Dataset, DataSource, Part
 from vae.data.loader import BatchLoader
 from vae.evaluation.terms import mean_terms
 from vae.files import write_json
 from vae.module import VAEModule
+from vae.record import overrides
 from vae.seeding import derive
 from vae.tensorboard import RunLogger
 
@@ -44,15 +46,25 @@ def train(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     source: DataSource = build(config, "data")
     data = source.load()
     model = build_model(config, data.shape)
+    loaders = _loaders(source, data, config["seed"])
     best, last = folder / "checkpoints" / "best.ckpt", folder / "checkpoints" / "last.ckpt"
     resumed = read(last) if last.exists() else None
     logger = RunLogger(folder, purge_step=resumed["global_step"] + 1 if resumed else None)
     every = config["trainer"]["log_every_n_steps"]
     scalars, checkpoints = Scalars(every), BestAndLast(best, last)
-    callbacks = [Randomness(config["seed"]), scalars, Progress(scalars, every), checkpoints, StopBetweenSteps(last)]
+    callbacks = [
+        Randomness(config["seed"]),
+        scalars,
+        Progress(scalars, every),
+        build(config, "figures", folder=folder, loader=loaders["test"], scalars=scalars),
+        Summaries(config, overrides(folder)),
+        checkpoints,
+        StopBetweenSteps(last),
+    ]
     trainer = _trainer(config, folder, logger, callbacks)
     device = trainer.strategy.root_device
-    loaders = _loaders(source, data, device, config["seed"])
+    for loader in loaders.values():
+        loader.to(device)
     module = VAEModule(
         model,
         objective=build(config, "objective"),
@@ -109,13 +121,13 @@ def _trainer(config: Mapping[str, Any], folder: Path, logger: RunLogger, callbac
     return trainer
 
 
-def _loaders(source: DataSource, data: Dataset, device: torch.device, seed: int) -> dict[str, BatchLoader]:
+def _loaders(source: DataSource, data: Dataset, seed: int) -> dict[str, BatchLoader]:
     """The parts' loaders; only training shuffles, and only its Bernoulli draws change with the epoch."""
     dynamic = source.binarize == "dynamic"
 
     def loader(part: Part | None, batch_size: int, seed: int, shuffle: bool = False) -> BatchLoader:
         assert part is not None
-        return BatchLoader(part, batch_size, device, seed, shuffle, dynamic)
+        return BatchLoader(part, batch_size, seed, shuffle, dynamic)
 
     larger = 4 * source.batch_size  # without gradients there is room for more
     return {

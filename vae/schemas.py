@@ -14,6 +14,11 @@ from omegaconf import MISSING
 
 from vae.covariance import check_covariance
 
+PICTURES = (
+    *("manifold", "clusters", "pairs", "covariance", "activity"),
+    *("reconstructions", "samples", "interpolation", "traversal", "losses"),
+)
+
 
 def require(ok: bool, key: str, value: object, allowed: str) -> None:
     """Refuse a value in one line that names the key, the value and what is allowed."""
@@ -203,6 +208,21 @@ class TrainerSchema:
 
 
 @dataclass
+class PicturesSchema:
+    _target_: str = MISSING
+    every_n_epochs: int | None = None
+    only: list[str] | None = None
+    grid: str = MISSING
+
+    def __post_init__(self) -> None:
+        every = self.every_n_epochs
+        require(every is None or every >= 1, "figures.every_n_epochs", every, "null or a positive integer")
+        for name in self.only or []:
+            require_one_of("figures.only", name.rpartition("/")[2], PICTURES)
+        require_one_of("figures.grid", self.grid, ("whitened", "square", "quantile"))
+
+
+@dataclass
 class Config:
     """The top level. The groups' own schemas stand behind their YAMLs."""
 
@@ -219,6 +239,7 @@ class Config:
     optimizer: Any = MISSING
     scheduler: Any = MISSING
     trainer: Any = MISSING
+    figures: Any = MISSING
 
     def __post_init__(self) -> None:
         require(self.latent_dim >= 1, "latent_dim", self.latent_dim, "a positive integer")
@@ -237,6 +258,7 @@ SCHEMAS: dict[str, dict[str, type[Any]]] = {
     "optimizer": {"adam": AdamSchema},
     "scheduler": {"scheduler": SchedulerSchema},
     "trainer": {"trainer": TrainerSchema},
+    "figures": {"pictures": PicturesSchema},
 }
 
 

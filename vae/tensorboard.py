@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import torch
 from pytorch_lightning.loggers import TensorBoardLogger
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboard.plugins.hparams import metadata as hparams_metadata
+from tensorboard.plugins.hparams.api_pb2 import Status
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo
+from torch import Tensor
+from torch.utils.tensorboard.summary import hparams
+
+from vae.config import flatten
+
+SPRITE = 8192  # pixels: the largest picture that browsers take as a texture
+TERMS = ("total", "recon", "kl")
 
 
 class RunLogger(TensorBoardLogger):
@@ -23,3 +39,66 @@ class RunLogger(TensorBoardLogger):
     def close(self) -> None:
         """End the event file."""
         self.experiment.close()
+
+    def start(self, config: Mapping[str, Any], overrides: Sequence[str]) -> None:
+        """Texts, the losses' common chart, and this run's row in the HParams table."""
+        self.experiment.add_text("configuration", f"```json\n{json.dumps(config, indent=2, ensure_ascii=False)}\n```")
+        self.experiment.add_text("command", f"    python train.py {' '.join(overrides)}")
+        together = [f"{part}/{term}" for term in TERMS for part in ("train", "val")]
+        charts = {term: ["Multiline", [f"train/{term}", f"val/{term}"]] for term in TERMS}
+        self.experiment.add_custom_scalars({"losses": {"all": ["Multiline", together], **charts}})
+        # The session records without the experiment's: TensorBoard then unites the columns of all runs, and any scalar
+        # can be the metric.
+        _, start, _ = hparams(hyperparameters(config, overrides), {})
+        self._write(start)
+
+    def end(self, succeeded: bool) -> None:
+        """How the run ended, for the HParams table."""
+        status = Status.Value("STATUS_SUCCESS" if succeeded else "STATUS_FAILURE")
+        content = HParamsPluginData(
+            session_end_info=SessionEndInfo(status=status), version=hparams_metadata.PLUGIN_DATA_VERSION
+        )
+        plugin = SummaryMetadata.PluginData(
+            plugin_name=hparams_metadata.PLUGIN_NAME, content=content.SerializeToString()
+        )
+        value = Summary.Value(tag=hparams_metadata.SESSION_END_INFO_TAG, metadata=SummaryMetadata(plugin_data=plugin))
+        self._write(Summary(value=[value]))
+
+    def image(self, tag: str, png: bytes, height: int, width: int, step: int) -> None:
+        """A picture that is encoded already; SummaryWriter's own `add_image` would encode it again."""
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=png)
+        self._write(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
+
+    def codes(self, means: Tensor, labels: Sequence[str], images: Tensor) -> None:
+        """The projector's points with their classes and pictures: means (n, latent_dim), images (n, c, h, w)."""
+        if means.shape[1] == 1:
+            means = torch.cat([means, torch.zeros_like(means)], dim=1)  # the projector needs a plane
+        across = math.ceil(math.sqrt(len(images)))  # images in a row of the sprite
+        fits = across * max(images.shape[2:]) <= SPRITE
+        # What it takes for the step is the folder's name.
+        self.experiment.add_embedding(means, list(labels), images if fits else None, "projector", tag="codes")
+
+    def mesh(self, points: Tensor, colours: Tensor, step: int) -> None:
+        """Three-dimensional codes (n, 3) as points to turn, with colours (n, 3) in 0 … 255."""
+        look = {"material": {"cls": "PointsMaterial", "size": 0.06}}
+        self.experiment.add_mesh("latent/mesh", points[None], colours[None], config_dict=look, global_step=step)
+
+    def _write(self, summary: Summary, step: int | None = None) -> None:
+        self.experiment._get_file_writer().add_summary(summary, step)
+
+
+def hyperparameters(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """The columns of the HParams table: the top-level keys, every group's choice, and whatever was overridden."""
+    columns: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            columns[key] = str(value["_target_"]).rpartition(".")[2].lower()
+        else:
+            columns[key] = value
+    del columns["figures"], columns["trainer"]  # how it was run, not what
+    flat = flatten(config)
+    for override in overrides:
+        key, _, value = override.lstrip("+").partition("=")
+        if key in flat or key in columns:
+            columns[key] = flat.get(key, value)
+    return {key: value if isinstance(value, bool | int | float | str) else str(value) for key, value in columns.items()}

@@ -12,7 +12,7 @@ from vae.seeding import derive
 
 
 class BatchLoader:
-    """Yields (images in [0, 1], labels); the uint8 images stay on `device`.
+    """Yields (images in [0, 1], labels); the uint8 images stay where they are, `to` moves them.
 
     The order (`shuffle`) and the Bernoulli draws (`dynamic`) of an epoch depend on nothing but `seed` and `epoch`.
     """
@@ -21,13 +21,12 @@ class BatchLoader:
         self,
         part: Part,
         batch_size: int,
-        device: torch.device | str = "cpu",
         seed: int = 0,
         shuffle: bool = False,
         dynamic: bool = False,
     ):
-        self.images = part.images.to(device)
-        self.labels = part.labels.to(device)
+        self.images = part.images
+        self.labels = part.labels
         self.batch_size = batch_size
         self.seed = seed
         self.shuffle = shuffle
@@ -35,6 +34,10 @@ class BatchLoader:
         self.epoch = 0  # set by the training loop; stays 0 where every pass is to be the same
         self._first = 0  # the batch that the next pass begins with: not 0 where a stopped run goes on
         self._served = 0
+
+    def to(self, device: torch.device) -> None:
+        """Keep the images on the device that the model is on."""
+        self.images, self.labels = self.images.to(device), self.labels.to(device)
 
     def start_epoch(self, epoch: int) -> None:
         """The next pass is a whole one, in this epoch's order."""

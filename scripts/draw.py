@@ -1,0 +1,137 @@
+"""Draw the pictures of a finished run again, from its best weights."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout that is not installed
+
+EXAMPLES = """
+examples:
+  python scripts/draw.py outputs/runs/2030-01-01/12-00-00-000000
+  python scripts/draw.py outputs/runs/2030-01-01/12-00-00-000000 manifold clusters --grid quantile
+  python scripts/draw.py best.ckpt manifold --format pdf --out paper/figures
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Draw what the command line asks for, and print one path a line."""
+    options = _parser().parse_args(arguments)
+    try:
+        draw(**vars(options))
+    except (ValueError, OSError, RuntimeError) as error:
+        sys.exit(f"error: {error}")
+
+
+def draw(
+    run: Path,
+    pictures: Sequence[str],
+    out: Path | None,
+    grid: str | None,
+    data_root: str | None,
+    dpi: float,
+    format: str,
+    trust: bool,
+) -> None:
+    """Draw pictures of a run folder or checkpoint into `out`."""
+    from PIL import Image
+
+    from vae import checkpoints
+    from vae.callbacks.pictures import write_gif
+    from vae.data.loader import BatchLoader
+    from vae.figures.style import rasterise
+    from vae.files import relative, replacing
+    from vae.pictures import Scene, select
+    from vae.seeding import derive
+
+    tags = select(pictures or None, "picture")
+    model = checkpoints.load(run, trust)
+    file = run / "checkpoints" / "best.ckpt" if run.is_dir() else run
+    checkpoint = checkpoints.read(file)
+    about = checkpoint["vae"]
+    source, data = _data(about, data_root, trust)
+    loader = BatchLoader(data.test, 4 * source.batch_size, derive("test"), dynamic=source.binarize == "dynamic")
+    grid = grid or about["config"].get("figures", {}).get("grid", "whitened")
+    last = file.with_name("last.ckpt")  # knows of all epochs
+    history = _history(checkpoints.read(last) if last.is_file() else checkpoint)
+    scene = Scene(model, loader, about, checkpoint["epoch"] + 1, grid, history)
+    if out is None:
+        out = (file.parent.parent if file.parent.name == "checkpoints" else file.parent) / "figures"
+
+    for tag in tags:
+        if tag not in scene.tags:
+            if pictures:
+                raise ValueError(f"picture={tag}: there is none of this run")
+            continue
+        figure = scene.draw(tag)
+        path = out / f"{tag}.{format}"
+        with replacing(path) as temporary:
+            if format == "png":
+                Image.fromarray(rasterise(figure, dpi)).save(temporary)
+            else:
+                figure.savefig(temporary, dpi=dpi)
+        print(relative(path))
+        if tag == "latent/clusters" and scene.latent_dim == 3:
+            write_gif(path.with_suffix(".gif"), list(scene.turning()))
+            print(relative(path.with_suffix(".gif")))
+
+
+def _data(about: Mapping[str, Any], root: str | None, trust: bool) -> tuple[Any, Any]:
+    """The source that the run was configured with and its data, which must be those that it was trained on."""
+    from vae.build import build
+
+    config = dict(about["config"]["data"])
+    if not trust:
+        _refuse_foreign_source(config)
+    if root is not None:
+        config["root"] = root
+    source = build({"data": config}, "data")
+    data = source.load()
+    if (data.name, list(data.shape)) != (about["data"], about["shape"]):
+        raise ValueError(
+            f"the run was trained on {about['data']}, but its configuration now gives {data.name}; "
+            "say with --data-root where the data are"
+        )
+    return source, data
+
+
+def _refuse_foreign_source(config: Mapping[str, Any]) -> None:
+    """Only this package's data sources are built from a file."""
+    from vae.data.base import DataSource
+
+    target = str(config["_target_"])
+    if re.fullmatch(r"vae\.data\.\w+\.\w+", target) and "_target_" not in str({**config, "_target_": ""})[15:]:
+        module, _, name = target.rpartition(".")
+        found = getattr(importlib.import_module(module), name, None)
+        if isinstance(found, type) and issubclass(found, DataSource):
+            return
+    raise ValueError(f"the checkpoint asks for the data source {target}; use --trust if you trust the file")
+
+
+def _history(checkpoint: Mapping[str, Any]) -> list[dict[str, float]]:
+    return checkpoint.get("callbacks", {}).get("Scalars", {}).get("history", [])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="draw.py", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path, help="the folder of a run (its best checkpoint) or a checkpoint file")
+    parser.add_argument("pictures", nargs="*", metavar="picture", help="such as manifold or latent/manifold (all)")
+    parser.add_argument("--out", type=Path, help="folder to write to (the run's figures/)")
+    parser.add_argument("--grid", choices=("whitened", "square", "quantile"), help="of the manifold (the run's own)")
+    parser.add_argument("--data-root", help="where the data are, if not where they were")
+    parser.add_argument("--dpi", type=float, default=110, help="pixels per inch (110)")
+    parser.add_argument("--format", choices=("png", "pdf", "svg"), default="png", help="of the files (png)")
+    parser.add_argument("--trust", action="store_true", help="build classes that are not of this program")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

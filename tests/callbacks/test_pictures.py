@@ -1,0 +1,254 @@
+import gc
+import io
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from matplotlib._pylab_helpers import Gcf
+from matplotlib.figure import Figure
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
+
+from vae import pictures
+from vae.build import build, build_model
+from vae.callbacks.pictures import Pictures
+from vae.callbacks.scalars import Scalars
+from vae.checkpoints import about
+from vae.data.base import Dataset, Part
+from vae.data.loader import BatchLoader
+from vae.figures.style import rasterise
+from vae.module import VAEModule
+from vae.pictures import TAGS, Scene, select
+from vae.tensorboard import RunLogger
+
+COMPOSED: dict[tuple[str, ...], dict] = {}  # composing takes longer than most pictures
+LATENT = [tag for tag in TAGS if tag.startswith("latent/")]
+
+
+@pytest.fixture
+def fit(compose, image_folder, tmp_path):
+    """Trains for some epochs with pictures of these options; returns the folder and the trained module."""
+
+    def train(*overrides, epochs=1, with_pictures=True, **options):
+        torch.manual_seed(0)
+        config = compose(f"data.root={image_folder}", "data=images", "data.channels=1", f"epochs={epochs}", *overrides)
+        source = build(config, "data")
+        data = source.load()
+        module = VAEModule(
+            build_model(config, data.shape),
+            build(config, "objective"),
+            build(config, "optimizer"),
+            build(config, "scheduler"),
+            total_steps=100,
+            about=about(config, data),
+        )
+        scalars = Scalars(2)
+        loader = BatchLoader(data.test, 4)
+        drawing = [Pictures(tmp_path, loader, scalars, **options)] if with_pictures else []
+        trainer = pl.Trainer(
+            max_epochs=epochs,
+            accelerator="cpu",
+            logger=RunLogger(tmp_path),
+            callbacks=[scalars, *drawing],
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            log_every_n_steps=1,
+        )
+        trainer.fit(module, BatchLoader(data.train, 16), BatchLoader(data.val, 16))
+        return tmp_path, module
+
+    return train
+
+
+def events(folder):
+    accumulator = EventAccumulator(str(folder), size_guidance={"images": 0})
+    accumulator.Reload()
+    return accumulator
+
+
+def files(folder):
+    figures = folder / "figures"
+    return {path.relative_to(figures).as_posix() for path in figures.rglob("*.*")}
+
+
+def scene(shape=(1, 12, 10), latent_dim=2, classes=("a", "b"), prior="isotropic", n=40, compose=None, history=()):
+    """An untrained model and noise."""
+    overrides = ("data=strokes", f"latent_dim={latent_dim}", f"prior={prior}")
+    if overrides not in COMPOSED:
+        COMPOSED[overrides] = compose(*overrides)
+    config = COMPOSED[overrides]
+    part = Part(torch.randint(0, 256, (n, *shape), dtype=torch.uint8), torch.arange(n) % max(1, len(classes)))
+    data = Dataset("noise", part, part, part, classes)
+    return Scene(build_model(config, shape), BatchLoader(part, 16), about(config, data), 7, history=history)
+
+
+def test_names_are_tags_or_their_ends():
+    assert select(None) == TAGS and select([]) == ()
+    assert select(["losses", "latent/manifold", "manifold"]) == ("latent/manifold", "curves/losses")
+    with pytest.raises(ValueError, match=r"^figures.only=mainfold: must be one of manifold, clusters, .*, losses$"):
+        select(["mainfold"], "figures.only")
+
+
+@pytest.mark.parametrize(
+    ("every", "expected"), [(None, [1, 2, 5, 10, 20, 50, 100, 200]), (60, [60, 120, 180]), (100, [100, 200])]
+)
+def test_the_epochs_that_are_drawn(every, expected):
+    callback = Pictures(Path(), SimpleNamespace(), SimpleNamespace(), every)
+    assert [epoch for epoch in range(1, 201) if callback._is_due(epoch)] == expected
+
+
+def test_a_wrong_grid_is_refused():
+    with pytest.raises(ValueError, match=r"^figures\.grid=round: must be one of whitened, square, quantile"):
+        Pictures(Path(), SimpleNamespace(), SimpleNamespace(), grid="round")
+
+
+def test_every_picture_is_in_the_event_file_and_on_disk(fit):
+    folder, _ = fit(epochs=3)
+    assert files(folder) == {f"{tag}.png" for tag in TAGS}
+    accumulator = events(folder)
+    assert set(accumulator.Tags()["images"]) == set(TAGS)
+    per_epoch = 4  # steps: 49 training images in batches of 16
+    for tag in TAGS:
+        written = accumulator.Images(tag)
+        steps = [3] if tag == "curves/losses" else [1, 2, 3]
+        assert [each.step for each in written] == [per_epoch * epoch for epoch in steps]
+        in_event = np.asarray(Image.open(io.BytesIO(written[-1].encoded_image_string)))
+        assert np.array_equal(in_event, np.asarray(Image.open(folder / "figures" / f"{tag}.png")))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "left_out", "more"),
+    [
+        (["latent_dim=1"], {"latent/pairs"}, set()),
+        (["latent_dim=3", "prior=correlated"], set(), {"latent/clusters.gif"}),
+        (["latent_dim=4", "prior=correlated", "posterior=tied", "data.binarize=dynamic"], set(), set()),
+    ],
+)
+def test_other_models_have_the_pictures_that_apply(fit, caplog, overrides, left_out, more):
+    folder, _ = fit(*overrides)
+    assert not [record for record in caplog.records if record.name.startswith("vae")]
+    assert files(folder) == {f"{tag}.png" for tag in TAGS if tag not in left_out} | more
+    if more:
+        film = Image.open(folder / "figures" / "latent" / "clusters.gif")
+        assert film.n_frames > 30 and film.info["loop"] == 0
+        assert (folder / "figures" / "latent" / "clusters.gif").stat().st_size < 3e6
+
+
+def test_only_some_pictures(fit):
+    folder, _ = fit(only=["manifold", "latent/covariance"], grid="quantile")
+    assert files(folder) == {"latent/manifold.png", "latent/covariance.png"}
+
+
+def test_no_pictures(fit):
+    folder, _ = fit(only=[])
+    assert not (folder / "figures").exists() and not events(folder).Tags()["images"]
+
+
+def test_a_picture_that_fails_is_skipped(fit, monkeypatch, caplog):
+    def fail(scene):
+        raise RuntimeError("no paint")
+
+    monkeypatch.setitem(pictures._DRAW, "latent/clusters", fail)
+    with caplog.at_level(logging.ERROR):
+        folder, _ = fit()
+    assert files(folder) == {f"{tag}.png" for tag in TAGS if tag != "latent/clusters"}
+    (record,) = caplog.records
+    assert "latent/clusters" in record.getMessage() and "no paint" in str(record.exc_info[1])
+
+
+def test_pictures_do_not_change_the_training(fit):
+    _, plain = fit(epochs=2, with_pictures=False)
+    _, drawn = fit(epochs=2, every_n_epochs=1, only=["samples", "clusters"])
+    for a, b in zip(plain.state_dict().values(), drawn.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    assert drawn.training == plain.training
+
+
+def test_drawing_leaves_random_numbers_and_mode_alone(compose):
+    for training in (True, False):
+        view = scene(compose=compose)
+        view.vae.train(training)
+        before = torch.get_rng_state()
+        view.draw("images/samples")
+        assert torch.equal(torch.get_rng_state(), before) and view.vae.training == training
+
+
+def test_the_same_model_gives_the_same_picture(compose):
+    view = scene(compose=compose)
+    assert np.array_equal(*(rasterise(view.draw("images/samples")) for _ in range(2)))
+
+
+@pytest.mark.parametrize("tag", [tag for tag in TAGS if tag.startswith("images/") or tag == "latent/manifold"])
+@pytest.mark.parametrize("latent_dim", [2, 3])
+def test_a_picture_decodes_at_most_once(compose, tag, latent_dim):
+    view = scene(latent_dim=latent_dim, compose=compose)
+    calls = []
+    view.vae.backbone.decoder.register_forward_hook(lambda *_: calls.append(1))
+    view.draw(tag)
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("latent_dim", [1, 3, 5])
+@pytest.mark.parametrize(
+    ("shape", "classes"), [((3, 20, 28), ()), ((1, 12, 30), tuple(f"the class {i}" for i in range(26)))]
+)
+def test_every_shape_of_data_is_drawn_whole(compose, latent_dim, shape, classes):
+    row = {f"{part}/{term}": 1.0 for part in ("train", "val") for term in ("total", "recon", "kl")}
+    view = scene(shape, latent_dim, classes, "correlated", 60, compose, [{"epoch": 1, **row}])
+    for tag in view.tags:
+        figure = view.draw(tag)
+        box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height, tag
+        assert figure.texts[0].get_text() == f"noise · latent_dim {latent_dim} · correlated prior · β 1 · epoch 7"
+
+
+class Mixture(nn.Module):
+    def __init__(self, latent_dim):
+        super().__init__()
+        self.means = nn.Parameter(torch.stack([torch.full((latent_dim,), -2.0), torch.full((latent_dim,), 2.0)]))
+
+    def forward(self):
+        return MixtureSameFamily(Categorical(torch.ones(2)), Independent(Normal(self.means, 0.5), 1))
+
+
+@pytest.mark.parametrize(("latent_dim", "grid"), [(1, "quantile"), (2, "quantile"), (3, "whitened"), (4, "quantile")])
+def test_a_prior_that_is_not_gaussian_is_drawn(compose, latent_dim, grid):
+    view = scene(latent_dim=latent_dim, compose=compose)
+    view.vae.prior, view.grid = Mixture(latent_dim), grid
+    for tag in LATENT:
+        if tag in view.tags:
+            view.draw(tag)
+    if latent_dim == 2:
+        (axes,) = view.draw("latent/clusters").axes
+        assert len(axes.lines) > 4  # two contours where an ellipse would be one
+
+
+def test_no_figure_stays_alive(compose):
+    view = scene(compose=compose)
+    for tag in view.tags:
+        rasterise(view.draw(tag))
+    gc.collect()
+    assert not [each for each in gc.get_objects() if type(each) is Figure]  # isinstance would wake torch
+    assert not Gcf.figs
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_over_200_draws(compose):
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+
+    view = scene(compose=compose)
+    levels = []
+    for _ in range(200 // len(LATENT)):
+        for tag in LATENT:
+            rasterise(view.draw(tag))
+        levels.append(resident())
+    assert levels[-1] - levels[len(levels) // 4] < 20  # MiB

@@ -1,0 +1,20 @@
+from collections.abc import Callable
+
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+
+@pytest.fixture
+def check() -> Callable[[Figure], Figure]:
+    """Draws a figure and makes sure that nothing is cut off and that most of it is used."""
+
+    def draw(figure: Figure) -> Figure:
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        box, (width, height) = figure.get_tightbbox(canvas.get_renderer()), figure.get_size_inches()
+        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height, f"{box} in {width}×{height}"
+        assert box.width * box.height > 0.8 * width * height
+        return figure
+
+    return draw

@@ -1,0 +1,151 @@
+import numpy as np
+import pytest
+import torch
+from matplotlib.collections import PathCollection
+from matplotlib.colors import to_hex
+
+from vae.evaluation.geometry import Geometry, ellipse
+from vae.figures import latent, solid, style
+from vae.priors import Correlated
+
+NOTE = "fashion_mnist · latent_dim 2 · correlated prior · β 1 · epoch 10"
+CLASSES = ("T-shirt/top", "Ankle boot", "Bag")
+
+
+def view(points, dims=(0, 1)):
+    prior = Geometry.of(Correlated(points.shape[1])()).marginal(dims)
+    around = ellipse(torch.zeros(2).double(), torch.eye(2).double(), 2)
+    return latent.View(points[:, list(dims)], [prior.outline(k) for k in (1, 2, 3)], around, [f"z{i}" for i in dims])
+
+
+def scatter(axes):
+    return next(each for each in axes.collections if isinstance(each, PathCollection))
+
+
+@pytest.mark.parametrize("classes", [(), CLASSES, tuple(f"class {i}" for i in range(30))])
+def test_clusters_show_codes_outlines_and_classes(check, classes):
+    points, labels = torch.randn(600, 2), torch.arange(600) % max(1, len(classes))
+    figure = check(latent.clusters([view(points)], labels, classes, NOTE))
+    (axes,) = figure.axes
+    drawn = scatter(axes).get_offsets()
+    assert len(drawn) == 600 and np.allclose(np.sort(drawn[:, 0]), np.sort(points[:, 0].numpy()))
+    first = int(np.flatnonzero(np.isclose(points[:, 0].numpy(), drawn[0, 0]))[0])
+    expected = style.colours(len(classes))[labels[first]] if classes else style.CODES
+    assert to_hex(scatter(axes).get_facecolors()[0]) == expected.lower()
+    one_sigma = axes.lines[0].get_xydata()
+    assert np.allclose(one_sigma[:, 0].max(), 1.0, atol=1e-3) and np.allclose(
+        one_sigma[:, 1].max(), 0.5**0.5, atol=1e-3
+    )
+    assert len(axes.lines) == 4  # 1, 2, 3 σ and the aggregate posterior
+    words = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert words[:2] == ["prior: 1, 2, 3 σ", "aggregate\nposterior: 2 σ"]
+    assert words[2:5] == list(classes[:3])
+    box, (x0, x1), (y0, y1) = axes.get_window_extent(), axes.get_xlim(), axes.get_ylim()
+    assert np.isclose((x1 - x0) / box.width, (y1 - y0) / box.height)  # a circle is round
+    assert x0 <= drawn[:, 0].min() and drawn[:, 0].max() <= x1
+
+
+def test_clusters_draw_a_part_of_many_codes():
+    points = torch.randn(20_000, 2)
+    (axes,) = latent.clusters([view(points)], torch.zeros(20_000), ()).axes
+    assert len(scatter(axes).get_offsets()) == latent.POINTS
+
+
+def test_clusters_of_more_dimensions_have_two_panels(check):
+    points = torch.randn(100, 5)
+    figure = check(latent.clusters([view(points, (1, 4)), view(points, (0, 2))], torch.zeros(100).long(), ("a",), NOTE))
+    assert [axes.get_xlabel() for axes in figure.axes] == ["z1", "z0"]
+
+
+def test_names_of_classes_do_not_hide_each_other():
+    classes = tuple("abcdefgh")
+    (axes,) = latent.clusters([view(torch.zeros(80, 2))], torch.arange(80) % 8, classes).axes
+    heights = sorted(text.get_position()[1] for text in axes.texts if text.get_text() in classes)
+    assert len(heights) == 8 and min(np.diff(heights)) > 0
+
+
+@pytest.mark.parametrize("classes", [(), CLASSES])
+def test_one_dimension_has_a_row_for_each_class(check, classes):
+    x = torch.linspace(-4, 4, 100)
+    means = torch.randn(300, 1)
+    figure = check(latent.clusters_1d(means, torch.arange(300) % 3, classes, x, x**2, x**2 + 1, NOTE))
+    top, rows = figure.axes
+    assert [line.get_label() for line in top.lines] == ["prior p(z)", "aggregate posterior"]
+    assert np.allclose(top.lines[0].get_ydata(), x**2)
+    assert [label.get_text() for label in rows.get_yticklabels()] == (list(classes) or ["all"])
+    assert len(rows.patches) == max(1, len(classes)) and rows.get_xlim() == top.get_xlim()
+
+
+@pytest.mark.parametrize("k", [2, 3, 6])
+def test_pairs_show_every_pair_and_every_marginal(check, k):
+    means, labels = torch.randn(400, k), torch.arange(400) % 3
+    views = [[view(means, (j, i)) if j < i else None for j in range(k)] for i in range(k)]
+    x = torch.linspace(-4, 4, 50)
+    prior = torch.exp(-0.5 * x**2) / (2 * torch.pi) ** 0.5
+    names = [f"z{i}" for i in range(k)]
+    figure = check(latent.pairs(means, labels, CLASSES, views, [(x, prior, prior)] * k, names, NOTE))
+    assert len(figure.axes) == k * (k + 1) // 2
+    below = [axes for axes in figure.axes if axes.collections]
+    assert len(below) == k * (k - 1) // 2
+    assert np.allclose(scatter(below[0]).get_offsets()[:, 0].max(), means[:, 0].max())
+    first = figure.axes[0]
+    assert np.allclose(first.lines[0].get_ydata(), prior)
+    assert np.isclose(first.patches[0].get_data().values.sum() * 8 / 50, 1, atol=0.01)  # a density
+    legend = figure.legends[0].get_window_extent()
+    assert not any(axes.get_window_extent().overlaps(legend) for axes in figure.axes)
+    assert [axes.get_xlabel() for axes in figure.axes if axes.get_xlabel()] == names
+
+
+@pytest.mark.parametrize("n", [1, 2, 10, 17, 40])
+def test_covariances_share_a_scale_and_show_numbers_where_they_fit(check, n):
+    prior, means = torch.eye(n), 2 * torch.eye(n) - 0.001
+    names = [style.axis_name(i) for i in range(n)]
+    figure = check(latent.covariance(prior, means, means + 1, names, NOTE))
+    panels = figure.axes[:3]
+    assert [axes.get_title() for axes in panels] == ["prior", "posterior means", "aggregate posterior"]
+    low, high = panels[0].images[0].get_clim()
+    assert np.isclose(low, -high) and np.isclose(high, 2.999) and panels[1].images[0].get_clim() == (low, high)
+    assert np.allclose(panels[1].images[0].get_array(), means)
+    assert len(panels[0].texts) == (n * n if n <= 16 else 0)
+    if n == 2:
+        assert [text.get_text() for text in panels[1].texts] == ["2.00", "0.00", "0.00", "2.00"]
+        assert [label.get_text() for label in panels[0].get_yticklabels()] == ["z₀", "z₁"]
+    if n <= 16:  # numbers stay inside their squares
+        figure.canvas.draw()
+        square = panels[0].get_window_extent().width / n
+        assert max(text.get_window_extent().width for text in panels[1].texts) < square
+
+
+@pytest.mark.parametrize("n", [1, 2, 10, 40])
+def test_activity_marks_the_active_units(check, n):
+    kl, variance = torch.linspace(0.1, 2, n), torch.logspace(-4, 0, n) if n > 1 else torch.ones(1)
+    active = variance > 0.01
+    shares = torch.full((n,), 1 / n)
+    figure = check(latent.activity(kl, variance, shares, active, 0.01, "a remark", NOTE))
+    left, middle, right = figure.axes
+    assert np.allclose([bar.get_height() for bar in left.patches], kl)
+    assert np.allclose([bar.get_y() + bar.get_height() for bar in middle.patches], variance)
+    blue = [to_hex(bar.get_facecolor()) == style.CODES.lower() for bar in middle.patches]
+    assert blue == active.tolist()
+    assert middle.get_title() == f"{active.sum()} of {n} units active (above 0.01)"
+    assert middle.lines[0].get_ydata()[0] == 0.01 and middle.get_yscale() == "log"
+    assert np.allclose(right.lines[0].get_ydata(), np.arange(1, n + 1) / n)
+    assert left.texts[0].get_text() == "a remark"
+
+
+def test_clusters_in_space_have_outlines_on_the_walls_behind(check):
+    means = torch.randn(500, 3)
+    walls = {}
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        flat = view(means, (i, j))
+        walls[i, j] = (flat.prior, flat.aggregate)
+    figure = solid.clusters_3d(means, torch.arange(500) % 3, CLASSES, walls, points=100, note=NOTE)
+    (axes,) = figure.axes
+    assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_zlabel()) == ("z₀", "z₁", "z₂")
+    assert len(axes.lines) == 12 and len(axes.collections[0].get_offsets()) == 100
+    low, high = axes.get_xlim()
+    z_wall, y_wall, x_wall = (np.asarray(axes.lines[4 * i].get_data_3d()[2 - i]) for i in range(3))
+    assert np.allclose(z_wall, low) and np.allclose(y_wall, high) and np.allclose(x_wall, low)
+    frames = list(solid.turning(figure, frames=4, dpi=40))
+    assert len({frame.tobytes() for frame in frames}) == 4 and len({frame.shape for frame in frames}) == 1
+    assert np.allclose(axes.lines[8].get_data_3d()[0], high)  # three quarters around: behind is elsewhere

@@ -1,0 +1,122 @@
+"""Draws the pictures while training, for TensorBoard and as PNGs."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from PIL import Image
+
+from vae.callbacks.scalars import Scalars
+from vae.data.loader import BatchLoader
+from vae.evaluation.grids import KINDS
+from vae.figures.style import label_colours, rasterise
+from vae.files import replacing
+from vae.module import VAEModule
+from vae.pictures import Scene, select
+from vae.tensorboard import RunLogger
+
+log = logging.getLogger(__name__)
+
+CODES = 2000  # test images whose codes TensorBoard's projector gets
+
+_BY_OCTREE = Image.Quantize.FASTOCTREE  # keeps rare colours apart, which a median cut of a mostly white picture mixes
+
+
+class Pictures(pl.Callback):
+    """Draws after epochs 1, 2, 5, 10, 20, 50, …, or every so many, and always after the last one.
+
+    A picture that fails is logged and skipped. `only=[]` draws nothing.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        loader: BatchLoader,
+        scalars: Scalars,
+        every_n_epochs: int | None = None,
+        only: Sequence[str] | None = None,
+        grid: str = "whitened",
+    ):
+        if grid not in KINDS:
+            raise ValueError(f"figures.grid={grid}: must be one of {', '.join(KINDS)}")
+        self.folder = folder / "figures"
+        self.loader = loader
+        self.scalars = scalars
+        self.every_n_epochs = every_n_epochs
+        self.tags = select(only, "figures.only")
+        self.grid = grid
+        self._drawn = 0  # the last epoch that was
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        epoch = trainer.current_epoch + 1
+        if self._is_due(epoch):
+            self._draw(trainer, pl_module, epoch)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.tags and self.scalars.history:
+            self._draw(trainer, pl_module, int(self.scalars.history[-1]["epoch"]), at_end=True)
+
+    def _is_due(self, epoch: int) -> bool:
+        if self.every_n_epochs is not None:
+            return epoch % self.every_n_epochs == 0
+        return str(epoch).rstrip("0") in ("1", "2", "5")
+
+    def _draw(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int, at_end: bool = False) -> None:
+        assert isinstance(pl_module, VAEModule)
+        history = self.scalars.history if at_end else ()
+        scene = Scene(pl_module.vae, self.loader, pl_module.about, epoch, self.grid, history)
+        for tag in self.tags:
+            try:
+                if tag in scene.tags and (epoch > self._drawn or tag == "curves/losses"):
+                    self._keep(trainer, tag, rasterise(scene.draw(tag)))
+                if tag == "latent/clusters" and at_end and scene.latent_dim == 3:
+                    write_gif(self.folder / f"{tag}.gif", list(scene.turning()))
+            except Exception:
+                log.exception("the picture %s of epoch %d failed and is left out", tag, epoch)
+        self._drawn = epoch
+        if at_end:
+            try:
+                self._hand_over_codes(trainer, scene)
+            except Exception:
+                log.exception("the codes for TensorBoard's projector failed and are left out")
+
+    def _keep(self, trainer: pl.Trainer, tag: str, pixels: np.ndarray) -> None:
+        # Encoded once for both: `add_image` would encode again, in twice the time.
+        encoded = io.BytesIO()
+        Image.fromarray(pixels).save(encoded, "png", compress_level=2)
+        with replacing(self.folder / f"{tag}.png") as temporary:
+            temporary.write_bytes(encoded.getvalue())
+        height, width, _ = pixels.shape
+        _logger(trainer).image(tag, encoded.getvalue(), height, width, trainer.global_step)
+
+    def _hand_over_codes(self, trainer: pl.Trainer, scene: Scene) -> None:
+        """The last codes for TensorBoard's own views: the projector, and the mesh of three dimensions."""
+        codes = scene.codes
+        means, labels = codes.means[:CODES], codes.labels[:CODES]
+        names = [scene.classes[label] if scene.classes else "image" for label in labels]
+        _logger(trainer).codes(means, names, scene.test_images(range(len(means))).cpu())
+        if scene.latent_dim == 3:
+            rgb = torch.from_numpy(255 * label_colours(labels, scene.classes)[:, :3]).int()
+            _logger(trainer).mesh(means, rgb, trainer.global_step)
+
+
+def _logger(trainer: pl.Trainer) -> RunLogger:
+    assert isinstance(trainer.logger, RunLogger)
+    return trainer.logger
+
+
+def write_gif(path: Path, frames: Sequence[np.ndarray], seconds: float = 8.0) -> None:
+    """Write frames (height, width, 3) as a film that repeats."""
+    # One palette for all frames, or the colours would flicker.
+    palette = Image.fromarray(np.concatenate(frames[:: max(1, len(frames) // 4)])).quantize(128, _BY_OCTREE)
+    images = [Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    with replacing(path) as temporary:
+        images[0].save(
+            temporary, save_all=True, append_images=images[1:], duration=1000 * seconds / len(frames), loop=0
+        )

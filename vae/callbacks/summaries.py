@@ -1,0 +1,32 @@
+"""Tells TensorBoard what the run is and how it ended: texts, charts and the HParams table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+
+from vae.tensorboard import RunLogger
+
+
+class Summaries(pl.Callback):
+    """`overrides` is what was typed: the command to repeat the run, and columns of the HParams table."""
+
+    def __init__(self, config: Mapping[str, Any], overrides: Sequence[str]):
+        self.config = config
+        self.overrides = overrides
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        _logger(trainer).start(self.config, self.overrides)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        _logger(trainer).end(succeeded=True)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        _logger(trainer).end(succeeded=False)
+
+
+def _logger(trainer: pl.Trainer) -> RunLogger:
+    assert isinstance(trainer.logger, RunLogger)
+    return trainer.logger

@@ -1,0 +1,110 @@
+"""A latent distribution as pictures see it: its moments, its density along any axes, outlines of a given mass."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import contourpy
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, MultivariateNormal
+
+from vae.distributions import DiagonalNormal, FullNormal
+
+SAMPLES = 20_000  # of a distribution that has no formulas
+GRID = 120  # points along each axis when a density is contoured
+
+
+def moments(distribution: Distribution, samples: int = 100) -> tuple[Tensor, Tensor]:
+    """Mean (…, n) and covariance (…, n, n): exact for Gaussians, else those of `samples` draws."""
+    if isinstance(distribution, DiagonalNormal | FullNormal):
+        return distribution.mean, distribution.covariance_matrix
+    draws = distribution.sample(torch.Size([samples]))  # (samples, …, n)
+    centred = draws - draws.mean(0)
+    return draws.mean(0), torch.einsum("s...i,s...j->...ij", centred, centred) / (samples - 1)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Mean (n,) and covariance (n, n) in double precision on the CPU; draws stand in for what has no formula."""
+
+    mean: Tensor
+    covariance: Tensor
+    samples: Tensor | None = None  # (SAMPLES, n); None for a Gaussian, whose moments say everything
+    log_prob: Callable[[Tensor], Tensor] | None = None  # (…, n) → (…), where it is known
+
+    @classmethod
+    def of(cls, p: Distribution) -> Geometry:
+        """The geometry of a distribution with event shape (n,), such as the prior."""
+        if isinstance(p, DiagonalNormal | FullNormal):
+            return cls(p.mean.cpu().double(), p.covariance_matrix.cpu().double())
+        draws = p.sample(torch.Size([SAMPLES]))
+        samples = draws.cpu().double()  # first to the host: not every device has doubles
+        return cls(
+            samples.mean(0),
+            torch.atleast_2d(samples.T.cov()),
+            samples,
+            lambda z: p.log_prob(z.to(draws)).cpu().double(),
+        )
+
+    @property
+    def scale(self) -> Tensor:
+        """Standard deviation along each axis, (n,)."""
+        return self.covariance.diagonal().sqrt()
+
+    def along(self, axes: Tensor, origin: Tensor | float = 0.0) -> Geometry:
+        """The distribution of the coordinates A (z − origin), with the axes the rows of A (k, n)."""
+        axes = axes.to(self.mean)
+        mean, covariance = axes @ (self.mean - origin), axes @ self.covariance @ axes.T
+        if self.samples is None:
+            return Geometry(mean, covariance)
+        unchanged = torch.equal(axes, torch.eye(len(self.mean)).to(axes)) and not torch.as_tensor(origin).any()
+        samples = (self.samples - origin) @ axes.T
+        return Geometry(mean, covariance, samples, self.log_prob if unchanged else None)
+
+    def marginal(self, dims: Sequence[int]) -> Geometry:
+        """The distribution of some of the dimensions."""
+        return self.along(torch.eye(len(self.mean))[list(dims)])
+
+    def density(self, *axes: Tensor) -> Tensor:
+        """The density on the grid that one tensor of coordinates for each axis spans, shape (len(axis), …)."""
+        grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
+        if self.log_prob is not None:
+            return self.log_prob(grid).exp()
+        if self.samples is None:
+            return MultivariateNormal(self.mean, self.covariance).log_prob(grid).exp()
+        # A sum of Gaussian kernels as wide as Scott's rule says; a product kernel keeps the axes apart until here.
+        width = self.scale * len(self.samples) ** (-1 / (len(axes) + 4))
+        kernels = [
+            (-0.5 * ((axis[:, None] - self.samples[:, i]) / width[i]) ** 2).exp() / (width[i] * math.sqrt(2 * math.pi))
+            for i, axis in enumerate(axes)
+        ]
+        letters = "abcdefg"[: len(axes)]
+        product = torch.einsum(",".join(f"{each}s" for each in letters) + f"->{letters}", *kernels)
+        return product / len(self.samples)
+
+    def outline(self, sigmas: float) -> list[Tensor]:
+        """Closed lines (points, 2) around the mass 1 − exp(−½ sigmas²) of a distribution of two coordinates.
+
+        For a Gaussian the ellipse at that many standard deviations, else contours of the density.
+        """
+        if self.samples is None:
+            return [ellipse(self.mean, self.covariance, sigmas)]
+        low, high = self.samples.min(0).values, self.samples.max(0).values
+        x, y = (torch.linspace(a, b, GRID, dtype=low.dtype) for a, b in zip(low.tolist(), high.tolist(), strict=True))
+        density = self.density(x, y)
+        falling = density.flatten().sort(descending=True).values
+        outside = (falling.cumsum(0) / falling.sum()) < 1 - math.exp(-0.5 * sigmas**2)
+        level = falling[int(outside.sum())].item()
+        lines = contourpy.contour_generator(x.numpy(), y.numpy(), density.T.numpy()).lines(level)
+        return [torch.as_tensor(line) for line in lines]
+
+
+def ellipse(mean: Tensor, covariance: Tensor, sigmas: float, points: int = 181) -> Tensor:
+    """m + sigmas · L (cos t, sin t) with LLᵀ the covariance (2, 2): a closed line (points, 2)."""
+    t = torch.linspace(0, 2 * math.pi, points, dtype=covariance.dtype)
+    # Not Cholesky's factor: a collapsed model's covariance of the means is singular.
+    values, vectors = torch.linalg.eigh(covariance)
+    return mean + sigmas * torch.stack([t.cos(), t.sin()], -1) @ (vectors * values.clamp(min=0).sqrt()).T

@@ -1,0 +1,106 @@
+"""Latents worth decoding: sheets that span the prior, straight lines between codes, walks along one dimension."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.distributions import Normal
+
+from vae.evaluation.geometry import Geometry
+
+KINDS = ("whitened", "square", "quantile")
+SPAN = 3.0  # standard units that a grid reaches from the prior's mean
+SLICES = (-1.0, 0.0, 1.0)  # standard units of the third dimension at which a three-dimensional space is cut
+
+
+class Sheet(NamedTuple):
+    """Latents on a grid: rows of rising second coordinate, columns of rising first coordinate."""
+
+    z: Tensor  # (rows, columns, latent_dim)
+    dims: tuple[int, ...]  # the one or two dimensions that vary
+    cut: tuple[int, float, float] | None = None  # a slice's dimension, its value, and that in standard units
+
+
+def manifold(prior: Geometry, kind: str = "whitened", dims: Sequence[int] = (0, 1), count: int = 20) -> list[Sheet]:
+    """The sheets of the decoded manifold, `count` latents along each side.
+
+    latent_dim 1: a strip; 2: one sheet; 3: three slices across the third dimension; more: the plane of two `dims`
+    through the prior's mean. Kinds of grid:
+
+    - `whitened`: z = m + L g, g evenly spaced in ±3, LLᵀ = Σ: a correlated prior gives a tilted, stretched sheet;
+    - `square`: evenly spaced in m ± 3, whatever the prior's covariance;
+    - `quantile`: equal prior mass in every cell.
+
+    A slice spans the prior given the other dimensions, so its m and Σ are the conditional ones.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"grid={kind}: must be one of {', '.join(KINDS)}")
+    if kind == "square":
+        prior = Geometry(prior.mean, torch.eye(len(prior.mean), dtype=prior.mean.dtype))
+    n = len(prior.mean)
+    if n == 1:
+        return [Sheet(_sheet(prior, kind, (0,), prior.mean, count), (0,))]
+    if n == 2:
+        return [Sheet(_sheet(prior, kind, (0, 1), prior.mean, count), (0, 1))]
+    if n > 3:
+        return [Sheet(_sheet(prior, kind, dims, prior.mean, count), (dims[0], dims[1]))]
+    sheets = []
+    for offset in SLICES:
+        at = prior.mean.clone()
+        at[2] += offset * prior.scale[2]
+        sheets.append(Sheet(_sheet(prior, kind, (0, 1), at, count), (0, 1), (2, at[2].item(), offset)))
+    return sheets
+
+
+def interpolation(start: Tensor, end: Tensor, steps: int) -> Tensor:
+    """(1 − t) a + t b for t from 0 to 1: (pairs, latent_dim) twice → (pairs, steps, latent_dim)."""
+    t = torch.linspace(0, 1, steps).to(start)
+    return torch.lerp(start[:, None], end[:, None], t[:, None])
+
+
+def traversal(code: Tensor, scale: Tensor, dims: Sequence[int], offsets: Tensor) -> Tensor:
+    """z + offset · sᵢ eᵢ: a code (latent_dim,) moved along each of `dims` → (dims, offsets, latent_dim)."""
+    directions = (scale.diag()[list(dims)]).to(code)  # (dims, latent_dim)
+    return code + offsets.to(code)[:, None] * directions[:, None]
+
+
+def conditional(prior: Geometry, dims: Sequence[int], at: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and covariance of `dims` given that the others are as in `at` (latent_dim,), by the Gaussian's formulas."""
+    given = [i for i in range(len(prior.mean)) if i not in dims]
+    chosen = list(dims)
+    sigma = prior.covariance
+    gain = torch.linalg.solve(sigma[given][:, given], sigma[given][:, chosen]).T  # (dims, given)
+    mean = prior.mean[chosen] + gain @ (at - prior.mean)[given]
+    return mean, sigma[chosen][:, chosen] - gain @ sigma[given][:, chosen]
+
+
+def _sheet(prior: Geometry, kind: str, dims: Sequence[int], at: Tensor, count: int) -> Tensor:
+    """(rows, columns, latent_dim): `dims` vary, the other dimensions are as in `at`."""
+    probabilities = (torch.arange(count, dtype=prior.mean.dtype) + 0.5) / count  # the middle of each cell
+    if kind == "quantile" and prior.samples is not None:
+        plane = _equal_mass(prior.samples[:, list(dims)], probabilities)
+    else:
+        spaced = torch.linspace(-SPAN, SPAN, count, dtype=prior.mean.dtype)
+        g = Normal(0.0, 1.0).icdf(probabilities) if kind == "quantile" else spaced
+        mean, covariance = conditional(prior, dims, at)
+        rows = [g.new_zeros(1), g][len(dims) - 1]
+        units = torch.stack(torch.meshgrid(g, rows, indexing="xy"), -1)[..., : len(dims)]  # (rows, columns, dims)
+        plane = mean + units @ torch.linalg.cholesky(covariance).T
+    z = at.expand(*plane.shape[:2], -1).clone()
+    z[..., list(dims)] = plane
+    return z
+
+
+def _equal_mass(samples: Tensor, probabilities: Tensor) -> Tensor:
+    """Quantiles of the first coordinate, and of the second one given the first: (rows, columns, dims)."""
+    count, size = len(probabilities), len(samples) // len(probabilities)
+    order = samples[:, 0].argsort()[: count * size]
+    columns = samples[order].reshape(count, size, -1)
+    first = columns[..., 0].median(1).values  # (columns,)
+    if samples.shape[1] == 1:
+        return first[None, :, None]
+    second = columns[..., 1].quantile(probabilities, dim=1)  # (rows, columns)
+    return torch.stack([first.expand_as(second), second], -1)

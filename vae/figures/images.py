@@ -1,0 +1,116 @@
+"""Pictures made of decoded images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from vae.figures.style import beside, mosaic, new_figure, show, styled, text_width
+
+GAP = 2  # white pixels between tiles, as the images' own pixels
+
+
+@styled
+def reconstructions(originals: ArrayLike, decoded: ArrayLike, names: Sequence[str] = (), note: str = "") -> Figure:
+    """Images (n, channels, height, width) above what the model makes of them; below, the signed difference."""
+    originals, decoded = np.asarray(originals), np.asarray(decoded)
+    n, channels, height, width = originals.shape
+    error = (decoded - originals).mean(1)  # (n, height, width)
+    tiles = np.stack([originals, decoded])
+    rows = ["original", "reconstruction", "difference" if channels == 1 else "difference,\nmean of channels"]
+    figure, axes = _frame(n, 3, height, width, note, rows, right=1.2, top=0.3)
+    top = mosaic(tiles, GAP)
+    end, start = top.shape[1], top.shape[0] + GAP
+    show(axes, top, extent=(0, end, start - GAP, 0))
+    gaps = [(0, 0), (0, 0), (0, GAP)]
+    signed = np.concatenate(list(np.pad(error, gaps)), axis=1)[:, :end]  # one image: drawing several is slower
+    shades = axes.imshow(signed, cmap="RdBu_r", vmin=-1, vmax=1, extent=(0, end, start + height, start))
+    axes.set(xlim=(0, end), ylim=(start + height, 0))
+    _ticks(axes, names, rows, height, width)
+    colorbar = figure.colorbar(shades, cax=beside(figure, 0.12, 0.12), ticks=[-1, 0, 1])
+    colorbar.set_ticklabels(["−1 too dark", "0", "+1 too bright"])
+    colorbar.outline.set_visible(False)
+    return figure
+
+
+@styled
+def samples(images: ArrayLike, note: str = "") -> Figure:
+    """Decoded draws from the prior (rows, columns, channels, height, width)."""
+    images = np.asarray(images)
+    rows, columns, _, height, width = images.shape
+    figure, axes = _frame(columns, rows, height, width, note, top=0.3)
+    show(axes, mosaic(images, GAP))
+    axes.set(xticks=[], yticks=[], title="E[x|z] of draws z from the prior")
+    return figure
+
+
+@styled
+def interpolation(
+    images: ArrayLike,
+    starts: ArrayLike,
+    ends: ArrayLike,
+    names: Sequence[tuple[str, str]] = (),
+    note: str = "",
+) -> Figure:
+    """Rows of decoded images (rows, steps, channels, height, width) between the originals at both ends."""
+    images = np.asarray(images)
+    rows, steps, _, height, width = images.shape
+    tiles = np.concatenate([np.asarray(starts)[:, None], images, np.asarray(ends)[:, None]], 1)
+    pairs = [f"{a} → {b}" for a, b in names]
+    figure, axes = _frame(steps + 2, rows, height, width, note, pairs, bottom=0.7)
+    show(axes, mosaic(tiles, GAP))
+    t = [f"{value:.1f}" for value in np.linspace(0, 1, steps)]
+    _ticks(axes, ["image a", *t, "image b"], pairs, height, width, bottom=True)
+    axes.set_xlabel("t of z = (1 − t) E[z|a] + t E[z|b]")
+    return figure
+
+
+@styled
+def traversal(
+    images: ArrayLike, original: ArrayLike, offsets: ArrayLike, names: Sequence[str], note: str = ""
+) -> Figure:
+    """One row for each varied dimension: decoded images (rows, steps, channels, height, width) after the original."""
+    images = np.asarray(images)
+    rows, _, _, height, width = images.shape
+    first = np.broadcast_to(np.asarray(original), (rows, 1, *images.shape[2:]))
+    tiles = np.concatenate([first, images], 1)
+    figure, axes = _frame(tiles.shape[1], rows, height, width, note, names, bottom=0.7)
+    show(axes, mosaic(tiles, GAP))
+    steps = [f"{value:+.1f}".replace("-", "−") if abs(value) > 1e-6 else "0" for value in np.asarray(offsets)]
+    _ticks(axes, ["image", *steps], names, height, width, bottom=True)
+    axes.set_xlabel("distance from the image's code, in standard deviations of the prior")
+    return figure
+
+
+def _frame(
+    columns: int,
+    rows: int,
+    height: int,
+    width: int,
+    note: str,
+    names: Sequence[str] = (),
+    right: float = 0.1,
+    top: float = 0.1,
+    bottom: float = 0.3,
+) -> tuple[Figure, Axes]:
+    """A figure that fits its mosaic, with margins in inches for labels and for the names of the rows."""
+    tile = min(0.9, 8.0 / columns)  # inches
+    size = (columns * tile, rows * tile * (height + GAP) / (width + GAP))
+    left = text_width(names, 8.5) + 0.15
+    figure = new_figure(*size, note, left=left, right=right, top=top, bottom=bottom)
+    axes = figure.add_subplot()
+    axes.spines[:].set_visible(False)
+    return figure, axes
+
+
+def _ticks(
+    axes: Axes, columns: Sequence[str], rows: Sequence[str], height: int, width: int, bottom: bool = False
+) -> None:
+    """Names of columns (above, or at the bottom) and of rows at the middle of their tiles."""
+    axes.set_xticks([i * (width + GAP) + width / 2 for i in range(len(columns))], columns)
+    axes.set_yticks([i * (height + GAP) + height / 2 for i in range(len(rows))], rows)
+    axes.tick_params(length=0, labelbottom=bottom, labeltop=not bottom)
