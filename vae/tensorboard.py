@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,7 +45,7 @@ class RunLogger(TensorBoardLogger):
     def start(self, config: Mapping[str, Any], overrides: Sequence[str]) -> None:
         """Texts, the losses' common chart, and this run's row in the HParams table."""
         self.experiment.add_text("configuration", f"```json\n{json.dumps(config, indent=2, ensure_ascii=False)}\n```")
-        self.experiment.add_text("command", f"    python train.py {' '.join(overrides)}")
+        self.experiment.add_text("command", f"    python train.py {shlex.join(overrides)}")
         together = [f"{part}/{term}" for term in TERMS for part in ("train", "val")]
         charts = {term: ["Multiline", [f"train/{term}", f"val/{term}"]] for term in TERMS}
         self.experiment.add_custom_scalars({"losses": {"all": ["Multiline", together], **charts}})
@@ -71,8 +73,11 @@ class RunLogger(TensorBoardLogger):
 
     def codes(self, means: Tensor, labels: Sequence[str], images: Tensor) -> None:
         """The projector's points with their classes and pictures: means (n, latent_dim), images (n, c, h, w)."""
-        if means.shape[1] == 1:
-            means = torch.cat([means, torch.zeros_like(means)], dim=1)  # the projector needs a plane
+        missing = max(0, 3 - means.shape[1])
+        means = torch.cat([means, means.new_zeros(len(means), missing)], dim=1)  # with fewer the projector stays empty
+        # A resumed run has written its points before; a second entry would stand beside the first.
+        shutil.rmtree(Path(self.log_dir) / "projector", ignore_errors=True)
+        (Path(self.log_dir) / "projector_config.pbtxt").unlink(missing_ok=True)
         across = math.ceil(math.sqrt(len(images)))  # images in a row of the sprite
         fits = across * max(images.shape[2:]) <= SPRITE
         # What it takes for the step is the folder's name.

@@ -1,0 +1,42 @@
+import importlib.util
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from vae.run import train
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "screenshots.py"
+
+
+@pytest.fixture
+def screenshots() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("screenshots", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_folder_without_runs_is_refused(screenshots: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="must hold TensorBoard event files"):
+        screenshots.main([str(tmp_path)])
+
+
+@pytest.mark.slow
+def test_the_tabs_show_something(
+    screenshots: ModuleType, tmp_path: Path, compose: Callable[..., dict[str, Any]], image_folder: Path
+) -> None:
+    if not any(map(shutil.which, screenshots.BROWSERS)):
+        pytest.skip("no Chromium is installed")
+    small = ["data=images", f"data.root={image_folder}", "data.channels=1", "epochs=1", "latent_dim=3"]
+    train(compose(*small), tmp_path / "run")
+    screenshots.main([str(tmp_path), "--out", str(tmp_path / "shots"), "--tabs", "scalars", "images", "mesh"])
+    for tab in ("scalars", "images", "mesh"):
+        with Image.open(tmp_path / "shots" / f"{tab}.png") as shot:
+            assert shot.size == (1500, 1100)
+            assert len(shot.convert("RGB").getcolors(1 << 24)) > 50  # a page that failed to load is one colour
