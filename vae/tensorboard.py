@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
@@ -90,6 +91,12 @@ class RunLogger(TensorBoardLogger):
 
     def _write(self, summary: Summary, step: int | None = None) -> None:
         self.experiment._get_file_writer().add_summary(summary, step)
+
+
+def run_logger(trainer: pl.Trainer) -> RunLogger:
+    """The logger of a trainer that `vae.run` made."""
+    assert isinstance(trainer.logger, RunLogger)
+    return trainer.logger
 
 
 def hyperparameters(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

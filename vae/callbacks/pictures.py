@@ -20,7 +20,7 @@ from vae.figures.style import label_colours, rasterise
 from vae.files import replacing
 from vae.module import VAEModule
 from vae.pictures import Scene, select
-from vae.tensorboard import RunLogger
+from vae.tensorboard import run_logger
 
 log = logging.getLogger(__name__)
 
@@ -103,22 +103,17 @@ class Pictures(pl.Callback):
         with replacing(self.folder / f"{tag}.png") as temporary:
             temporary.write_bytes(encoded.getvalue())
         height, width, _ = pixels.shape
-        _logger(trainer).image(tag, encoded.getvalue(), height, width, trainer.global_step)
+        run_logger(trainer).image(tag, encoded.getvalue(), height, width, trainer.global_step)
 
     def _hand_over_codes(self, trainer: pl.Trainer, scene: Scene) -> None:
         """The last codes for TensorBoard's own views: the projector, and the mesh of three dimensions."""
         codes = scene.codes
         means, labels = codes.means[:CODES], codes.labels[:CODES]
         names = [scene.classes[label] if scene.classes else "image" for label in labels]
-        _logger(trainer).codes(means, names, scene.test_images(range(len(means))).cpu())
+        run_logger(trainer).codes(means, names, scene.test_images(range(len(means))).cpu())
         if scene.latent_dim == 3:
             rgb = torch.from_numpy(255 * label_colours(labels, scene.classes)[:, :3]).int()
-            _logger(trainer).mesh(means, rgb, trainer.global_step)
-
-
-def _logger(trainer: pl.Trainer) -> RunLogger:
-    assert isinstance(trainer.logger, RunLogger)
-    return trainer.logger
+            run_logger(trainer).mesh(means, rgb, trainer.global_step)
 
 
 def write_gif(path: Path, frames: Sequence[np.ndarray], seconds: float = 8.0) -> None:

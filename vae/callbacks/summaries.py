@@ -7,7 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from vae.tensorboard import RunLogger
+from vae.tensorboard import run_logger
 
 
 class Summaries(pl.Callback):
@@ -18,15 +18,10 @@ class Summaries(pl.Callback):
         self.overrides = overrides
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        _logger(trainer).start(self.config, self.overrides)
+        run_logger(trainer).start(self.config, self.overrides)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        _logger(trainer).end(succeeded=True)
+        run_logger(trainer).end(succeeded=True)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        _logger(trainer).end(succeeded=False)
-
-
-def _logger(trainer: pl.Trainer) -> RunLogger:
-    assert isinstance(trainer.logger, RunLogger)
-    return trainer.logger
+        run_logger(trainer).end(succeeded=False)
