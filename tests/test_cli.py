@@ -151,12 +151,12 @@ def test_a_completed_run_is_left_alone_unless_it_is_to_be_longer(tmp_path: Path,
 
 
 def test_a_sweep_trains_every_combination_and_reports_what_failed(tmp_path: Path, small: list[str]) -> None:
-    done = train("-m", *small, "epochs=1", "latent_dim=1,2", "optimizer.lr=1e-3,1e30", cwd=tmp_path)
+    done = train("-m", *small, "epochs=1", "latent_dim=0,2", "optimizer.lr=1e-3,1e30", cwd=tmp_path)
     assert done.returncode != 0
     states = [
         json.loads(path.read_text())["state"] for path in sorted((tmp_path / "outputs" / "sweeps").rglob("status.json"))
     ]
-    assert states == ["completed", "failed", "completed", "failed"]
+    assert states == ["failed", "failed", "completed", "failed"]  # refused, refused, trained, not finite
 
 
 def test_help_reads_like_a_manual_and_lists_every_choice(tmp_path: Path) -> None:

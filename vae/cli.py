@@ -51,9 +51,9 @@ def train_job(cfg: DictConfig) -> float:
     """One job: train what `cfg` says in Hydra's output folder; returns the validation total, in nats."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
-        check(cfg)  # again, because a sweep's jobs are composed one by one
         settings = plain(cfg)
         with recorded(folder, settings):
+            check(cfg)  # again, because a sweep's jobs are composed one by one
             from vae.run import train  # only now: importing torch takes seconds
 
             return train(settings, folder)["val/total"]
