@@ -109,7 +109,7 @@ class Scene:
     def examples(self, count: int) -> list[int]:
         """Positions of `count` test images of classes in turn: the first of each class, the second of each, …"""
         labels = self.loader.labels.cpu()
-        members = [(labels == label).nonzero().flatten().tolist() for label in labels.unique().tolist()]
+        members = [(labels == label).nonzero().flatten()[:count].tolist() for label in labels.unique().tolist()]
         turns = range(max(map(len, members)))
         in_turn = [member[turn] for turn in turns for member in members if turn < len(member)]
         return in_turn[:count]

@@ -6,6 +6,7 @@ import gc
 import io
 import logging
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -81,14 +82,19 @@ class Pictures(pl.Callback):
         assert isinstance(pl_module, VAEModule)
         history = self.scalars.history if at_end else ()
         scene = Scene(pl_module.vae, self.loader, pl_module.about, epoch, self.grid, history)
-        for tag in self.tags:
-            try:
-                if tag in scene.tags and (epoch > self._drawn or tag == "curves/losses"):
-                    self._keep(trainer, tag, rasterise(scene.draw(tag)))
-                if tag == "latent/clusters" and at_end and scene.latent_dim == 3:
-                    write_gif(self.folder / f"{tag}.gif", list(scene.turning()))
-            except Exception:
-                log.exception("the picture %s of epoch %d failed and is left out", tag, epoch)
+        kept: dict[str, Future[None]] = {}
+        with ThreadPoolExecutor(1) as writer:  # one picture is compressed while the next one is drawn
+            for tag in self.tags:
+                try:
+                    if tag in scene.tags and (epoch > self._drawn or tag == "curves/losses"):
+                        kept[tag] = writer.submit(self._keep, trainer, tag, rasterise(scene.draw(tag)))
+                    if tag == "latent/clusters" and at_end and scene.latent_dim == 3:
+                        write_gif(self.folder / f"{tag}.gif", list(scene.turning()))
+                except Exception:
+                    log.exception("the picture %s of epoch %d failed and is left out", tag, epoch)
+        for tag, future in kept.items():
+            if error := future.exception():
+                log.error("the picture %s of epoch %d could not be kept", tag, epoch, exc_info=error)
         self._drawn = epoch
         if at_end:
             try:
