@@ -104,3 +104,10 @@ def test_only_the_package_s_own_modules_need_no_trust(target):
 @pytest.mark.parametrize("target", ["vae.priors.Isotropic", "vae.priors.Correlated"])
 def test_the_package_s_own_modules_are_built(target):
     assert not refused({"_target_": target, "latent_dim": 2})
+
+
+def test_a_class_hidden_in_a_tuple_is_found():
+    own = {"_target_": "vae.priors.Isotropic"}
+    hidden = own | {"latent_dim": ({"_target_": "torch.nn.Identity"},)}
+    with pytest.raises(ValueError, match=r"torch\.nn\.Identity"):
+        refuse_foreign_classes({"backbone": own, "posterior": own, "likelihood": own, "prior": hidden})

@@ -39,16 +39,19 @@ def _reason(error: InstantiationException) -> str:
 
 def refuse_foreign_classes(config: Config) -> None:
     """A configuration out of a file may name this package's modules only; see `trust` in `vae.load`."""
-    for target in _targets({group: config[group] for group in ("backbone", "prior", "posterior", "likelihood")}):
-        if not _is_own(str(target)):
+    for target in targets({group: config[group] for group in ("backbone", "prior", "posterior", "likelihood")}):
+        if not is_own(str(target), nn.Module):
             raise ValueError(
                 f"the checkpoint asks for the class {target}, which is none of this package; "
                 "load it with trust=True if you trust the file"
             )
 
 
-def _is_own(target: str) -> bool:
-    """Asked of what the name leads to, because `vae.priors.torch.hub.load` begins with `vae.`, too."""
+def is_own(target: str, base: type) -> bool:
+    """Whether the name is that of a subclass of `base` defined in exactly that module of this package.
+
+    Asked of what the name leads to, because `vae.priors.torch.hub.load` begins with `vae.`, too.
+    """
     module, _, name = target.rpartition(".")
     if not module.startswith("vae."):
         return False
@@ -56,14 +59,15 @@ def _is_own(target: str) -> bool:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError):
         return False
-    return isinstance(found, type) and issubclass(found, nn.Module) and found.__module__ == module
+    return isinstance(found, type) and issubclass(found, base) and found.__module__ == module
 
 
-def _targets(node: Any) -> Iterator[Any]:
+def targets(node: Any) -> Iterator[Any]:
+    """Every `_target_` in a configuration, at any depth."""
     if isinstance(node, Mapping):
         if "_target_" in node:
             yield node["_target_"]
         node = list(node.values())
-    if isinstance(node, list):
+    if isinstance(node, list | tuple):  # a tuple out of a checkpoint is built like a list
         for item in node:
-            yield from _targets(item)
+            yield from targets(item)
