@@ -11,12 +11,13 @@ CONFIG = {"epochs": 3, "beta": 1.0, "data": {"root": "a", "limit": None}, "train
 
 
 def test_completed(tmp_path: Path) -> None:
-    with recorded(tmp_path, CONFIG):
+    with recorded(tmp_path, CONFIG, {"prior": "correlated"}):
         running = read_status(tmp_path)
         assert running["state"] == "running"
         assert running["ended"] is None
         assert running["pid"] == os.getpid()
-        assert running["config_hash"] == fingerprint(CONFIG)
+        assert running["config_hash"] == fingerprint(CONFIG) == fingerprint(running["config"])
+        assert running["choices"] == {"prior": "correlated"}
         assert {"python", "torch", "hydra-core"} <= running["versions"].keys()
     status = read_status(tmp_path)
     assert status["state"] == "completed"

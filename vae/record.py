@@ -45,8 +45,11 @@ class Interrupted(BaseException):
 
 
 @contextmanager
-def recorded(folder: Path, config: Mapping[str, Any]) -> Iterator[None]:
-    """Keep `status.json` true while the block trains in `folder`; signals raise `Interrupted` inside it."""
+def recorded(folder: Path, config: Mapping[str, Any], choices: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Keep `status.json` true while the block trains in `folder`; signals raise `Interrupted` inside it.
+
+    `choices` are the names of the YAMLs that were chosen in each group.
+    """
     from filelock import FileLock, Timeout
 
     previous = read_status(folder)
@@ -63,7 +66,8 @@ def recorded(folder: Path, config: Mapping[str, Any]) -> Iterator[None]:
             "ended": None,
             "error": None,
             "config_hash": fingerprint(config),
-            "epochs": config["epochs"],
+            "choices": dict(choices or {}),
+            "config": dict(config),
             "command": [Path(sys.executable).name, *sys.orig_argv[1:]],
             "host": socket.gethostname(),
             "pid": os.getpid(),

@@ -1,0 +1,145 @@
+"""Which runs may be ranked together, and their figures pooled over seeds. Imports no torch and no matplotlib."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any, NamedTuple
+
+from vae.results import TERMS, Run, differ, differing, hashable, is_place, partition, refuse_unknown_key
+from vae.tables import Table, order
+
+# What may differ between runs on the same test images: all else in the group is taken for a part of the data.
+TRAINING = ("data._target_", "data.batch_size", "data.val_fraction")
+
+
+class Comparable(NamedTuple):
+    """Completed runs whose totals measure the same thing."""
+
+    apart: dict[str, Any]  # what tells their measure from that of others; empty where there are no others
+    runs: list[Run]
+
+
+def comparable(runs: Sequence[Run]) -> tuple[list[Comparable], list[str]]:
+    """The sets of completed runs on the same images with the same likelihood, and the other keys that differ.
+
+    Runs with data=auto are to come `with_real_data`.
+    """
+    sets: dict[Any, list[Run]] = {}
+    for run in runs:
+        sets.setdefault(hashable(_measure(run)), []).append(run)
+    firsts = [some[0] for some in sets.values()]
+    measured = list(dict.fromkeys(key for run in firsts for key in _measure(run)))
+    apart = [key for key in measured if any(differ(some, key) for some in partition(firsts, _above(key)).values())]
+    found = [Comparable({key: some[0].value(key) for key in apart}, some) for some in sets.values()]
+    return found, [key for key in differing(runs) if key not in (*measured, "data._target_")]
+
+
+def why_apart(sets: Sequence[Comparable]) -> str:
+    """What makes the totals of such sets measures of different things."""
+    keys = {key for each in sets for key in each.apart}
+    reasons = {
+        "the test images differ": any(key.startswith("data") and key != "data.binarize" for key in keys),
+        "their pixels are binarised differently": "data.binarize" in keys,
+        "recon under another likelihood is another quantity": any(key.startswith("likelihood") for key in keys),
+    }
+    return " and ".join(reason for reason, holds in reasons.items() if holds)
+
+
+def _above(key: str) -> list[str]:
+    """The group that a key is in."""
+    return [key.partition(".")[0]] if "." in key else []
+
+
+def _measure(run: Run) -> dict[str, Any]:
+    """All that a total is measured with: the images and the likelihood."""
+    inner = {key: value for key, value in run.flat.items() if key.startswith(("data.", "likelihood."))}
+    fixed = {key: value for key, value in inner.items() if key not in TRAINING and not is_place(run, key)}
+    return {"data": run.metrics["data"], "likelihood": run.value("likelihood"), **fixed}
+
+
+def with_real_data(run: Run) -> Run:
+    """The same run, as if the data that data=auto came to had been asked for."""
+    if run.choices.get("data") != "auto":
+        return run
+    return replace(run, choices=run.choices | {"data": run.metrics.get("data", "auto")})
+
+
+# Pooling --------------------------------------------------------------------------------------------------------------
+
+
+class Mean(NamedTuple):
+    """A mean over n seeds and half of its 95 % interval, which a single seed does not have."""
+
+    value: float
+    interval: float | None
+    n: int
+
+
+class Pool(NamedTuple):
+    """Runs that differ by their seed alone, and what they have in common."""
+
+    values: dict[str, Any]
+    runs: list[Run]
+
+    def mean(self, metric: str) -> Mean:
+        """The mean of a metric over seeds; of runs with the same seed, their mean counts once."""
+        by_seed = [[run.metrics[metric] for run in same] for same in partition(self.runs, ["seed"]).values()]
+        return mean_of([math.fsum(same) / len(same) for same in by_seed])
+
+
+def pooled(runs: Sequence[Run], keys: Sequence[str]) -> list[Pool]:
+    """The runs that have the same values of all keys but the seed, those with the lowest test total first."""
+    keys = [key for key in keys if key != "seed"]
+    pools = [Pool({key: some[0].value(key) for key in keys}, some) for some in partition(runs, keys).values()]
+    return sorted(pools, key=lambda pool: order(pool.mean("test/total").value))
+
+
+def mean_of(values: Sequence[float]) -> Mean:
+    """x̄ ± t s / √n with the 97.5 % quantile t of Student's distribution with n − 1 degrees of freedom."""
+    n = len(values)
+    mean = math.fsum(values) / n
+    if n == 1:
+        return Mean(mean, None, n)
+    variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
+    return Mean(mean, student_t(n - 1) * math.sqrt(variance / n), n)
+
+
+@cache
+def student_t(degrees: int) -> float:
+    """The t with P(|T| < t) = 0.95 for Student's T with so many degrees of freedom."""
+    low, high = 1.9, 13.0  # 1.96 for infinitely many, 12.71 for one
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _within(middle, degrees) < 0.95 else (low, middle)
+    return high
+
+
+def _within(t: float, degrees: int) -> float:
+    """P(|T| < t): Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.3 and 26.7.4."""
+    angle, odd = math.atan(t / math.sqrt(degrees)), degrees % 2
+    series, term = 0.0, math.cos(angle) if odd else 1.0
+    for k in range(odd, degrees - 1, 2):
+        series += term
+        term *= math.cos(angle) ** 2 * (k + 1) / (k + 2)
+    series *= math.sin(angle)
+    return 2 / math.pi * (angle + series) if odd else series
+
+
+def comparison_table(pools: Sequence[Pool], sort: str = "total") -> Table:
+    """One row a pool, the best marked, sorted by a column."""
+    keys = list(pools[0].values)
+    columns = [*keys, "seeds", *(name for term in TERMS for name in (term, f"{term} ±")), "best"]
+    refuse_unknown_key(sort, [name for name in columns if name == sort or not name.endswith("±")])
+    rows = []
+    for i, pool in enumerate(pools):
+        row = {**pool.values, "best": i == 0}
+        for term in TERMS:
+            row[term], row[f"{term} ±"], row["seeds"] = pool.mean(f"test/{term}")
+        rows.append(row)
+    rows.sort(key=lambda row: order(row[sort]))
+    pooling = any(row["seeds"] > 1 for row in rows)
+    notes = ["±  half of the 95 % interval of the mean over seeds (Student's t)"] if pooling else []
+    return Table(keys, columns, rows, notes)

@@ -1,0 +1,193 @@
+"""The runs in folders, and what tells them apart. Imports no torch and no matplotlib."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from vae.config import flatten, unknown_key
+from vae.tables import Table, natural, order, typed
+
+TERMS = ("total", "recon", "kl")
+PICTURES = "figures"  # the group that changes nothing of what is trained
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run as its folder tells it."""
+
+    folder: Path
+    state: str
+    error: str | None
+    config: dict[str, Any]
+    choices: dict[str, str]  # of each group: the YAML's name, or the class that was typed in its place
+    metrics: dict[str, Any]  # empty unless the run is completed
+
+    @cached_property
+    def flat(self) -> dict[str, Any]:
+        """The configuration with full keys."""
+        return flatten(self.config)
+
+    def value(self, key: str) -> Any:
+        """What one would type for a key to get this run; an empty text where it has no such key."""
+        if key in self.choices:
+            return self.choices[key]
+        group = self.config.get(key)
+        return group.get("_target_", "") if isinstance(group, Mapping) else self.flat.get(key, "")
+
+
+# Reading --------------------------------------------------------------------------------------------------------------
+
+
+def find_runs(folders: Iterable[str | Path]) -> list[Run]:
+    """The runs in folders of runs, of sweeps, or above these: each once, in natural order of their paths."""
+    found: dict[Path, Path] = {}
+    for folder in map(Path, folders):
+        if not folder.is_dir():
+            raise ValueError(f"{folder}: no such folder")
+        inside = list(_run_folders(folder))
+        if not inside:
+            raise ValueError(f"{folder}: holds no run: there is no status.json in it or below it")
+        found = {path.resolve(): path for path in inside} | found
+    runs = [read_run(found[path]) for path in sorted(found, key=lambda path: natural(str(path)))]
+    return [run for run in runs if run is not None]
+
+
+def read_run(folder: Path) -> Run | None:
+    """The run in a folder; None where there is none."""
+    path = folder / "status.json"
+    status = _read_json(path)
+    if status is None:
+        return None
+    state, config, choices = (status.get(key) for key in ("state", "config", "choices"))
+    if not (isinstance(state, str) and isinstance(config, dict) and isinstance(choices, dict)):
+        raise ValueError(f"{path}: is no run's status: must hold state, config and choices")
+    typed_classes = {group: config[group]["_target_"] for group in _replaced(folder) if group in config}
+    metrics = (_read_json(folder / "metrics.json") or {}) if state == "completed" else {}
+    has_terms = all(isinstance(metrics.get(f"test/{term}"), int | float) for term in TERMS)
+    if state == "completed" and not (has_terms and isinstance(metrics.get("data"), str)):
+        raise ValueError(f"{folder / 'metrics.json'}: must hold test/total, test/recon, test/kl and data")
+    return Run(folder, state, status.get("error"), config, choices | typed_classes, metrics)
+
+
+def _run_folders(folder: Path) -> Iterator[Path]:
+    """The folders of runs in `folder`, and that itself if it is one; what is inside of runs is left alone."""
+    for path, subfolders, files in os.walk(folder):
+        if "status.json" in files:
+            subfolders.clear()
+            yield Path(path)
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ValueError(f"{path}: cannot be read as JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: must hold a JSON object")
+    return content
+
+
+def _replaced(folder: Path) -> list[str]:
+    """The groups whose class was typed. Read as text: parsing the YAML takes longer than all else of a run."""
+    try:
+        typed = (folder / ".hydra" / "overrides.yaml").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
+    return re.findall(r"^- '?\+{0,2}(\w+)\._target_=", typed, re.MULTILINE)
+
+
+# What tells runs apart ------------------------------------------------------------------------------------------------
+
+
+def differing(runs: Sequence[Run]) -> list[str]:
+    """The keys by which runs differ: those of the top level, then groups, then keys inside of groups.
+
+    Keys inside of a group only where they differ among runs with the same choice, and not where they repeat a
+    top-level key. Pictures and the place of the data do not count.
+    """
+    names = dict.fromkeys(name for run in runs for name in run.config if name != PICTURES)
+    groups = [name for name in names if any(isinstance(run.config.get(name), Mapping) for run in runs)]
+    top = [name for name in names if name not in groups]
+    found = [name for name in (*top, *groups) if differ(runs, name)]
+    for group in groups:
+        keys = dict.fromkeys(key for run in runs for key in run.flat if key.startswith(f"{group}."))
+        same_choice = partition(runs, [group]).values()
+        found += [key for key in keys if any(_matters(some, key, top) for some in same_choice)]
+    return found
+
+
+def differ(runs: Sequence[Run], key: str) -> bool:
+    return len({hashable(run.value(key)) for run in runs}) > 1
+
+
+def _matters(runs: Sequence[Run], key: str, top: Sequence[str]) -> bool:
+    """Whether runs differ by a key inside of a group, and not merely by one at the top level that it repeats."""
+    if not differ(runs, key) or is_place(runs[0], key):
+        return False
+    return not any(all(run.flat.get(key) == run.config.get(name) for run in runs) for name in top)
+
+
+def is_place(run: Run, key: str) -> bool:
+    """Whether a key says where the data lies; the root of a folder of images, or of a foreign class, is the data."""
+    target = run.flat.get("data._target_", "")
+    fixed = target.startswith("vae.") and target != "vae.data.images.ImageFolder"
+    return key == "data.mirrors" or (key == "data.root" and fixed)
+
+
+def partition(runs: Iterable[Run], keys: Sequence[str]) -> dict[tuple[Any, ...], list[Run]]:
+    """The runs by their values of some keys, in order of appearance."""
+    parts: dict[tuple[Any, ...], list[Run]] = {}
+    for run in runs:
+        parts.setdefault(tuple(hashable(run.value(key)) for key in keys), []).append(run)
+    return parts
+
+
+def hashable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return tuple((key, hashable(each)) for key, each in value.items())
+    return tuple(map(hashable, value)) if isinstance(value, list) else value
+
+
+def is_value(value: Any, text: str) -> bool:
+    """Whether a text is what one might type for a value: 1e-3 for 0.001, [[2.0, 1], [1, 2]] with any spaces."""
+    try:
+        return hashable(json.loads(text)) == hashable(value) or text == value
+    except ValueError:
+        return typed(value) == text.replace(" ", "")
+
+
+def refuse_unknown_key(key: str, known: Collection[str]) -> None:
+    """A `ValueError` that names the near ones unless the key is known."""
+    if key not in known:
+        group = key.rpartition(".")[0]
+        siblings = [name for name in known if name.rpartition(".")[0] == group]
+        top = [name for name in known if "." not in name]
+        raise ValueError(unknown_key(key, siblings) if siblings else unknown_key(group, top))
+
+
+# The table of a sweep -------------------------------------------------------------------------------------------------
+
+
+def results_table(runs: Sequence[Run]) -> Table:
+    """One row a run: by what it differs and what came out of it, the lowest test total first."""
+    keys = differing(runs)
+    common = os.path.commonpath([run.folder.resolve().parent for run in runs])
+    rows = []
+    for run in runs:
+        row = {"status": run.state, **{key: run.value(key) for key in keys}}
+        row |= {term: run.metrics.get(f"test/{term}") for term in TERMS} | {"seconds": run.metrics.get("seconds/run")}
+        row |= {"folder": run.folder.resolve().relative_to(common).as_posix(), "error": run.error}
+        rows.append(row)
+    rows.sort(key=lambda row: (order(row["total"]), natural(row["folder"])))
+    failed = [row for row in rows if row["status"] == "failed"]
+    notes = [f"{row['folder']}: {' '.join(str(row['error']).split())}" for row in failed]
+    return Table(keys, ["status", *keys, *TERMS, "seconds", "folder", "error"], rows, notes)
