@@ -14,11 +14,13 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
-from vae.config import check, plain
+from vae import sweep
+from vae.config import check, plain, quoted, without_hydra
 from vae.errors import explain
 from vae.files import relative
+from vae.launching import jobs_at_once
 from vae.record import Interrupted, overrides, read_status, recorded, refuse_other_configuration
 from vae.schemas import register
 
@@ -32,6 +34,7 @@ def main(application: Callable[[], Any]) -> None:
     register()
     OmegaConf.register_new_resolver("choices", choices, replace=True)
     OmegaConf.register_new_resolver("run_suffix", run_suffix, replace=True)
+    OmegaConf.register_new_resolver("jobs_at_once", jobs_at_once, replace=True)
     user_wants_tracebacks = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors and we word them
     try:
@@ -50,23 +53,36 @@ def main(application: Callable[[], Any]) -> None:
 def train_job(cfg: DictConfig) -> float:
     """One job: train what `cfg` says in Hydra's output folder; returns the validation total, in nats."""
     folder = Path(HydraConfig.get().runtime.output_dir)
+    in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
+        if in_sweep:
+            sweep.announce(folder)
         settings = plain(cfg)
-        with recorded(folder, settings):
-            check(cfg)  # again, because a sweep's jobs are composed one by one
+        with recorded(folder, settings, _choices(HydraConfig.get())):
+            check(cfg)  # again, because another sweeper than ours chooses values as it goes
             from vae.run import train  # only now: importing torch takes seconds
 
-            return train(settings, folder)["val/total"]
+            metrics = train(settings, folder)
     except Interrupted:
-        log.warning("interrupted; go on with: python train.py resume=%s", relative(folder))
+        if not in_sweep:
+            log.warning("interrupted; go on with: python train.py resume=%s", relative(folder))
         raise
     except Exception as error:
         message = f"{explain(error)} (traceback: {relative(folder / 'train.log')})"
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
+        if in_sweep:
             log.error(message)
-            raise
+            raise RuntimeError(message) from None  # one that can travel from one process to another
         # Not an Exception: Hydra would add lines of its own.
         raise SystemExit(f"error: {message}") from error
+    if in_sweep:
+        sweep.report(metrics)
+    return metrics["val/total"]
+
+
+def _choices(hydra: Any) -> dict[str, str]:
+    """The YAML chosen in each of the program's own groups."""
+    chosen = hydra.runtime.choices
+    return {name: chosen[name] for name in sorted(map(str, chosen)) if "/" not in name and chosen[name]}
 
 
 class CheckBeforeWork(Callback):
@@ -82,9 +98,7 @@ class CheckBeforeWork(Callback):
 
 def check_run(full: DictConfig, folder: Path) -> None:
     """Refuse wrong values; where `folder` holds a run already, refuse another one, and leave a completed one alone."""
-    cfg = full.copy()
-    with open_dict(cfg):
-        del cfg["hydra"]
+    cfg = without_hydra(full)
     check(cfg)
     status = read_status(folder)
     if not status:
@@ -101,20 +115,27 @@ def check_run(full: DictConfig, folder: Path) -> None:
 
 
 def replay_resumed(arguments: list[str]) -> list[str]:
-    """Replace `resume=FOLDER` by that run's own overrides and folder, so that Hydra composes the same run again."""
+    """Replace `resume=FOLDER` by the overrides and the folder of that run or sweep, so that Hydra composes it again."""
     folders = [text.removeprefix("resume=") for text in arguments if text.startswith("resume=")]
     if not folders:
         return arguments
     given = [text for text in arguments if not text.startswith("resume=")]
     folder = Path(folders[-1])
-    if {"-m", "--multirun"} & set(given):
-        raise ValueError(f"resume={folder}: goes on with one run and cannot be combined with --multirun")
-    if not (folder / ".hydra" / "overrides.yaml").is_file():
-        raise ValueError(f"resume={folder}: must be the folder of a run, but there is no .hydra/overrides.yaml in it")
+    if (folder / "multirun.yaml").is_file():
+        before = OmegaConf.load(folder / "multirun.yaml").hydra.overrides
+        own_folder = ("hydra.sweep.dir=", "hydra.mode=")
+        old = [*(text for text in before.hydra if not text.startswith(own_folder)), *before.task]
+        where = f"hydra.sweep.dir={quoted(str(folder))}"
+        given = ["--multirun", *(text for text in given if text not in ("-m", "--multirun"))]
+    elif {"-m", "--multirun"} & set(given):
+        raise ValueError(f"resume={folder}: must be the folder of a sweep with --multirun")
+    elif (folder / ".hydra" / "overrides.yaml").is_file():
+        old, where = overrides(folder), f"hydra.run.dir={quoted(str(folder))}"
+    else:
+        raise ValueError(f"resume={folder}: must be the folder of a run or a sweep, which has .hydra or multirun.yaml")
     new_keys = {text.partition("=")[0] for text in given}
-    kept = [text for text in overrides(folder) if text.partition("=")[0] not in new_keys]
-    quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
-    return [*kept, *given, f"hydra.run.dir='{quoted}'"]
+    # Options such as --cfg come first: behind overrides, argparse would take no more of those.
+    return [*given, *(text for text in old if text.partition("=")[0] not in new_keys), where]
 
 
 def choices(group: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from vae.schemas import REPEATED, SCHEMAS, Config, require
 
@@ -64,6 +64,20 @@ def _refuse_unknown_class(group: str, node: DictConfig) -> None:
 
 
 # Plain form -----------------------------------------------------------------------------------------------------------
+
+
+def without_hydra(cfg: DictConfig) -> DictConfig:
+    """The program's own part of what Hydra composed."""
+    own = cfg.copy()
+    with open_dict(own):
+        del own["hydra"]
+    return own
+
+
+def quoted(text: str) -> str:
+    """A value for the command line that Hydra reads back as this text, whatever is in it."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:

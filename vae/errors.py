@@ -18,10 +18,20 @@ ALLOWED = {  # what OmegaConf says of a refused value, and what it wants
     "is not Optional": "something else than null",
 }
 
+EXTRAS = {  # what is said where something of an extra is not installed, its name and the extra's
+    "Unknown plugin class : 'hydra_plugins.hydra_joblib_launcher.": ("joblib's launcher", "sweep"),
+    "Unknown plugin class : 'hydra_plugins.hydra_submitit_launcher.": ("submitit's launcher", "sweep"),
+    "No module named 'ray'": ("Ray", "sweep"),
+    "Could not find 'hydra/sweeper/optuna'": ("Optuna's sweeper", "search"),
+}
+
 
 def explain(error: BaseException) -> str:
     """One line for any error."""
     cause = error.__cause__
+    for said, (name, extra) in EXTRAS.items():
+        if said in str(error):
+            return f'{name} is not installed; it comes with: pip install -c constraints.txt -e ".[{extra}]"'
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, choice = error.missing_cfg_file.rpartition("/")
         return f"{group}={choice}: no such choice; choose one of {', '.join(error.options)}"

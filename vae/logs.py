@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import logging
 
+from hydra.types import RunMode
+
 FILE_ONLY = {"file_only": True}  # pass as `extra` for what belongs in train.log but not on the terminal
 
 
 class TerminalFilter(logging.Filter):
-    """Lets through this package's messages and anybody's warnings."""
+    """Lets through this package's messages and anybody's warnings; of a sweep's jobs only what the sweep says."""
+
+    def __init__(self, mode: RunMode | None = None):
+        super().__init__("vae.sweep" if mode == RunMode.MULTIRUN else "vae")
 
     def filter(self, record: logging.LogRecord) -> bool:
         if getattr(record, "file_only", False):
             return False
-        return record.levelno >= logging.WARNING or record.name.split(".")[0] == "vae"
+        return record.levelno >= logging.WARNING or bool(super().filter(record))
 
 
 class TerminalFormatter(logging.Formatter):

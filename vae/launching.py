@@ -1,0 +1,131 @@
+"""What sweeps on several processes need beside Hydra's launchers: a GPU for each job, and a common end.
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import multiprocessing
+import os
+import signal
+import subprocess
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from itertools import takewhile
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from vae.record import SIGNALS, Interrupted, read_status
+
+# Files in conf/hydra have the names of Hydra's and its plugins' own schemas, by which Hydra 1.3 then checks them.
+warnings.filterwarnings("ignore", message=r"\s*'hydra/(launcher|sweeper)/\w+' is validated against ConfigStore schema")
+
+# An exception that is to travel between processes is made again from its arguments.
+copyreg.pickle(Interrupted, lambda stop: (Interrupted, (stop.exit_status - 128,)))
+
+
+def visible_gpus() -> list[str]:
+    """The NVIDIA GPUs that this process may use, as CUDA_VISIBLE_DEVICES calls them."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        return list(takewhile(lambda name: name not in ("", "-1"), map(str.strip, given.split(","))))
+    command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.split()
+    except (OSError, subprocess.SubprocessError):
+        return []
+
+
+def jobs_at_once() -> int:
+    """One for each GPU; where there is none, joblib's word for one for each core."""
+    return len(visible_gpus()) or -1
+
+
+class OneGPUEach(Callback):
+    """Hydra callback: job k sees GPU k mod n of the n that the main process may use."""
+
+    def __init__(self) -> None:
+        self.gpus = visible_gpus()  # in the main process; a copy of this object goes with each job
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        # A process that trains several jobs keeps its first GPU: CUDA reads the variable only once.
+        if self.gpus and os.environ.get("CUDA_VISIBLE_DEVICES") not in self.gpus:
+            os.environ["CUDA_VISIBLE_DEVICES"] = self.gpus[config.hydra.job.num % len(self.gpus)]
+
+
+class EndTogether(Callback):
+    """Hydra callback: when the main process is stopped, so are the jobs in its children, each saved and recorded."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        folder, start = Path(config.hydra.sweep.dir), time.time()
+
+        def stop(signum: int) -> None:
+            stop_jobs(folder, start, signum)
+            raise Interrupted(signum)
+
+        on_signals(stop)
+        # Of what the jobs' processes could not give back when joblib ended them; the system takes it.
+        os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        in_child = multiprocessing.parent_process() is not None  # joblib trains a single job in the main process
+        if in_child and not any(thread.name == _FOLLOWER for thread in threading.enumerate()):
+            threading.Thread(target=_follow, args=(os.getppid(),), name=_FOLLOWER, daemon=True).start()
+
+
+_FOLLOWER = "follows the main process"
+
+
+def _follow(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)  # ends the job, which handles it; afterwards nobody does
+    while signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        time.sleep(0.1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def on_signals(handle: Callable[[int], None]) -> dict[int, Any]:
+    """Let `handle` take the first Ctrl+C or SIGTERM and nobody the later ones; returns the handlers up to now."""
+
+    def once(signum: int, frame: FrameType | None) -> None:
+        for each in SIGNALS:
+            signal.signal(each, signal.SIG_IGN)
+        handle(signum)
+
+    return {each: signal.signal(each, once) for each in SIGNALS}
+
+
+def stop_jobs(folder: Path, start: float, signum: int) -> None:
+    """Stop the jobs of the sweep in `folder` that other processes have begun since `start`; returns when all have."""
+    # A terminal sends Ctrl+C to all its processes, and a second signal would stop a job without saving.
+    patience = 5.0 if signum == signal.SIGINT else 0.0
+    until, told = time.monotonic() + patience, set[int]()
+    while running := _running(folder, start):
+        if time.monotonic() >= until:
+            for pid in running - told:
+                os.kill(pid, signal.SIGTERM)
+            told |= running
+        time.sleep(0.1)
+
+
+def _running(folder: Path, start: float) -> set[int]:
+    """The other processes that train, by the jobs' status; an old one may name a process that is another's now."""
+    statuses = [read_status(path.parent) for path in folder.glob("*/status.json") if path.stat().st_mtime >= start]
+    pids = {status["pid"] for status in statuses if status["state"] == "running"} - {os.getpid()}
+    return {pid for pid in pids if _is_there(pid)}
+
+
+def _is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
