@@ -113,3 +113,51 @@ def test_a_stopped_pass_goes_on_with_what_was_left(part, stop, dynamic):
         assert torch.equal(found[0], expected[0]) and torch.equal(found[1], expected[1])
     again.start_epoch(5)
     assert len(list(again)) == 5
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("processes", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 8, 11, 22, 23, 100])  # the last batches have 1, 2, 3, … images
+def test_processes_share_every_batch(part, batch_size, processes, dynamic):
+    def loader() -> BatchLoader:
+        return BatchLoader(part, batch_size, seed=2, shuffle=True, dynamic=dynamic)
+
+    loaders = [loader().of_process(rank, processes) for rank in range(processes)]
+    per_process = [list(each) for each in loaders]
+    for index, (images, labels) in enumerate(loader()):
+        shares = [each.share(index) for each in loaders]
+        served = [batches[index] for batches in per_process]  # every process takes every step
+        assert all(len(share_images) == len(share_labels) > 0 for share_images, share_labels in served)
+        counting = [batch for batch, share in zip(served, shares, strict=True) if share.weight]
+        assert torch.equal(torch.cat([share_images for share_images, _ in counting]), images)  # each image exactly once
+        assert torch.equal(torch.cat([share_labels for _, share_labels in counting]), labels)
+        for share, (share_images, _) in zip(shares, served, strict=True):
+            assert share.size == len(images) and torch.equal(images[share.images], share_images)
+        sizes = [len(share_images) for share_images, _ in counting]
+        assert max(sizes) - min(sizes) <= 1 and len(sizes) == min(processes, len(images))
+        weighted = [
+            share.weight * share_labels.double().mean() for share, (_, share_labels) in zip(shares, served, strict=True)
+        ]
+        assert sum(weighted) / processes == pytest.approx(labels.double().mean())
+
+
+def test_a_process_goes_on_where_it_was(part):
+    def loader() -> BatchLoader:
+        return BatchLoader(part, 5, seed=2, shuffle=True, dynamic=True).of_process(1, 2)
+
+    whole = list(loader())
+    stopped, again = loader(), loader()
+    serving = iter(stopped)
+    for _ in range(3):
+        next(serving)
+    again.load_state_dict(stopped.state_dict())
+    for found, expected in zip(again, whole[3:], strict=True):
+        assert torch.equal(found[0], expected[0]) and torch.equal(found[1], expected[1])
+
+
+def test_the_loader_of_a_process_leaves_the_whole_one_alone(part):
+    whole = BatchLoader(part, 5)
+    share = whole.of_process(1, 2)
+    assert share.images is whole.images
+    share.start_epoch(3)
+    assert len(next(iter(share))[0]) == 2 and len(next(iter(whole))[0]) == 5 and whole.epoch == 0

@@ -10,26 +10,27 @@ from pytorch_lightning.callbacks import Checkpoint
 
 
 class BestAndLast(Checkpoint):
-    """`best` has the lowest validation total so far, `last` is where a resumed run goes on.
+    """`best` has the lowest `monitor` so far, by default the validation total; `last` is where a resumed run goes on.
 
     Lightning runs `Checkpoint` callbacks after all others, so the files hold the others' state of the same epoch.
     """
 
-    def __init__(self, best: Path, last: Path):
+    def __init__(self, best: Path, last: Path, monitor: str = "val/total"):
         self.best = best
         self.last = last
-        self.best_total = float("inf")
+        self.monitor = monitor
+        self.lowest = float("inf")
         self.best_epoch = 0
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        total = trainer.callback_metrics["val/total"].item()
-        if total < self.best_total:
-            self.best_total, self.best_epoch = total, trainer.current_epoch + 1
+        value = trainer.callback_metrics[self.monitor].item()
+        if value < self.lowest:
+            self.lowest, self.best_epoch = value, trainer.current_epoch + 1
             trainer.save_checkpoint(self.best, weights_only=False)
         trainer.save_checkpoint(self.last, weights_only=False)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best_total": self.best_total, "best_epoch": self.best_epoch}
+        return {"lowest": self.lowest, "best_epoch": self.best_epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best_total, self.best_epoch = state_dict["best_total"], state_dict["best_epoch"]
+        self.lowest, self.best_epoch = state_dict["lowest"], state_dict["best_epoch"]

@@ -36,10 +36,12 @@ class Randomness(pl.Callback):
         if self._states is not None:
             torch.set_rng_state(self._states["cpu"])
             if pl_module.device.type == "cuda":
-                torch.cuda.set_rng_state_all(self._states["cuda"])
+                for state in self._states["cuda"][:1]:
+                    torch.cuda.set_rng_state(state)
 
     def state_dict(self) -> dict[str, Any]:
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        # Of the device in use: each of several processes has one, and all draw the same.
+        cuda = [torch.cuda.get_rng_state()] if torch.cuda.is_available() else []
         return {"cpu": torch.get_rng_state(), "cuda": cuda}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
+from torch import distributed
 
 from vae.record import SIGNALS, Interrupted
 
@@ -32,26 +33,34 @@ class StopBetweenSteps(Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        signum = self._signal(trainer)
         # After an epoch's last step validation follows, and then the epoch's own checkpoint: that is awaited.
-        if self.received is not None and batch_idx + 1 < trainer.num_training_batches:
+        if signum and batch_idx + 1 < trainer.num_training_batches:
             trainer.save_checkpoint(self.last, weights_only=False)
-            raise Interrupted(self.received)
+            raise Interrupted(signum)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.received is not None:
-            raise Interrupted(self.received)
+        if signum := self._signal(trainer):
+            raise Interrupted(signum)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        signum = self._signal(trainer)
         self._restore()
-        if self.received is not None:
-            raise Interrupted(self.received)
+        if signum := signum or self.received:
+            raise Interrupted(signum)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self._restore()
 
+    def _signal(self, trainer: pl.Trainer) -> int | None:
+        """What any of the processes has received; they ask together, so that all stop after the same step."""
+        received = trainer.strategy.reduce_boolean_decision(self.received is not None, all=False)
+        return (self.received or signal.SIGTERM) if received else None
+
     def _receive(self, signum: int, frame: FrameType | None) -> None:
         self.received = signum
-        self._restore()
+        if not distributed.is_initialized():  # several processes are ended by the one that started them
+            self._restore()
 
     def _restore(self) -> None:
         for signum, handler in self._before.items():

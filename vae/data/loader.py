@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from vae.data.base import Part
 from vae.seeding import derive
+
+
+class Share(NamedTuple):
+    """One process's part of a batch."""
+
+    images: slice  # which of the batch's
+    size: int  # of the whole batch
+    weight: float  # of the part's mean: the average over all processes is then the mean over the batch
 
 
 class BatchLoader:
@@ -34,10 +44,25 @@ class BatchLoader:
         self.epoch = 0  # set by the training loop; stays 0 where every pass is to be the same
         self._first = 0  # the batch that the next pass begins with: not 0 where a stopped run goes on
         self._served = 0
+        self._rank, self._processes = 0, 1
 
     def to(self, device: torch.device) -> None:
         """Keep the images on the device that the model is on."""
         self.images, self.labels = self.images.to(device), self.labels.to(device)
+
+    def of_process(self, rank: int, processes: int) -> BatchLoader:
+        """The loader of one of several processes: of every batch it serves its share. The images are not copied."""
+        loader = copy(self)
+        loader._rank, loader._processes = rank, processes
+        return loader
+
+    def share(self, batch: int) -> Share:
+        """What this process has of a batch."""
+        size = min(self.batch_size, len(self.images) - batch * self.batch_size)
+        first, last = (-(-size * rank // self._processes) for rank in (self._rank, self._rank + 1))
+        # Where there are fewer images than processes some serve one that counts nothing, as all must take every step.
+        images = slice(first, last) if first < last else slice(0, 1)
+        return Share(images, size, weight=(last - first) * self._processes / size)
 
     def start_epoch(self, epoch: int) -> None:
         """The next pass is a whole one, in this epoch's order."""
@@ -66,4 +91,8 @@ class BatchLoader:
                 images = torch.bernoulli(images, generator=generator)  # drawn also where a batch is skipped
             if batch >= self._first:
                 self._served = batch + 1
-                yield images, self.labels[index]
+                labels = self.labels[index]
+                if self._processes > 1:
+                    share = self.share(batch).images
+                    images, labels = images[share], labels[share]
+                yield images, labels
