@@ -100,3 +100,15 @@ def test_images_of_a_batch_do_not_mix(make, features):
     images, latents = torch.rand(4, 1, 17, 13, dtype=torch.float64), torch.randn(4, 2, dtype=torch.float64)
     assert torch.allclose(backbone.encoder(images)[1:2], backbone.encoder(images[1:2]))
     assert torch.allclose(backbone.decoder(latents)[1:2], backbone.decoder(latents[1:2]))
+
+
+def test_training_begins_around_the_mean_image():
+    mean = torch.rand(3, 20, 28) * 0.9 + 0.05
+    mean[:, 0, 0] = 0.0  # always black, like the rim of MNIST's digits
+    dense, conv = Dense((3, 20, 28), 2, hidden=[16]), Conv((3, 20, 28), 2, channels=[4], hidden=5)
+    for backbone, expected in ((dense, mean.clamp(min=1e-3)), (conv, mean.mean((1, 2), keepdim=True).expand_as(mean))):
+        before = [weight.clone() for weight in backbone.parameters()]
+        backbone.start_at(mean)
+        assert all(torch.equal(a, b) for a, b in zip(before[:-1], list(backbone.parameters())[:-1], strict=True))
+        list(backbone.decoder.parameters())[-2].data.zero_()  # what is left is the bias
+        assert torch.allclose(backbone.decoder(torch.randn(1, 2)).sigmoid()[0], expected)

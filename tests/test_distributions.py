@@ -1,5 +1,6 @@
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from torch.distributions import (
@@ -14,7 +15,7 @@ from torch.distributions import (
     kl_divergence,
 )
 
-from vae.distributions import DiagonalNormal, FullNormal, kl
+from vae.distributions import CholeskyFactor, DiagonalNormal, FullNormal, detached, is_exact, kl, marginals
 
 BATCH, N = 5, 3
 KINDS = ("diagonal", "full")
@@ -160,3 +161,69 @@ def test_a_users_own_multivariate_normal_takes_the_exact_path_too():
     expected = kl_divergence(MultivariateNormal(q.loc, torch.diag_embed(q.scale**2)), p)
     for each in (q, full):
         assert torch.allclose(kl(each, p, torch.full((4, 2), torch.nan).double()), expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_formula_is_known_for_gaussians_only(kind):
+    q = gaussian(kind, BATCH)
+    assert all(is_exact(q, gaussian(other)) for other in KINDS)
+    assert not is_exact(q, mixture()) and not is_exact(q, student())
+
+
+# Parts of Gaussians ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_a_cholesky_factor_is_filled_as_by_hand(n):
+    free = torch.randn(BATCH, CholeskyFactor.numbers(n), dtype=torch.float64, requires_grad=True)
+    found = CholeskyFactor.of(free)
+    assert found.shape == (BATCH, n, n)
+    for numbers, factor in zip(free.detach().numpy(), found.detach().numpy(), strict=True):
+        expected, rest = np.diag(np.exp(numbers[:n])), list(numbers[n:])
+        for i in range(n):
+            for j in range(i):
+                expected[i, j] = rest.pop(0)
+        assert not rest and np.allclose(factor, expected, rtol=1e-12, atol=0)
+        # It is the factor that numpy finds of the covariance: lower triangular, with a positive diagonal.
+        assert np.allclose(np.linalg.cholesky(factor @ factor.T), factor, rtol=1e-8)
+    assert torch.equal(
+        CholeskyFactor.of(torch.zeros(BATCH, CholeskyFactor.numbers(n))), torch.eye(n).expand(BATCH, n, n)
+    )
+    assert torch.equal(CholeskyFactor.of(free[0]), found[0])
+    found.sum().backward()
+    assert (free.grad != 0).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_detached_gaussian_is_the_same_but_for_its_gradient(kind):
+    q = gaussian(kind, BATCH)
+    parameters = [q.loc.requires_grad_(), (q.scale if kind == "diagonal" else q.scale_tril).requires_grad_()]
+    q = type(q)(*parameters)
+    z = q.sample().requires_grad_()
+    fixed = detached(q)
+    assert type(fixed) is type(q) and torch.equal(fixed.log_prob(z), q.log_prob(z))
+    (by_z,) = torch.autograd.grad(q.log_prob(z).sum(), z, retain_graph=True)
+    found = torch.autograd.grad(fixed.log_prob(z).sum(), [z, *parameters], allow_unused=True)
+    assert torch.equal(found[0], by_z) and found[1:] == (None, None)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_marginals_have_the_mean_and_the_variances(kind):
+    q = gaussian(kind, BATCH)
+    found, z = marginals(q), torch.randn(BATCH, N, dtype=torch.float64)
+    for i in range(N):
+        variance = in_torch(q).covariance_matrix[:, i, i]
+        assert torch.allclose(found.base_dist.log_prob(z)[:, i], Normal(q.loc[:, i], variance.sqrt()).log_prob(z[:, i]))
+
+
+@pytest.mark.parametrize("part", [detached, marginals])
+def test_only_gaussians_have_parts(part):
+    with pytest.raises(ValueError, match=r"^MixtureSameFamily: must be a Gaussian"):
+        part(mixture())
+
+
+def test_mixed_precision_leaves_a_full_gaussian_whole():
+    """On a GPU autocast hands over the mean in 16 bits and the factor, an exponential, in 32."""
+    q = FullNormal(torch.randn(BATCH, N).bfloat16(), CholeskyFactor.of(torch.randn(BATCH, CholeskyFactor.numbers(N))))
+    z = q.rsample()
+    assert z.dtype == q.log_prob(z).dtype == torch.float32 and q.log_prob(z).isfinite().all()

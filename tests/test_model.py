@@ -10,11 +10,11 @@ from torch.distributions import Independent, MultivariateNormal, Normal
 
 from vae.backbones import Conv, Dense
 from vae.distributions import FullNormal
-from vae.likelihoods import Bernoulli, Gaussian
+from vae.likelihoods import Bernoulli, ContinuousBernoulli, Gaussian
 from vae.model import VAE
-from vae.objectives import ELBO
-from vae.posteriors import Diagonal, Tied
-from vae.priors import Correlated, Isotropic
+from vae.objectives import ELBO, IWAE
+from vae.posteriors import Diagonal, Full, Tied
+from vae.priors import Correlated, Flow, Isotropic, Learned, Mixture, Vamp
 
 SHAPE, PIXELS, N = (2, 1, 3), 6, 2
 NOISE = 0.6  # standard deviation of p(x|z)
@@ -53,7 +53,7 @@ class Exact(nn.Module):
 
 
 PRIORS = {"isotropic": lambda: Isotropic(N), "correlated": lambda: Correlated(N, [[2.0, -0.7], [-0.7, 1.5]])}
-POSTERIORS: dict[str, Callable[..., nn.Module]] = {"diagonal": Diagonal, "tied": Tied}
+POSTERIORS: dict[str, Callable[..., nn.Module]] = {"diagonal": Diagonal, "tied": Tied, "full": Full}
 LATENTS = list(itertools.product(PRIORS, POSTERIORS))
 
 
@@ -103,6 +103,19 @@ def test_any_other_posterior_gives_its_elbo_below_the_evidence(prior, posterior,
         mean_is(-vae(many(x)).total, elbo)
 
 
+@pytest.mark.parametrize(("prior", "posterior"), LATENTS)
+@torch.no_grad()
+def test_several_samples_give_the_same_elbo_and_importance_weights_the_evidence(prior, posterior, mean_is):
+    vae, x, log_p = linear_gaussian(prior, posterior)
+    terms = vae(x.expand(3, *SHAPE), samples=DRAWS // 4)
+    assert terms.recon.shape == terms.total.shape == (DRAWS // 4, 3) and terms.z.shape == (DRAWS // 4, 3, N)
+    assert terms.kl.shape == (3,)  # exact: the same for each sample
+    assert len(terms.z.flatten(0, 1).unique(dim=0)) == 3 * (DRAWS // 4)
+    mean_is(-terms.total, exact_elbo(vae, x).expand(3))
+    loss, _ = IWAE(DRAWS)(vae, x, 0)
+    assert torch.allclose(-loss.value, log_p, atol=0.1)
+
+
 @pytest.mark.parametrize("prior", PRIORS)
 def test_training_closes_the_gap_to_the_best_diagonal_posterior(prior):
     """The gradients of the sampled ELBO lead to the best diagonal q, whose variances are 1/(S⁻¹)ᵢᵢ."""
@@ -112,7 +125,8 @@ def test_training_closes_the_gap_to_the_best_diagonal_posterior(prior):
     for step in range(400):
         optimizer.param_groups[0]["lr"] = 0.02 * (1 - step / 400)
         optimizer.zero_grad()
-        ELBO(1.0)(vae(x.expand(64, *SHAPE))).backward()
+        loss, _ = ELBO(1.0)(vae, x.expand(64, *SHAPE), step)
+        loss.value.backward()
         optimizer.step()
     best = 0.5 * (precision.logdet() - precision.diagonal().log().sum())  # of the mean-field approximation, at most 0
     gap = exact_elbo(vae, x) - log_p
@@ -131,18 +145,37 @@ LIKELIHOODS = {
     "bernoulli": Bernoulli,
     "gaussian": lambda: Gaussian(0.3),
     "learned": lambda: Gaussian("learned"),
+    "optimal": lambda: Gaussian("optimal"),
+    "continuous": ContinuousBernoulli,
+}
+MORE_PRIORS = {
+    "learned": lambda: Learned(N),
+    "mixture": lambda: Mixture(N, components=3, covariance="full"),
+    "vamp": lambda: Vamp(N, components=3, init="images"),
+    "flow": lambda: Flow(N, kind="nsf", layers=2, hidden=[8]),
 }
 BACKBONES = {
     "dense": lambda shape: Dense(shape, N, hidden=[32, 16]),
     "conv": lambda shape: Conv(shape, N, channels=[8, 8], hidden=16),
 }
-MODELS = list(itertools.product(BACKBONES, PRIORS, POSTERIORS, LIKELIHOODS))
+MODELS = [
+    *itertools.product(BACKBONES, PRIORS, POSTERIORS, ["bernoulli", "gaussian", "learned"]),
+    *itertools.product(["dense"], ["isotropic"], ["diagonal"], ["optimal", "continuous"]),
+    *itertools.product(["dense"], MORE_PRIORS, ["diagonal", "full"], ["bernoulli"]),
+    ("conv", "vamp", "full", "optimal"),
+    ("conv", "learned", "tied", "continuous"),
+]
 IMAGES = (3, 9, 8)
 
 
 def made(backbone: str, prior: str, posterior: str, likelihood: str) -> VAE:
     body = BACKBONES[backbone](IMAGES)
-    return VAE(body, PRIORS[prior](), POSTERIORS[posterior](body.features, N), LIKELIHOODS[likelihood]())
+    p, q = (PRIORS | MORE_PRIORS)[prior](), POSTERIORS[posterior](body.features, N)
+    if isinstance(p, Vamp):
+        p.attach(body, q, IMAGES)
+    vae = VAE(body, p, q, LIKELIHOODS[likelihood]())
+    vae.start_at(torch.rand(6, *IMAGES))
+    return vae
 
 
 @pytest.mark.parametrize("names", MODELS, ids="-".join)
@@ -152,8 +185,9 @@ def test_terms_are_of_each_image_and_every_weight_learns(names):
     assert terms.recon.shape == terms.kl.shape == terms.total.shape == (5,)
     assert terms.z.shape == (5, N) and terms.p_x.mean.shape == x.shape
     assert torch.allclose(terms.recon, -vae.decode(terms.z).log_prob(x), rtol=1e-4)
-    assert torch.equal(terms.total, terms.recon + terms.kl) and (terms.kl >= 0).all()
-    ELBO(1.0)(terms).backward()
+    assert torch.equal(terms.total, terms.recon + terms.kl)
+    assert (terms.kl >= 0).all() or names[1] in ("mixture", "vamp", "flow")  # whose KL is that of one sample
+    ELBO(1.0).loss(terms, 0).value.backward()
     for name, weight in vae.named_parameters():
         if weight.requires_grad:
             assert weight.grad is not None and weight.grad.isfinite().all() and weight.grad.any(), name
@@ -163,10 +197,8 @@ def test_terms_are_of_each_image_and_every_weight_learns(names):
 
 @pytest.mark.parametrize("names", MODELS, ids="-".join)
 def test_an_image_s_terms_do_not_depend_on_its_batch(names):
-    vae, x = made(*names).double(), torch.rand(5, *IMAGES, dtype=torch.float64)
-    nn.init.zeros_(vae.posterior.log_var.weight)
-    nn.init.constant_(vae.posterior.log_var.bias, -80.0)  # z = μ, without noise
-    together, alone = vae(x), [vae(x[i : i + 1]) for i in range(5)]
+    vae, x = made(*names).double().eval(), torch.rand(5, *IMAGES, dtype=torch.float64)
+    together, *alone = (vae(images, at_mean=True) for images in (x, *x.split(1)))  # without noise
     assert len(together.total.detach().unique()) == 5
     for term in ("recon", "kl", "total"):
         assert torch.allclose(getattr(together, term), torch.cat([getattr(terms, term) for terms in alone]))
@@ -189,9 +221,51 @@ def test_one_batch_can_be_overfitted(backbone):
     optimizer = torch.optim.Adam(vae.parameters(), lr=0.01)
     totals = []
     for _ in range(150):
-        loss = ELBO(1.0)(vae(x))
+        loss, _ = ELBO(1.0)(vae, x, 0)
         optimizer.zero_grad()
-        loss.backward()
+        loss.value.backward()
         optimizer.step()
-        totals.append(loss.item())
+        totals.append(loss.value.item())
     assert totals[0] > 130 and sum(totals[-10:]) / 10 < 0.4 * totals[0]
+
+
+@pytest.mark.parametrize("prior", PRIORS | MORE_PRIORS)
+def test_several_samples_are_several_passes(prior):
+    vae, x = made("dense", prior, "full", "bernoulli").double(), torch.rand(4, *IMAGES, dtype=torch.float64)
+    terms = vae(x, samples=3)
+    for i in range(3):
+        assert torch.allclose(terms.recon[i], -vae.decode(terms.z[i]).log_prob(x))
+        sampled = terms.q.log_prob(terms.z[i]) - terms.p.log_prob(terms.z[i])
+        exact = terms.kl.shape == (4,)
+        assert exact == (prior in ("isotropic", "correlated", "learned"))
+        assert exact or torch.allclose(terms.kl[i], sampled)
+    torch.manual_seed(1)
+    single = vae(x)
+    torch.manual_seed(1)
+    for one, same in zip(vae(x, samples=1)[:3], single[:3], strict=True):
+        assert torch.allclose(one.squeeze(0), same)
+
+
+def test_at_the_mean_there_is_no_noise():
+    vae, x = made("dense", "isotropic", "diagonal", "bernoulli"), torch.rand(4, *IMAGES)
+    terms = vae(x, at_mean=True)
+    assert torch.equal(terms.z, vae.encode(x).mean)
+    assert torch.equal(terms.recon, vae(x, at_mean=True).recon)
+    assert torch.allclose(terms.recon, -vae.decode(vae.encode(x).mean).log_prob(x))
+    assert torch.allclose(terms.kl, vae(x).kl)
+
+
+def test_latents_of_any_shape_are_decoded():
+    vae, z = made("conv", "isotropic", "diagonal", "bernoulli").eval(), torch.randn(2, 3, 4, N)
+    mean = vae.decode(z).mean
+    assert mean.shape == (2, 3, 4, *IMAGES)
+    assert torch.allclose(mean[1, 2], vae.decode(z[1, 2]).mean, atol=1e-6)
+
+
+def test_training_starts_at_the_images():
+    images = torch.rand(6, *IMAGES)
+    vae = made("dense", "vamp", "diagonal", "bernoulli")
+    vae.start_at(images)
+    assert torch.allclose(vae.prior.logits.sigmoid(), images[:3], atol=0.01001)
+    *_, bias = vae.backbone.decoder.parameters()
+    assert torch.allclose(bias.sigmoid().view(IMAGES), images.mean(0), atol=1e-3)

@@ -1,12 +1,19 @@
+import copy
 import itertools
+import math
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
+from vae.backbones import Dense
 from vae.distributions import DiagonalNormal, FullNormal, kl
-from vae.priors import Correlated, Isotropic, default_covariance
+from vae.likelihoods import Bernoulli
+from vae.model import VAE
+from vae.posteriors import Diagonal, Full
+from vae.priors import Correlated, Flow, Isotropic, Learned, Mixture, Vamp, default_covariance
 
 COVARIANCE = [[2.0, -0.7, 0.1], [-0.7, 1.5, 0.3], [0.1, 0.3, 0.2]]
 PRIORS = [  # prior, its Σ
@@ -78,3 +85,296 @@ def test_the_factor_of_a_near_singular_covariance_is_not_lost_in_single_precisio
         MultivariateNormal(torch.zeros(2, dtype=torch.float64), sigma),
     )
     assert torch.allclose(kl(q, p, q.loc).double(), reference, rtol=1e-4)
+
+
+# Every prior, with other weights than it starts with ------------------------------------------------------------------
+
+SHAPE = (1, 3, 4)
+FLOWS = {f"{kind}-{layers}": (kind, layers) for kind in ("nsf", "maf") for layers in (0, 1, 3)}
+
+
+def vamp(n: int, posterior: type = Diagonal, init: str = "random", components: int = 3) -> Vamp:
+    backbone = Dense(SHAPE, n, hidden=[16, 8])
+    prior = Vamp(n, components=components, init=init)
+    prior.attach(backbone, posterior(backbone.features, n), SHAPE)
+    return prior
+
+
+EVERY = {
+    "isotropic": Isotropic,
+    "correlated": Correlated,
+    "learned": Learned,
+    "mixture-full": lambda n: Mixture(n, components=3, covariance="full"),
+    "mixture-diagonal": lambda n: Mixture(n, components=3, covariance="diagonal"),
+    "vamp-diagonal": vamp,
+    "vamp-full": lambda n: vamp(n, Full),
+    **{
+        name: lambda n, kind=kind, layers=layers: Flow(n, kind=kind, layers=layers, hidden=[16, 16])
+        for name, (kind, layers) in FLOWS.items()
+    },
+}
+
+
+def weights_of(prior: nn.Module) -> list[nn.Parameter]:
+    """Also those that a prior shares with the model."""
+    if not isinstance(prior, Vamp):
+        return list(prior.parameters())
+    backbone, posterior = prior._encoder
+    return [*prior.parameters(), *backbone.encoder.parameters(), *posterior.parameters()]
+
+
+@torch.no_grad()
+def trained(name: str, n: int = 2) -> nn.Module:
+    """The prior in float64 as training might leave it."""
+    prior = EVERY[name](n).double()
+    for module in getattr(prior, "_encoder", ()):
+        module.double()
+    for weight in weights_of(prior):
+        weight += (0.15 if name in FLOWS else 0.3) * torch.randn_like(weight)
+    return prior
+
+
+EDGE, CELL = 12, 0.1
+
+
+def grid() -> Tensor:
+    """The middles of squares that cover all that a prior of the table holds, (cells, cells, 2)."""
+    axis = torch.arange(-EDGE + CELL / 2, EDGE, CELL, dtype=torch.float64)
+    return torch.cartesian_prod(axis, axis).view(len(axis), len(axis), 2)
+
+
+@pytest.mark.parametrize("name", EVERY)
+@torch.no_grad()
+def test_a_density_is_that_of_its_samples_and_integrates_to_one(name, mean_is):
+    p = trained(name)()
+    z = grid()
+    mass = p.log_prob(z).exp() * CELL**2
+    assert mass.sum().item() == pytest.approx(1, abs=1e-3 if name in FLOWS else 1e-6)  # splines have corners
+    mean = (mass[..., None] * z).sum((0, 1))
+    second = torch.einsum("ab,abi,abj->ij", mass, z, z)
+    samples = p.sample((10_000,))
+    assert (samples.abs() < EDGE).all()
+    mean_is(samples, mean)
+    mean_is(samples.unsqueeze(-1) * samples.unsqueeze(-2), second)
+    # The distribution function at nine points on borders between squares.
+    around = [
+        [((m + step * s) / CELL).round() * CELL for step in (-1, 0, 1)]
+        for m, s in zip(mean, samples.std(0), strict=True)
+    ]
+    for a, b in itertools.product(*around):
+        expected = mass[(z[..., 0] < a) & (z[..., 1] < b)].sum()
+        mean_is(((samples[:, 0] < a) & (samples[:, 1] < b)).double(), expected)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+@pytest.mark.parametrize("name", EVERY)
+def test_shapes_types_and_gradients(name, n):
+    prior = trained(name, n)
+    p = prior()
+    assert (p.batch_shape, p.event_shape) == ((), (n,))
+    z = p.sample((7,))
+    assert z.shape == (7, n) and z.dtype == p.log_prob(z).dtype == torch.float64
+    assert p.log_prob(z).shape == (7,)
+    assert torch.allclose(p.log_prob(z.view(7, 1, n).expand(7, 3, n)), p.log_prob(z).view(7, 1).expand(7, 3))
+    weights = weights_of(prior)
+    assert bool(weights) == (name not in ("isotropic", "correlated", "nsf-0", "maf-0"))
+    if weights:
+        p.log_prob(z).sum().backward()
+        for weight in weights:
+            assert weight.grad is not None and weight.grad.isfinite().all() and weight.grad.any()
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_prior_follows_its_model_to_single_precision(name):
+    prior = trained(name).float()
+    for module in getattr(prior, "_encoder", ()):
+        module.float()
+    z = prior().sample((7,))
+    assert z.dtype == prior().log_prob(z).dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_state_is_restored(name):
+    prior, other = trained(name), EVERY[name](2).double()
+    if isinstance(prior, Vamp):
+        other._encoder = prior._encoder
+    z = torch.randn(7, 2, dtype=torch.float64)
+    before = other().log_prob(z)
+    other.load_state_dict(prior.state_dict())
+    assert torch.equal(other().log_prob(z), prior().log_prob(z))
+    assert torch.equal(other().log_prob(z), before) != bool(weights_of(prior))
+
+
+# Learned --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_a_learned_prior_starts_standard(n):
+    p = Learned(n)()
+    assert isinstance(p, FullNormal)
+    assert torch.equal(p.loc, torch.zeros(n)) and torch.equal(p.scale_tril, torch.eye(n))
+
+
+def test_a_learned_prior_finds_the_gaussian_that_posteriors_come_from():
+    """E KL(q ‖ p) is lowest where p has the moments of the aggregate posterior."""
+    locs = torch.randn(50, 2, dtype=torch.float64) @ torch.tensor([[1.0, 0.8], [0.0, 0.3]]).double() + 2
+    q, prior = DiagonalNormal(locs, torch.rand(50, 2, dtype=torch.float64) + 0.1), Learned(2).double()
+    optimizer = torch.optim.LBFGS(prior.parameters(), max_iter=200, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = kl(q, prior(), q.mean).mean()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    p = prior()
+    expected = np.cov(locs.numpy().T, bias=True) + np.diag((q.scale**2).mean(0).numpy())
+    assert torch.allclose(p.loc, locs.mean(0), atol=1e-4)
+    assert torch.allclose(p.covariance_matrix, torch.from_numpy(expected), atol=1e-4)
+    assert (p.scale_tril.triu(1) == 0).all() and (p.scale_tril.diagonal() > 0).all()
+
+
+# Mixture --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["mixture-full", "mixture-diagonal"])
+def test_a_mixture_adds_joint_densities(name):
+    prior, z = trained(name, 3), torch.randn(7, 3, dtype=torch.float64)
+    with torch.no_grad():
+        logits, loc, factor = (weight.numpy() for weight in (prior.logits, prior.loc, prior.factor))
+        found = prior().log_prob(z)
+    weights = np.exp(logits) / np.exp(logits).sum()
+    assert len(set(weights)) == 3
+    density, each = 0.0, 0.0
+    for weight, mean, numbers in zip(weights, loc, factor, strict=True):
+        lower = np.diag(np.exp(numbers[:3]))
+        if name == "mixture-full":
+            lower[np.tril_indices(3, -1)] = numbers[3:]
+        sigma = torch.from_numpy(lower @ lower.T)
+        density = density + weight * MultivariateNormal(torch.from_numpy(mean), sigma).log_prob(z).exp()
+        marginals = torch.distributions.Normal(torch.from_numpy(mean), sigma.diagonal().sqrt())
+        each = each + weight * marginals.log_prob(z).exp()
+    assert torch.allclose(found, density.log(), rtol=1e-10)
+    assert not torch.allclose(found, each.log().sum(-1), atol=0.1)  # the mistake of mixing each dimension by itself
+
+
+@pytest.mark.parametrize("covariance", ["full", "diagonal"])
+def test_a_mixture_of_one_is_a_gaussian(covariance, mean_is):
+    prior = Mixture(3, components=1, covariance=covariance).double()
+    standard = Isotropic(3).double()()
+    z = torch.randn(7, 3, dtype=torch.float64)
+    assert torch.allclose(prior().log_prob(z), standard.log_prob(z))
+    with torch.no_grad():
+        prior.loc += torch.randn_like(prior.loc)
+        prior.factor += 0.3 * torch.randn_like(prior.factor)
+    single = Learned(3).double()
+    numbers = torch.zeros(6, dtype=torch.float64)
+    numbers[: prior.factor.shape[1]] = prior.factor[0].detach()
+    single.load_state_dict({"loc": prior.loc[0], "factor": numbers})
+    assert torch.allclose(prior().log_prob(z), single().log_prob(z))
+    q = DiagonalNormal(torch.randn(3, dtype=torch.float64), torch.tensor([0.3, 0.5, 1.2], dtype=torch.float64))
+    mean_is(kl(q, prior(), q.sample((10_000,))), kl(q, single(), q.mean))
+
+
+def test_the_components_of_a_mixture_begin_apart():
+    distances = torch.pdist(Mixture(2, components=10, covariance="full").loc)
+    assert distances.min() > 0.01 and distances.max() > 1
+
+
+# Vamp -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("posterior", [Diagonal, Full])
+def test_a_vamp_prior_is_the_mean_of_the_posteriors_at_its_pseudo_inputs(posterior):
+    prior = vamp(2, posterior, components=4)
+    backbone, q = prior._encoder
+    with torch.no_grad():
+        q.mean.weight.mul_(5)
+    z = torch.randn(7, 2)
+    each = [q(backbone.encoder(image[None]), None).log_prob(z).exp() for image in prior.logits.sigmoid()]
+    assert torch.allclose(prior().log_prob(z).exp(), sum(each) / 4, rtol=1e-4)
+    assert (each[0] - each[1]).abs().max() > 1e-3
+
+
+def test_a_vamp_prior_starts_at_training_images():
+    images = torch.rand(5, *SHAPE)
+    images[0] = images[0].round()  # black and white have no finite logits
+    prior = vamp(2, init="images", components=7)
+    prior.start_at(images)
+    assert prior.logits.isfinite().all()
+    assert torch.allclose(prior.logits.sigmoid(), images[[0, 1, 2, 3, 4, 0, 1]], atol=0.01001)
+    prior = vamp(2, init="images", components=2)
+    prior.start_at(images)
+    assert torch.allclose(prior.logits.sigmoid(), images[:2], atol=0.01001)
+
+
+def test_a_vamp_prior_may_start_at_random():
+    prior = vamp(2, init="random")
+    before = prior.logits.detach().clone()
+    prior.start_at(torch.rand(5, *SHAPE))
+    assert torch.equal(prior.logits, before)
+    assert len(before.unique()) == before.numel() and not torch.equal(before, vamp(2).logits)
+
+
+def vamp_vae() -> VAE:
+    backbone, prior = Dense(SHAPE, 2, hidden=[16, 8]), Vamp(2, components=3, init="images")
+    posterior = Diagonal(backbone.features, 2)
+    prior.attach(backbone, posterior, SHAPE)
+    return VAE(backbone, prior, posterior, Bernoulli())
+
+
+def test_the_encoder_of_a_vamp_prior_is_the_model_s_and_is_stored_once():
+    vae = vamp_vae()
+    prior_state = {name for name in vae.state_dict() if name.startswith("prior.")}
+    assert prior_state == {"prior.logits"}
+    weights = list(vae.parameters())
+    assert len({id(weight) for weight in weights}) == len(weights) == len(vae.state_dict())
+    z = torch.randn(7, 2)
+    before = vae.prior().log_prob(z)
+    with torch.no_grad():
+        vae.posterior.mean.bias += 1
+    assert not torch.allclose(vae.prior().log_prob(z), before, atol=0.01)
+    assert vae.double().prior().sample().dtype == torch.float64
+
+
+def test_a_copy_of_a_model_has_a_vamp_prior_of_its_own():
+    vae, x = vamp_vae(), torch.rand(4, *SHAPE)
+    vae.start_at(torch.rand(6, *SHAPE))
+    copied = copy.deepcopy(vae)
+    assert copied.prior._encoder[0] is copied.backbone and copied.prior._encoder[1] is copied.posterior
+    z = torch.randn(7, 2)
+    before = vae.prior().log_prob(z)
+    assert torch.equal(copied.prior().log_prob(z), before)
+    optimizer = torch.optim.SGD(copied.parameters(), lr=0.1)
+    copied(x).total.mean().backward()
+    optimizer.step()
+    assert torch.equal(vae.prior().log_prob(z), before)
+    assert not torch.equal(copied.prior().log_prob(z), before)
+    assert not torch.equal(copied.prior.logits, vae.prior.logits)  # pseudo-inputs are trained
+
+
+# Flow -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_a_flow_without_layers_is_standard_and_others_are_not(name):
+    p, z = trained(name)(), torch.randn(7, 2, dtype=torch.float64)
+    standard = -0.5 * (z**2).sum(-1) - math.log(2 * math.pi)
+    assert torch.allclose(p.log_prob(z), standard) == name.endswith("-0")
+    assert isinstance(p, DiagonalNormal) == name.endswith("-0")
+
+
+@pytest.mark.parametrize("kind", ["nsf", "maf"])
+def test_a_flow_learns_a_density_that_is_no_gaussian(kind):
+    angle = 2 * math.pi * torch.rand(500, dtype=torch.float64)
+    ring = 2 * torch.stack([angle.cos(), angle.sin()], -1) + 0.2 * torch.randn(500, 2, dtype=torch.float64)
+    prior = Flow(2, kind=kind, layers=3, hidden=[16]).double()
+    gaussian = MultivariateNormal(ring.mean(0), ring.T.cov()).log_prob(ring).mean()
+    optimizer = torch.optim.Adam(prior.parameters(), lr=0.02)
+    for _ in range(100):
+        optimizer.zero_grad()
+        loss = -prior().log_prob(ring).mean()
+        loss.backward()
+        optimizer.step()
+    assert -loss > gaussian + 0.2

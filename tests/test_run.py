@@ -1,5 +1,6 @@
 """Whole runs in this process, on 60 tiny images: what a run leaves behind, and that it can be repeated and resumed."""
 
+import csv
 import json
 import logging
 import os
@@ -68,8 +69,13 @@ def test_what_a_run_leaves_behind(config: Compose, tmp_path: Path, caplog: pytes
         assert metrics[f"{part}/total"] == pytest.approx(metrics[f"{part}/recon"] + metrics[f"{part}/kl"])
 
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert [name for name in names if not name.startswith("events.out.tfevents.")] == ["checkpoints", "metrics.json"]
+    kept = [name for name in names if not name.startswith("events.out.tfevents.")]
+    assert kept == ["checkpoints", "history.csv", "metrics.json"]
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+
+    with (tmp_path / "history.csv").open() as file:
+        written = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    assert written == weights(tmp_path)["callbacks"]["Scalars"]["history"]
 
     events = EventAccumulator(str(tmp_path))
     events.Reload()
@@ -111,15 +117,36 @@ def test_same_seed_same_numbers_and_another_seed_others(config: Compose, tmp_pat
     assert first["test/total"] != third["test/total"]
 
 
+def test_training_begins_around_the_mean_training_image(config: Compose, tmp_path: Path) -> None:
+    settings = config("optimizer.lr=1e-9", "epochs=1")  # as good as untrained
+    run.train(settings, tmp_path)
+    mean = run.build(settings, "data").load().train.images.double().mean(0) / 255
+    decoded = vae.load(tmp_path).decode(torch.randn(200, 2)).mean.mean(0)
+    assert torch.corrcoef(torch.stack([decoded.flatten(), mean.flatten()]))[0, 1] > 0.8
+
+
 VARIANTS = [
     ["data.binarize=dynamic", "scheduler=cosine"],
     ["prior=correlated", "posterior=tied", "optimizer=adamw", "scheduler=one_cycle"],
     ["backbone=conv", "likelihood=gaussian", "likelihood.sigma=learned"],
 ]
+MORE = [  # with weights, buffers, noise and steps of their own
+    ["prior=vamp", "prior.components=5", "posterior=full", "objective.annealing=linear", "objective.warmup=2"],
+    ["prior=flow", "prior.layers=1", "objective.annealing=cyclical", "objective.cycles=2"],
+    ["prior=mixture", "prior.components=3", "objective=dreg", "likelihood=gaussian", "likelihood.sigma=optimal"],
+    ["prior=learned", "posterior=tied", "objective=tc", "likelihood=continuous_bernoulli"],
+    ["objective=mmd", "prior=correlated"],
+    ["objective=autoencoder"],
+]
+INTERRUPTED = [
+    *((overrides, step) for overrides in VARIANTS for step in (1, 7, 9, 21)),  # within an epoch, at its end, at the end
+    *((overrides, 9) for overrides in MORE),
+]
 
 
-@pytest.mark.parametrize("overrides", VARIANTS, ids=lambda overrides: overrides[0])
-@pytest.mark.parametrize("step", [1, 7, 9, 21])  # within an epoch, at the end of one, at the very end
+@pytest.mark.parametrize(
+    ("overrides", "step"), INTERRUPTED, ids=lambda each: each if isinstance(each, int) else each[0]
+)
 def test_an_interrupted_run_ends_like_an_uninterrupted_one(
     config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str], step: int
 ) -> None:
@@ -165,6 +192,29 @@ def test_a_loss_that_is_not_finite_ends_the_run_at_once(config: Compose, tmp_pat
         run.train(config("optimizer.lr=1e30"), tmp_path)
     assert not (tmp_path / "checkpoints").exists()
     assert not (tmp_path / "metrics.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (["objective.annealing=linear", "objective.warmup=4"], r"^objective\.warmup=4: must be at most .* 3 epochs$"),
+        (
+            ["prior=correlated", "objective.free_bits=0.1"],
+            r"^objective\.free_bits_per=dimension: needs a KL that is a sum",
+        ),
+        (
+            ["prior=mixture", "posterior=tied"],
+            r"^posterior=tied takes its correlations from a Gaussian prior, not from",
+        ),
+        (["prior=vamp", "posterior=tied"], r"^posterior=tied takes .*, not from a mixture of posteriors$"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused_before_any_step(
+    config: Compose, tmp_path: Path, overrides: list[str], line: str
+) -> None:
+    with pytest.raises(ValueError, match=line):
+        run.train(config(*overrides), tmp_path)
+    assert not (tmp_path / "checkpoints").exists()
 
 
 def test_sixteen_bits_on_a_cpu_are_refused(config: Compose, tmp_path: Path) -> None:

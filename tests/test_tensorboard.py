@@ -98,7 +98,7 @@ def test_one_chart_holds_all_losses(ask: Ask) -> None:
 
 
 def test_texts_say_how_to_repeat_the_run(ask: Ask) -> None:
-    assert {"configuration/text_summary", "command/text_summary"} == set(ask("text/tags")["b"])
+    assert {f"{name}/text_summary" for name in ("configuration", "command", "ledger")} == set(ask("text/tags")["b"])
     (text,) = ask("text/text?run=b&tag=command/text_summary")
     assert "python train.py latent_dim=3 beta=4" in text["text"]
 

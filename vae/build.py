@@ -12,6 +12,7 @@ from torch import nn
 
 from vae.backbones import Shape
 from vae.model import VAE
+from vae.priors import Vamp
 
 Config = Mapping[str, Any]
 
@@ -29,7 +30,10 @@ def build_model(config: Config, shape: Shape) -> VAE:
     """The model for images of this shape, with fresh weights."""
     backbone = build(config, "backbone", shape=shape)
     posterior = build(config, "posterior", features=backbone.features)
-    return VAE(backbone, build(config, "prior"), posterior, build(config, "likelihood"))
+    prior = build(config, "prior")
+    if isinstance(prior, Vamp):
+        prior.attach(backbone, posterior, shape)
+    return VAE(backbone, prior, posterior, build(config, "likelihood"))
 
 
 def _reason(error: InstantiationException) -> str:

@@ -31,7 +31,42 @@ class FullNormal(MultivariateNormal):
     """N(μ, LLᵀ) with `loc` of shape (…, latent_dim) and lower triangular `scale_tril` (…, latent_dim, latent_dim)."""
 
     def __init__(self, loc: Tensor, scale_tril: Tensor):
-        super().__init__(loc, scale_tril=scale_tril, validate_args=False)
+        # Mixed precision leaves loc in 16 bits, in which torch solves no triangular systems.
+        super().__init__(loc.to(scale_tril.dtype), scale_tril=scale_tril, validate_args=False)
+
+
+def detached(q: Distribution) -> Distribution:
+    """The same Gaussian, through whose parameters no gradient flows."""
+    if isinstance(q, DiagonalNormal):
+        return DiagonalNormal(q.loc.detach(), q.scale.detach())
+    if isinstance(q, FullNormal):
+        return FullNormal(q.loc.detach(), q.scale_tril.detach())
+    raise ValueError(f"{type(q).__name__}: must be a Gaussian, whose parameters can be told apart from its samples")
+
+
+def marginals(q: Distribution) -> DiagonalNormal:
+    """The distributions of the single dimensions of a Gaussian, as if they were independent."""
+    if not isinstance(q, DiagonalNormal | FullNormal):
+        raise ValueError(f"{type(q).__name__}: must be a Gaussian, whose marginals are known")
+    return DiagonalNormal(q.mean, q.stddev)
+
+
+class CholeskyFactor:
+    """Lower triangular L (…, n, n) with a positive diagonal out of free numbers (…, n (n + 1) / 2); zeros give I."""
+
+    @staticmethod
+    def numbers(n: int) -> int:
+        """How many there are: n logarithms of the diagonal, then the rows below it."""
+        return n * (n + 1) // 2
+
+    @staticmethod
+    def of(free: Tensor) -> Tensor:
+        """Numbers (…, n (n + 1) / 2) → L (…, n, n)."""
+        n = int(((8 * free.shape[-1] + 1) ** 0.5 - 1) / 2)
+        below = free.new_zeros(*free.shape[:-1], n, n)
+        row, column = torch.tril_indices(n, n, -1, device=free.device)
+        below[..., row, column] = free[..., n:]
+        return below + torch.diag_embed(free[..., :n].exp())
 
 
 def kl(q: Distribution, p: Distribution, z: Tensor) -> Tensor:
@@ -40,6 +75,15 @@ def kl(q: Distribution, p: Distribution, z: Tensor) -> Tensor:
         return kl_divergence(q, p)
     except NotImplementedError:
         return q.log_prob(z) - p.log_prob(z)
+
+
+def is_exact(q: Distribution, p: Distribution) -> bool:
+    """Whether `kl` has a formula for these two."""
+    try:
+        kl_divergence(q, p)
+    except NotImplementedError:
+        return False
+    return True
 
 
 @register_kl(DiagonalNormal, DiagonalNormal)

@@ -22,15 +22,90 @@ class Bernoulli(nn.Module):
         return Independent(pixels, 3, validate_args=False)
 
 
-class Gaussian(nn.Module):
-    """N(sigmoid(params), σ²) with one σ for all pixels, fixed or learned with the weights."""
-
-    def __init__(self, sigma: float | str):
-        super().__init__()
-        learned = sigma == "learned"
-        self.log_sigma = nn.Parameter(torch.tensor(0.0 if learned else math.log(float(sigma))), requires_grad=learned)
+class ContinuousBernoulli(nn.Module):
+    """The Bernoulli's formula normalised on [0, 1] (Loaiza-Ganem and Cunningham, 2019), parameters as logits."""
 
     def forward(self, params: Tensor) -> Independent:
         """(batch, channels, height, width) → p(x|z)."""
-        pixels = Normal(params.sigmoid(), self.log_sigma.exp(), validate_args=False)
-        return Independent(pixels, 3, validate_args=False)
+        return Independent(_StableContinuousBernoulli(logits=params, validate_args=False), 3, validate_args=False)
+
+
+class _StableContinuousBernoulli(torch_distributions.ContinuousBernoulli):
+    """p(x) ∝ exp(λx) on [0, 1] with the logit λ = 2u.
+
+    torch's own formulas clamp the sigmoid of λ: in single precision they integrate to 0.4 at λ = 40 and know no mean
+    below 0.06, while decoders do say −40 for black pixels.
+    """
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """λ (x − ½) − log (sinh u / u)."""
+        u = self.logits.abs() / 2
+        large = u.clamp(min=_SERIES)
+        log_sinhc = torch.where(
+            u < _SERIES, u**2 / 6 - u**4 / 180, large + torch.log1p(-torch.exp(-2 * large)) - torch.log(2 * large)
+        )
+        return self.logits * (value - 0.5) - log_sinhc
+
+    @property
+    def mean(self) -> Tensor:
+        """½ (1 + coth u − 1 / u)."""
+        u = self.logits / 2
+        large = torch.where(u.abs() < _SERIES, _SERIES, u)
+        return 0.5 * (1 + torch.where(u.abs() < _SERIES, u / 3 - u**3 / 45, 1 / torch.tanh(large) - 1 / large))
+
+
+_SERIES = 0.05  # below, the first two terms of the series in u are exact to 1e-9, and the formulas lose digits
+
+
+class Gaussian(nn.Module):
+    """N(sigmoid(params), σ²) with one σ for all pixels: fixed, `learned` with the weights, or `optimal`.
+
+    The optimal σ² of a batch is its mean squared error (Rybkin et al., 2021). Outside of training it is the running
+    mean over training batches, so that no image has a say in its own density.
+    """
+
+    batches: Tensor
+
+    def __init__(self, sigma: float | str):
+        super().__init__()
+        self.optimal = sigma == "optimal"
+        if self.optimal:
+            self.register_buffer("log_sigma", torch.tensor(0.0))
+            self.register_buffer("batches", torch.tensor(0))  # that log_sigma is the running mean of
+        else:
+            learned = sigma == "learned"
+            start = torch.tensor(0.0 if learned else math.log(float(sigma)))
+            self.log_sigma = nn.Parameter(start, requires_grad=learned)
+
+    def forward(self, params: Tensor) -> Independent:
+        """(batch, channels, height, width) → p(x|z)."""
+        mean = params.sigmoid()
+        if self.optimal and self.training:
+            return Independent(_FittedNormal(mean, self.log_sigma, self.batches), 3, validate_args=False)
+        return Independent(Normal(mean, self.log_sigma.exp(), validate_args=False), 3, validate_args=False)
+
+    def noise(self, beta: float) -> str:
+        """How σ is set, and what β weighs where the loss is read as a squared error."""
+        if self.optimal or self.log_sigma.requires_grad:
+            how = "optimal for each batch" if self.optimal else "learned"
+            return f"σ {how}; in units of the squared error β is 2σ²β, β = {beta:g}"
+        sigma = self.log_sigma.exp().item()
+        return f"σ = {sigma:g}; in units of the squared error β is 2σ²β = {2 * sigma**2 * beta:g}"
+
+
+class _FittedNormal(Normal):
+    """A Normal whose σ becomes the one that makes the values that `log_prob` is asked for most likely."""
+
+    def __init__(self, loc: Tensor, log_sigma: Tensor, batches: Tensor):
+        super().__init__(loc, log_sigma.exp().expand_as(loc), validate_args=False)
+        self.log_sigma = log_sigma
+        self.batches = batches
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        log_variance = (value - self.loc).square().mean().clamp(min=1e-6).log()
+        with torch.no_grad():
+            self.batches += 1
+            share = (1 / self.batches).clamp(min=0.05)  # a plain mean at first, in which the start at σ = 1 has no part
+            self.log_sigma += share * (0.5 * log_variance - self.log_sigma)
+        fitted = Normal(self.loc, (0.5 * log_variance).exp(), validate_args=False)
+        return fitted.log_prob(value)

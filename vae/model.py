@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from vae.backbones import Backbone
 from vae.distributions import kl
+from vae.priors import Vamp
 
 
 class Terms(NamedTuple):
-    """What the model says about a batch, before any reduction."""
+    """What the model says about a batch, before any reduction; with k samples z of each image, of shape (k, batch)."""
 
     recon: Tensor  # −log p(x|z), (batch,), nats
-    kl: Tensor  # KL(q(z|x) ‖ p(z)), (batch,), nats
+    kl: Tensor  # KL(q(z|x) ‖ p(z)), (batch,), nats; also with k samples where it is exact
     z: Tensor  # (batch, latent_dim)
     q: Distribution  # q(z|x)
     p: Distribution  # p(z)
@@ -37,18 +39,28 @@ class VAE(nn.Module):
         self.posterior = posterior
         self.likelihood = likelihood
 
+    def start_at(self, images: Tensor) -> None:
+        """Let training begin from what these training images (n, channels, height, width) tell."""
+        self.backbone.start_at(images.mean(0))
+        if isinstance(self.prior, Vamp):
+            self.prior.start_at(images)
+
     def encode(self, x: Tensor) -> Distribution:
         """q(z|x) of images (batch, channels, height, width)."""
         return self.posterior(self.backbone.encoder(x), self.prior())
 
     def decode(self, z: Tensor) -> Distribution:
-        """p(x|z) of latents (batch, latent_dim)."""
-        return self.likelihood(self.backbone.decoder(z))
+        """p(x|z) of latents (…, latent_dim)."""
+        params = self.backbone.decoder(z.flatten(0, -2))
+        return self.likelihood(params.unflatten(0, z.shape[:-1]))
 
-    def forward(self, x: Tensor) -> Terms:
-        """One sample of z for each image and the terms of −ELBO = E_q[−log p(x|z)] + KL(q(z|x) ‖ p(z))."""
+    def forward(self, x: Tensor, samples: int | None = None, at_mean: bool = False) -> Terms:
+        """Samples of z for each image and the terms of −ELBO = E_q[−log p(x|z)] + KL(q(z|x) ‖ p(z)).
+
+        One sample, or `samples` of them in a first dimension of their own, or the posterior's mean in its place.
+        """
         p = self.prior()
         q = self.posterior(self.backbone.encoder(x), p)
-        z = q.rsample()
+        z = q.mean if at_mean else q.rsample(torch.Size([] if samples is None else [samples]))
         p_x = self.decode(z)
         return Terms(recon=-p_x.log_prob(x), kl=kl(q, p, z), z=z, q=q, p=p, p_x=p_x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import pytorch_lightning as pl
@@ -10,9 +11,11 @@ import torch
 from torch import Tensor
 
 from vae.model import VAE
-from vae.objectives import ELBO
+from vae.noise import ShareOfNoise
+from vae.objectives import Objective
 
 Batch = tuple[Tensor, Tensor]  # images (batch, channels, height, width) in [0, 1], labels (batch,)
+NAMES = ("loss", "recon", "kl", "total")  # of a step's `means`
 
 
 class VAEModule(pl.LightningModule):
@@ -21,7 +24,7 @@ class VAEModule(pl.LightningModule):
     def __init__(
         self,
         vae: VAE,
-        objective: ELBO,
+        objective: Objective,
         optimizer: Callable[..., torch.optim.Optimizer],
         scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler],
         total_steps: int,
@@ -37,23 +40,33 @@ class VAEModule(pl.LightningModule):
         self.total_steps = total_steps
         self.about = about
 
-    def _step(self, batch: Batch, stage: str) -> dict[str, Tensor]:
+    def _step(self, batch: Batch, batch_idx: int, stage: str) -> dict[str, Any]:
         images, _ = batch
-        terms = self.vae(images)
-        loss = self.objective(terms)
+        share = self._share(batch_idx, stage) if self.trainer.world_size > 1 else None
+        with ShareOfNoise(share.images, share.size) if share else nullcontext():
+            (loss, _), terms = self.objective(self.vae, images, self.global_step)
+            if stage == "val" and self.objective.at_mean:
+                terms = self.vae(images)  # validation reports the plain total, whatever is minimised
         recon, kl = terms.recon.mean(), terms.kl.mean()
-        means = {"loss": loss.detach(), "recon": recon.detach(), "kl": kl.detach(), "total": (recon + kl).detach()}
+        means = torch.stack([loss.detach(), recon.detach(), kl.detach(), (recon + kl).detach()])
+        if share:  # the average over the processes is to be what the whole batch would give
+            loss, means = loss * share.weight, means * share.weight
+        size = share.size if share else len(images)
         if stage == "val":
             # Not through the logger, which would add a tag of its own; the Scalars callback writes them.
-            values = {f"val/{name}": value for name, value in means.items()}
-            self.log_dict(values, batch_size=len(images), logger=False)
-        return {"loss": loss, "means": torch.stack(tuple(means.values()))}
+            values = {f"val/{name}": value for name, value in zip(NAMES, means, strict=True)}
+            self.log_dict(values, batch_size=size, logger=False, sync_dist=True)
+        return {"loss": loss, "means": means, "size": size}
 
-    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        return self._step(batch, "train")
+    def _share(self, batch_idx: int, stage: str) -> Any:
+        loader: Any = self.trainer.train_dataloader if stage == "train" else self.trainer.val_dataloaders
+        return loader.share(batch_idx)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        return self._step(batch, batch_idx, "train")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._step(batch, "val")
+        self._step(batch, batch_idx, "val")
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer([weight for weight in self.parameters() if weight.requires_grad])

@@ -1,19 +1,299 @@
-"""Objectives: turn one batch's terms into the loss that the optimiser minimises."""
+"""Objectives: what a training step asks of the model, and how its terms become the loss that is minimised.
+
+A new one is a subclass with `loss` and `ledger`; the forward pass is the model's.
+"""
 
 from __future__ import annotations
 
+import math
+from typing import NamedTuple
+
+import torch
 from torch import Tensor, nn
 
-from vae.model import Terms
+from vae.annealing import Annealing
+from vae.distributions import DiagonalNormal, FullNormal, detached, kl, marginals
+from vae.model import VAE, Terms
+
+OVER_PIXELS = "summed over channels and pixels, mean over images"
+OVER_LATENTS = "summed over latent dimensions, mean over images"
+OVER_BATCH = "of the batch"
 
 
-class ELBO(nn.Module):
-    """loss = mean over images of recon + β kl; β = 1 is −ELBO, β > 1 the β-VAE (Higgins et al., 2017)."""
+class Entry(NamedTuple):
+    """One term of the loss, as the run's ledger has it."""
+
+    term: str
+    formula: str
+    weight: str  # over time
+    reduction: str = OVER_LATENTS
+    unit: str = "nats"
+
+
+RECON = Entry("recon", "−E_q[log p(x|z)]", "1", OVER_PIXELS)
+
+
+class Loss(NamedTuple):
+    """What is minimised, and further figures worth logging."""
+
+    value: Tensor
+    parts: dict[str, Tensor] = {}  # noqa: RUF012 (never changed)
+
+
+class Objective(nn.Module):
+    """Base: one sample of z an image, whose mean −ELBO is to be minimised in some variation."""
+
+    samples: int | None = None  # of z an image; None: one, without a dimension of its own
+    at_mean = False  # z is the posterior's mean instead of a sample
+    monitor = "val/total"  # what the best checkpoint has the lowest of
+
+    def prepare(self, images: int, steps: int, epochs: int) -> None:
+        """Told how many training images there are and how long the training is, before it begins."""
+
+    def forward(self, vae: VAE, x: Tensor, step: int) -> tuple[Loss, Terms]:
+        """The loss of a batch in the step after `step` others, and the terms that it is made of."""
+        terms = vae(x, self.samples, self.at_mean)
+        return self.loss(terms, step), terms
+
+    def loss(self, terms: Terms, step: int) -> Loss:
+        """Terms of a batch → its loss."""
+        raise NotImplementedError
+
+    def ledger(self) -> list[Entry]:
+        """The terms of the loss."""
+        raise NotImplementedError
+
+
+class ELBO(Objective):
+    """loss = recon + β kl; β = 1 is −ELBO, β > 1 the β-VAE (Higgins et al., 2017).
+
+    β is annealed; kl is charged only above `free_bits` nats, per dimension (Kingma et al., 2016) or in total; with
+    `capacity` C the second term is β |kl − C|, C annealed in place of β (Burgess et al., 2018).
+    """
+
+    def __init__(
+        self,
+        beta: float,
+        annealing: str = "constant",
+        warmup: float = 0.0,
+        cycles: int = 4,
+        free_bits: float = 0.0,
+        free_bits_per: str = "dimension",
+        capacity: float | None = None,
+    ):
+        super().__init__()
+        self.beta = beta
+        self.annealing = Annealing(annealing, warmup, cycles)
+        self.free_bits = free_bits
+        self.free_bits_per = free_bits_per
+        self.capacity = capacity
+
+    def prepare(self, images: int, steps: int, epochs: int) -> None:
+        self.annealing.prepare(steps, epochs)
+
+    def loss(self, terms: Terms, step: int) -> Loss:
+        weight = self.annealing(step)
+        if self.capacity is not None:
+            charged = (terms.kl.mean() - weight * self.capacity).abs()
+            return Loss(terms.recon.mean() + self.beta * charged)
+        if not self.free_bits:
+            charged = terms.kl.mean()
+        elif self.free_bits_per == "total":
+            charged = terms.kl.mean().clamp(min=self.free_bits)
+        else:
+            charged = _kl_per_dimension(terms).mean(0).clamp(min=self.free_bits).sum()
+        return Loss(terms.recon.mean() + weight * self.beta * charged)
+
+    def ledger(self) -> list[Entry]:
+        if self.capacity is not None:
+            formula = f"|KL(q(z|x) ‖ p(z)) − C|, C = {self.capacity:g}, {self.annealing}"
+            return [RECON, Entry("|kl − C|", formula, f"{self.beta:g}")]
+        formula = "KL(q(z|x) ‖ p(z))"
+        if self.free_bits:
+            each = "of each dimension" if self.free_bits_per == "dimension" else "in total"
+            formula += f", at least {self.free_bits:g} nats {each}"
+        weight = f"{self.beta:g}" if str(self.annealing) == "constant" else f"{self.beta:g}, {self.annealing}"
+        return [RECON, Entry("kl", formula, weight)]
+
+
+class IWAE(Objective):
+    """loss = −log (1/k) Σᵢ wᵢ, wᵢ = p(x, zᵢ) / q(zᵢ|x): a tighter bound (Burda et al., 2016).
+
+    `dreg` gives the encoder the doubly reparameterised gradient, of lower variance (Tucker et al., 2019).
+    """
+
+    def __init__(self, samples: int, dreg: bool = False):
+        super().__init__()
+        self.samples = samples
+        self.dreg = dreg
+
+    def loss(self, terms: Terms, step: int) -> Loss:
+        q = detached(terms.q) if self.dreg else terms.q
+        log_w = terms.p.log_prob(terms.z) - q.log_prob(terms.z) - terms.recon  # (samples, batch)
+        bound = log_w.logsumexp(0) - math.log(len(log_w))
+        if not self.dreg or not terms.z.requires_grad:
+            return Loss(-bound.mean())
+        w = log_w.detach().softmax(0)
+        # ∂z brings in w a second time; all other weights of the model get it once, as without dreg.
+        terms.z.register_hook(lambda gradient: (w.unsqueeze(-1) * gradient).to(gradient.dtype))
+        surrogate = (w * log_w).sum(0)
+        return Loss(-(surrogate + (bound - surrogate).detach()).mean())
+
+    def ledger(self) -> list[Entry]:
+        gradient = "doubly reparameterised gradient" if self.dreg else "plain gradient"
+        formula = f"−log 1/k Σ p(x, z) / q(z|x), k = {self.samples}, {gradient}"
+        return [Entry("iwae", formula, "1", "mean over images")]
+
+
+class TC(Objective):
+    """loss = recon + mi + β tc + dwkl: the KL taken apart, its total correlation weighted (Chen et al., 2018).
+
+    mi = log q(z|x) − log q(z), tc = log q(z) − Σⱼ log q(zⱼ), dwkl = Σⱼ log q(zⱼ) − log p(z), with the aggregate
+    posterior q(z) estimated from the batch.
+    """
 
     def __init__(self, beta: float):
         super().__init__()
         self.beta = beta
+        self.images = 1
 
-    def forward(self, terms: Terms) -> Tensor:
-        """Terms of shape (batch,) → scalar."""
-        return (terms.recon + self.beta * terms.kl).mean()
+    def prepare(self, images: int, steps: int, epochs: int) -> None:
+        self.images = images
+
+    def loss(self, terms: Terms, step: int) -> Loss:
+        mi, tc, dwkl = (part.mean() for part in decomposed(terms, self.images))
+        value = terms.recon.mean() + mi + self.beta * tc + dwkl
+        return Loss(value, {"mi": mi, "tc": tc, "dwkl": dwkl})
+
+    def ledger(self) -> list[Entry]:
+        return [
+            RECON,
+            Entry("mi", "log q(z|x) − log q(z)", "1"),
+            Entry("tc", "log q(z) − Σⱼ log q(zⱼ)", f"{self.beta:g}"),
+            Entry("dwkl", "Σⱼ log q(zⱼ) − log p(z)", "1"),
+        ]
+
+
+def decomposed(terms: Terms, images: int) -> tuple[Tensor, Tensor, Tensor]:
+    """mi, tc and dwkl of each image, (batch,) each: their sum is log q(z|x) − log p(z), whose mean is the KL.
+
+    q(zᵢ) = 1/N Σₙ q(zᵢ|xₙ) over N training images: image i itself counts 1/N, and the others in the batch stand for
+    the N − 1 others, in each density alike. With weights that do not add up to 1, tc would be off by a constant for
+    each dimension.
+    """
+    batch = len(terms.z)
+    z = terms.z.unsqueeze(1)  # (batch, 1, latent_dim): each z under the posterior of each image
+    log_joint = terms.q.log_prob(z)  # (batch, batch)
+    own = 1 / images if batch > 1 else 1.0  # nobody stands for the others
+    log_weights = torch.full_like(log_joint, (1 - own) / max(batch - 1, 1)).fill_diagonal_(own).log()
+    log_each = marginals(terms.q).base_dist.log_prob(z)  # (batch, batch, latent_dim)
+    log_q_x = log_joint.diagonal()
+    log_q = (log_weights + log_joint).logsumexp(1)
+    log_q_each = (log_weights.unsqueeze(-1) + log_each).logsumexp(1).sum(-1)
+    return log_q_x - log_q, log_q - log_q_each, log_q_each - terms.p.log_prob(terms.z)
+
+
+class MMD(Objective):
+    """loss = recon + (1 − α) kl + (α + λ − 1) mmd: InfoVAE (Zhao et al., 2019); α = 1 is the WAE with MMD.
+
+    mmd = E k(z, z′) + E k(p, p′) − 2 E k(z, p) for z from the posterior, p from the prior, with inverse multiquadric
+    kernels k(a, b) = Σₛ 2sd / (2sd + ‖a − b‖²) of several widths s (Tolstikhin et al., 2018).
+    """
+
+    SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+
+    def __init__(self, alpha: float, weight: float):
+        super().__init__()
+        self.alpha = alpha
+        self.weight = weight
+
+    def loss(self, terms: Terms, step: int) -> Loss:
+        mmd = self.mmd(terms.z, terms.p.sample(terms.z.shape[:1]))
+        value = terms.recon.mean() + (1 - self.alpha) * terms.kl.mean() + (self.alpha + self.weight - 1) * mmd
+        return Loss(value, {"mmd": mmd})
+
+    def mmd(self, a: Tensor, b: Tensor) -> Tensor:
+        """The unbiased squared distance of the distributions of a and b, (batch, latent_dim) each."""
+        n = len(a)
+        if n < 2:
+            return a.sum() * 0  # one image has no distance from another
+        same = (self._kernel(a, a).sum() + self._kernel(b, b).sum() - 2 * n * len(self.SCALES)) / (n * (n - 1))
+        return same - 2 * self._kernel(a, b).mean()
+
+    def _kernel(self, a: Tensor, b: Tensor) -> Tensor:
+        squared = (a.unsqueeze(1) - b).square().sum(-1)
+        widths = [scale * 2 * a.shape[-1] for scale in self.SCALES]
+        return torch.stack([width / (width + squared) for width in widths]).sum(0)
+
+    def ledger(self) -> list[Entry]:
+        weight = f"{self.alpha + self.weight - 1:g}"
+        return [
+            RECON,
+            Entry("kl", "KL(q(z|x) ‖ p(z))", f"{1 - self.alpha:g}"),
+            Entry("mmd", "MMD²(q(z) ‖ p(z)), seven inverse multiquadric kernels", weight, OVER_BATCH, "1"),
+        ]
+
+
+class DIP(Objective):
+    """loss = recon + β kl + λ_od Σᵢ≠ⱼ Cᵢⱼ² + λ_d Σᵢ (Cᵢᵢ − 1)² (Kumar et al., 2018).
+
+    C is the covariance of the posterior means (`kind` 1) or of the aggregate posterior (2).
+    """
+
+    def __init__(self, beta: float, kind: int, off_diagonal: float, diagonal: float):
+        super().__init__()
+        self.beta = beta
+        self.kind = kind
+        self.off_diagonal = off_diagonal
+        self.diagonal = diagonal
+
+    def loss(self, terms: Terms, step: int) -> Loss:
+        centred = terms.q.mean - terms.q.mean.mean(0)
+        c = centred.T @ centred / len(centred)
+        if self.kind == 2:
+            c = c + _covariance(terms).mean(0)
+        on = c.diagonal()
+        off = c.square().sum() - on.square().sum()
+        penalty = self.off_diagonal * off + self.diagonal * (on - 1).square().sum()
+        return Loss(terms.recon.mean() + self.beta * terms.kl.mean() + penalty, {"dip": penalty})
+
+    def ledger(self) -> list[Entry]:
+        of = "the posterior means" if self.kind == 1 else "the aggregate posterior"
+        return [
+            RECON,
+            Entry("kl", "KL(q(z|x) ‖ p(z))", f"{self.beta:g}"),
+            Entry("dip_off", f"Σᵢ≠ⱼ Cᵢⱼ², C the covariance of {of}", f"{self.off_diagonal:g}", OVER_BATCH, "1"),
+            Entry("dip_on", "Σᵢ (Cᵢᵢ − 1)²", f"{self.diagonal:g}", OVER_BATCH, "1"),
+        ]
+
+
+class Autoencoder(Objective):
+    """loss = recon at the posterior's mean: deterministic and without kl, the tutorial's starting point.
+
+    Nothing makes the codes follow the prior, so that samples of it are decoded poorly.
+    """
+
+    at_mean = True
+    monitor = "val/loss"  # the total charges a KL that nothing holds down
+
+    def loss(self, terms: Terms, step: int) -> Loss:
+        return Loss(terms.recon.mean())
+
+    def ledger(self) -> list[Entry]:
+        return [Entry("recon", "−log p(x|z) at z = E[z|x]", "1", OVER_PIXELS)]
+
+
+def _kl_per_dimension(terms: Terms) -> Tensor:
+    """(batch, latent_dim), where the KL is a sum over dimensions."""
+    if not (isinstance(terms.q, DiagonalNormal) and isinstance(terms.p, DiagonalNormal)):
+        raise ValueError(
+            "objective.free_bits_per=dimension: needs a KL that is a sum over dimensions, as of posterior=diagonal "
+            "with prior=isotropic; use objective.free_bits_per=total"
+        )
+    return kl(terms.q.base_dist, terms.p.base_dist, terms.z)
+
+
+def _covariance(terms: Terms) -> Tensor:
+    """Of q(z|x), (batch, latent_dim, latent_dim)."""
+    assert isinstance(terms.q, DiagonalNormal | FullNormal)
+    return terms.q.covariance_matrix

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, MultivariateNormal
 
-from vae.distributions import DiagonalNormal, FullNormal
+from vae.distributions import CholeskyFactor, DiagonalNormal, FullNormal
 
 
 class Diagonal(nn.Module):
@@ -20,6 +20,19 @@ class Diagonal(nn.Module):
     def forward(self, features: Tensor, prior: Distribution) -> DiagonalNormal:
         """(batch, features) → q with batch shape (batch,) and event shape (latent_dim,)."""
         return DiagonalNormal(self.mean(features), (0.5 * self.log_var(features)).exp())
+
+
+class Full(nn.Module):
+    """N(μ, LLᵀ) with a Cholesky factor of its own for each image."""
+
+    def __init__(self, features: int, latent_dim: int):
+        super().__init__()
+        self.mean = nn.Linear(features, latent_dim)
+        self.factor = nn.Linear(features, CholeskyFactor.numbers(latent_dim))
+
+    def forward(self, features: Tensor, prior: Distribution) -> FullNormal:
+        """(batch, features) → q with batch shape (batch,) and event shape (latent_dim,)."""
+        return FullNormal(self.mean(features), CholeskyFactor.of(self.factor(features)))
 
 
 class Tied(Diagonal):
@@ -42,4 +55,5 @@ def _scale_tril(prior: Distribution) -> Tensor:
         return torch.diag_embed(prior.scale)
     if isinstance(prior, MultivariateNormal):
         return prior.scale_tril
-    raise ValueError(f"posterior=tied takes its correlations from a Gaussian prior, not from {type(prior).__name__}")
+    found = "a mixture of posteriors" if prior is None else type(prior).__name__  # as vae.priors.Vamp has it
+    raise ValueError(f"posterior=tied takes its correlations from a Gaussian prior, not from {found}")

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Categorical, Distribution, MixtureSameFamily
 
-from vae.distributions import DiagonalNormal, FullNormal
+from vae.backbones import Backbone
+from vae.distributions import CholeskyFactor, DiagonalNormal, FullNormal
 
 
 class Isotropic(nn.Module):
@@ -42,6 +44,93 @@ class Correlated(nn.Module):
     def forward(self) -> FullNormal:
         """The prior, with event shape (latent_dim,)."""
         return FullNormal(self.loc, self.scale_tril)
+
+
+class Learned(nn.Module):
+    """N(m, LLᵀ) with m and L trained with the model, from N(0, I) on."""
+
+    def __init__(self, latent_dim: int):
+        super().__init__()
+        self.loc = nn.Parameter(torch.zeros(latent_dim))
+        self.factor = nn.Parameter(torch.zeros(CholeskyFactor.numbers(latent_dim)))
+
+    def forward(self) -> FullNormal:
+        """The prior, with event shape (latent_dim,)."""
+        return FullNormal(self.loc, CholeskyFactor.of(self.factor))
+
+
+class Mixture(nn.Module):
+    """Σₖ wₖ N(mₖ, Σₖ) with everything learned; Σₖ full or diagonal (Dilokthanakul et al., 2016)."""
+
+    def __init__(self, latent_dim: int, components: int, covariance: str):
+        super().__init__()
+        full = covariance == "full"
+        self.logits = nn.Parameter(torch.zeros(components))
+        # Components that begin apart find work of their own; a single one begins as N(0, I).
+        self.loc = nn.Parameter(torch.randn(components, latent_dim) * (components > 1))
+        self.factor = nn.Parameter(torch.zeros(components, CholeskyFactor.numbers(latent_dim) if full else latent_dim))
+        self.full = full
+
+    def forward(self) -> MixtureSameFamily:
+        """The prior, with event shape (latent_dim,)."""
+        components: Distribution
+        if self.full:
+            components = FullNormal(self.loc, CholeskyFactor.of(self.factor))
+        else:
+            components = DiagonalNormal(self.loc, self.factor.exp())
+        return mixture(self.logits, components)
+
+
+class Vamp(nn.Module):
+    """(1/K) Σₖ q(z|uₖ): a mixture of the posteriors of K learned pseudo-inputs (Tomczak and Welling, 2018).
+
+    Pseudo-inputs start as training images, which `start_at` provides, or at random.
+    """
+
+    def __init__(self, latent_dim: int, components: int, init: str):
+        super().__init__()
+        self.components = components
+        self.from_images = init == "images"
+
+    def attach(self, backbone: Backbone, posterior: nn.Module, shape: Sequence[int]) -> None:
+        """Told by the model how images of a shape are encoded."""
+        self._encoder = (backbone, posterior)  # in a tuple, because they are parts of the model and not of the prior
+        self.logits = nn.Parameter(torch.randn(self.components, *shape))  # sigmoid makes images of them
+
+    @torch.no_grad()
+    def start_at(self, images: Tensor) -> None:
+        """Let training begin with the first of these images (n, channels, height, width) as pseudo-inputs."""
+        if self.from_images:
+            self.logits.copy_(images[torch.arange(self.components) % len(images)].logit(eps=0.01))
+
+    def forward(self) -> MixtureSameFamily:
+        """The prior, with event shape (latent_dim,)."""
+        backbone, posterior = self._encoder
+        q = posterior(backbone.encoder(self.logits.sigmoid()), None)
+        return mixture(self.logits.new_zeros(self.components), q)
+
+
+class Flow(nn.Module):
+    """A normalising flow over N(0, I) (Rezende and Mohamed, 2015), from the library zuko; no layers: N(0, I)."""
+
+    zero: Tensor
+
+    def __init__(self, latent_dim: int, kind: str, layers: int, hidden: Sequence[int]):
+        super().__init__()
+        import zuko  # of all that this package can do, only this needs it
+
+        make = {"nsf": zuko.flows.NSF, "maf": zuko.flows.MAF}[kind]
+        self.flow = make(latent_dim, transforms=layers, hidden_features=tuple(hidden)) if layers else None
+        self.register_buffer("zero", torch.zeros(latent_dim), persistent=False)
+
+    def forward(self) -> Distribution:
+        """The prior, with event shape (latent_dim,)."""
+        return DiagonalNormal(self.zero, torch.ones_like(self.zero)) if self.flow is None else self.flow()
+
+
+def mixture(logits: Tensor, components: Distribution) -> MixtureSameFamily:
+    """Σₖ wₖ pₖ with w the softmax of logits (K,), and the components a batch (K,) with event shape (latent_dim,)."""
+    return MixtureSameFamily(Categorical(logits=logits, validate_args=False), components, validate_args=False)
 
 
 def default_covariance(latent_dim: int) -> Tensor:

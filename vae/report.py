@@ -10,10 +10,18 @@ import torch
 
 from vae.data.base import Dataset
 from vae.files import relative
+from vae.ledger import Ledger
 from vae.model import VAE
 
 
-def header(config: Mapping[str, Any], data: Dataset, model: VAE, device: torch.device, folder: Path) -> str:
+def header(
+    config: Mapping[str, Any],
+    data: Dataset,
+    model: VAE,
+    ledger: Ledger,
+    device: torch.device,
+    folder: Path,
+) -> str:
     """What is about to be trained on what, and where it goes."""
     sizes = (f"{len(part):,} {name}" for name, part in _parts(data))
     parts = (f"{_kind(config, group)} {group}" for group in ("backbone", "prior", "posterior", "likelihood"))
@@ -22,6 +30,7 @@ def header(config: Mapping[str, Any], data: Dataset, model: VAE, device: torch.d
         "model": f"{', '.join(parts)}; latent_dim {config['latent_dim']}, {parameter_count(model):,} parameters",
         "training": f"{config['epochs']} epochs of batches of {config['data']['batch_size']}, β {config['beta']:g}, "
         f"seed {config['seed']}, on {device_name(device)}",
+        "loss": "\n          ".join(filter(None, ledger.lines())),
         "folder": str(relative(folder)),
     }
     return "\n".join(f"{name:<9} {text}" for name, text in rows.items())

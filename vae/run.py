@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import time
@@ -12,10 +13,12 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments import LightningEnvironment
 
 from vae import report
 from vae.build import build, build_model
 from vae.callbacks.checkpoints import BestAndLast
+from vae.callbacks.collapse import Collapse
 from vae.callbacks.progress import Progress
 from vae.callbacks.randomness import Randomness
 from vae.callbacks.scalars import Scalars
@@ -25,8 +28,11 @@ from vae.checkpoints import AtomicCheckpointIO, about, model_weights, read
 from vae.data.base import Dataset, DataSource, Part
 from vae.data.loader import BatchLoader
 from vae.evaluation.terms import mean_terms
-from vae.files import write_json
+from vae.files import write_csv, write_json
+from vae.ledger import Ledger
 from vae.module import VAEModule
+from vae.objectives import Objective
+from vae.parallel import run_processes
 from vae.record import overrides
 from vae.seeding import derive
 from vae.tensorboard import RunLogger
@@ -42,40 +48,82 @@ def train(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Train in `folder`, or go on there from `last.ckpt`; writes and returns the metrics."""
     start = time.perf_counter()
     pl.seed_everything(config["seed"], verbose=False)
-
     source: DataSource = build(config, "data")
     data = source.load()
+    processes = process_count(config["trainer"])
+    if processes == 1:
+        return _train(config, folder, source, data, start)
+    run_processes(processes, _train, config, folder, source, data, start)
+    return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+
+
+def process_count(trainer: Mapping[str, Any]) -> int:
+    """How many devices, each with a process, `trainer.devices` asks for."""
+    devices = trainer["devices"]
+    if devices == "auto":
+        return max(1, torch.cuda.device_count()) if trainer["accelerator"] in ("auto", "gpu", "cuda") else 1
+    return len(devices) if isinstance(devices, list) else devices
+
+
+def _train(
+    config: Mapping[str, Any],
+    folder: Path,
+    source: DataSource,
+    data: Dataset,
+    start: float,
+    rank: int = 0,
+    processes: int = 1,
+) -> dict[str, Any]:
+    """What each process does; the first one alone measures, writes files and says something."""
+    if processes > 1:  # this one is fresh
+        pl.seed_everything(config["seed"], verbose=False)
+        torch.set_num_threads(max(1, torch.get_num_threads() // processes))
     model = build_model(config, data.shape)
     loaders = _loaders(source, data, config["seed"])
     best, last = folder / "checkpoints" / "best.ckpt", folder / "checkpoints" / "last.ckpt"
     resumed = read(last) if last.exists() else None
+    if resumed is None:
+        model.start_at(data.train.images / 255)
+    objective: Objective = build(config, "objective")
+    ledger = Ledger.of(objective, model, data.test.images[:2] / 255)
     logger = RunLogger(folder, purge_step=resumed["global_step"] + 1 if resumed else None)
     every = config["trainer"]["log_every_n_steps"]
-    scalars, checkpoints = Scalars(every), BestAndLast(best, last)
+    scalars, checkpoints = Scalars(every), BestAndLast(best, last, objective.monitor)
+    showing = [
+        Progress(scalars, every),
+        Collapse(scalars),
+        build(config, "figures", folder=folder, loader=loaders["test"], scalars=scalars),
+        Summaries(config, overrides(folder), ledger.markdown()),
+    ]
     callbacks = [
         Randomness(config["seed"]),
         scalars,
-        Progress(scalars, every),
-        build(config, "figures", folder=folder, loader=loaders["test"], scalars=scalars),
-        Summaries(config, overrides(folder)),
+        *(showing if rank == 0 else []),
         checkpoints,
         StopBetweenSteps(last),
     ]
-    trainer = _trainer(config, folder, logger, callbacks)
+    trainer = _trainer(config, folder, logger, callbacks, processes)
     device = trainer.strategy.root_device
     for loader in loaders.values():
         loader.to(device)
+    total_steps = config["epochs"] * math.ceil(len(loaders["train"]) / trainer.accumulate_grad_batches)
+    objective.prepare(len(data.train), total_steps, config["epochs"])
     module = VAEModule(
         model,
-        objective=build(config, "objective"),
+        objective=objective,
         optimizer=build(config, "optimizer"),
         scheduler=build(config, "scheduler"),
-        total_steps=config["epochs"] * math.ceil(len(loaders["train"]) / trainer.accumulate_grad_batches),
+        total_steps=total_steps,
         about=about(config, data),
     )
 
-    log.info(report.header(config, data, model, device, folder))
-    trainer.fit(module, loaders["train"], loaders["val"], ckpt_path=last if resumed else None, weights_only=True)
+    log.info(report.header(config, data, model, ledger, device, folder))
+    if processes > 1:
+        log.info("processes %d, each with its share of every batch", processes)
+    train_share, val_share = (loaders[part].of_process(rank, processes) for part in ("train", "val"))
+    trainer.fit(module, train_share, val_share, ckpt_path=last if resumed else None, weights_only=True)
+    if rank:
+        return {}
 
     # Every figure that is compared comes from the best weights and from a whole part of the data.
     model.load_state_dict(model_weights(read(best)))
@@ -94,23 +142,30 @@ def train(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         "epochs": trainer.current_epoch,
         "best_epoch": checkpoints.best_epoch,
         "parameters": report.parameter_count(model),
-        "device": report.device_name(device),
+        "device": report.device_name(device) if processes == 1 else f"{processes} × {report.device_name(device)}",
+        **ledger.flat(),
         "seconds/fit": scalars.seconds,
         "seconds/run": time.perf_counter() - start,
     }
+    write_csv(folder / "history.csv", scalars.history)
     write_json(folder / "metrics.json", metrics)
     log.info(report.closing(config, metrics, folder))
     return metrics
 
 
-def _trainer(config: Mapping[str, Any], folder: Path, logger: RunLogger, callbacks: list[pl.Callback]) -> pl.Trainer:
+def _trainer(
+    config: Mapping[str, Any], folder: Path, logger: RunLogger, callbacks: list[pl.Callback], processes: int
+) -> pl.Trainer:
+    several = processes > 1
     trainer: pl.Trainer = build(
         config,
         "trainer",
         default_root_dir=folder,
         logger=logger,
         callbacks=callbacks,
-        plugins=[AtomicCheckpointIO()],
+        # This environment is told by `run_processes` which of the processes it is in, and starts none.
+        plugins=[AtomicCheckpointIO(), *([LightningEnvironment()] if several else [])],
+        strategy=config["trainer"]["strategy"] if several else "auto",
         num_sanity_val_steps=0,
         enable_progress_bar=False,
         enable_model_summary=False,

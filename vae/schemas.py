@@ -131,6 +131,38 @@ class CorrelatedSchema(LatentSchema):
 
 
 @dataclass
+class MixtureSchema(LatentSchema):
+    components: int = MISSING
+    covariance: str = MISSING
+
+    def __post_init__(self) -> None:
+        require(self.components >= 1, "prior.components", self.components, "a positive integer")
+        require_one_of("prior.covariance", self.covariance, ("diagonal", "full"))
+
+
+@dataclass
+class VampSchema(LatentSchema):
+    components: int = MISSING
+    init: str = MISSING
+
+    def __post_init__(self) -> None:
+        require(self.components >= 1, "prior.components", self.components, "a positive integer")
+        require_one_of("prior.init", self.init, ("images", "random"))
+
+
+@dataclass
+class FlowSchema(LatentSchema):
+    kind: str = MISSING
+    layers: int = MISSING
+    hidden: list[int] = MISSING
+
+    def __post_init__(self) -> None:
+        require_one_of("prior.kind", self.kind, ("nsf", "maf"))
+        require(self.layers >= 0, "prior.layers", self.layers, "an integer of at least 0")
+        require_widths("prior.hidden", self.hidden)
+
+
+@dataclass
 class BernoulliSchema:
     _target_: str = MISSING
 
@@ -142,17 +174,75 @@ class GaussianSchema:
 
     def __post_init__(self) -> None:
         is_number = isinstance(self.sigma, (int, float)) and not isinstance(self.sigma, bool)
-        ok = 0 < self.sigma < float("inf") if is_number else self.sigma == "learned"
-        require(ok, "likelihood.sigma", self.sigma, "a positive number or the word learned")
+        ok = 0 < self.sigma < float("inf") if is_number else self.sigma in ("learned", "optimal")
+        require(ok, "likelihood.sigma", self.sigma, "a positive number or one of the words learned, optimal")
 
 
 # Training -------------------------------------------------------------------------------------------------------------
 
 
 @dataclass
-class ELBOSchema:
+class ObjectiveSchema:
     _target_: str = MISSING
+
+
+@dataclass
+class ELBOSchema(ObjectiveSchema):
     beta: float = MISSING
+    annealing: str = MISSING
+    warmup: float = MISSING
+    cycles: int = MISSING
+    free_bits: float = MISSING
+    free_bits_per: str = MISSING
+    capacity: float | None = None
+
+    def __post_init__(self) -> None:
+        require_one_of("objective.annealing", self.annealing, ("constant", "linear", "cosine", "cyclical"))
+        require(self.warmup >= 0, "objective.warmup", self.warmup, "a number of epochs of at least 0")
+        require(self.cycles >= 1, "objective.cycles", self.cycles, "a positive integer")
+        require(0 <= self.free_bits < float("inf"), "objective.free_bits", self.free_bits, "a number of at least 0")
+        require_one_of("objective.free_bits_per", self.free_bits_per, ("dimension", "total"))
+        capacity = self.capacity
+        ok = capacity is None or 0 <= capacity < float("inf")
+        require(ok, "objective.capacity", capacity, "null or a number of at least 0")
+
+
+@dataclass
+class IWAESchema(ObjectiveSchema):
+    samples: int = MISSING
+    dreg: bool = MISSING
+
+    def __post_init__(self) -> None:
+        require(self.samples >= 1, "objective.samples", self.samples, "a positive integer")
+
+
+@dataclass
+class TCSchema(ObjectiveSchema):
+    beta: float = MISSING
+
+
+@dataclass
+class MMDSchema(ObjectiveSchema):
+    alpha: float = MISSING
+    weight: float = MISSING
+
+    def __post_init__(self) -> None:
+        require(self.alpha <= 1, "objective.alpha", self.alpha, "at most 1, which leaves the KL out")
+        ok = 1 <= self.alpha + self.weight < float("inf")
+        require(ok, "objective.weight", self.weight, f"at least 1 − objective.alpha = {1 - self.alpha:g}")
+
+
+@dataclass
+class DIPSchema(ObjectiveSchema):
+    beta: float = MISSING
+    kind: int = MISSING
+    off_diagonal: float = MISSING
+    diagonal: float = MISSING
+
+    def __post_init__(self) -> None:
+        require(self.kind in (1, 2), "objective.kind", self.kind, "1 (the posterior means) or 2 (the aggregate)")
+        for key, value in (("off_diagonal", self.off_diagonal), ("diagonal", self.diagonal)):
+            require(0 <= value < float("inf"), f"objective.{key}", value, "a number of at least 0")
 
 
 @dataclass
@@ -194,17 +284,34 @@ class TrainerSchema:
     def __post_init__(self) -> None:
         require_one_of("trainer.accelerator", self.accelerator, ("auto", "cpu", "gpu", "cuda", "mps", "tpu"))
         require_one_of("trainer.precision", self.precision, ("32-true", "64-true", "16-mixed", "bf16-mixed"))
-        # The loader hands every batch to one device.
-        is_index = isinstance(self.devices, list) and [type(index) for index in self.devices] == [int]
-        require(
-            self.devices == 1 or is_index,
-            "trainer.devices",
-            self.devices,
-            "1, or [index] for another GPU than the first",
-        )
+        self.require_devices()
         require(self.log_every_n_steps >= 1, "trainer.log_every_n_steps", self.log_every_n_steps, "a positive integer")
         clip = self.gradient_clip_val
         require(clip is None or clip > 0, "trainer.gradient_clip_val", clip, "null or a positive number")
+
+    def require_devices(self) -> None:
+        # The loader hands every batch to one device.
+        allowed = "1, or [index] for another GPU than the first; trainer=ddp takes several"
+        is_one = self.devices == 1 or (_are_indices(self.devices) and len(self.devices) == 1)
+        require(is_one, "trainer.devices", self.devices, allowed)
+
+
+@dataclass
+class DDPSchema(TrainerSchema):
+    strategy: str = MISSING
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_one_of("trainer.strategy", self.strategy, ("ddp", "ddp_find_unused_parameters_true"))
+
+    def require_devices(self) -> None:
+        is_count = type(self.devices) is int and self.devices >= 1
+        ok = self.devices == "auto" or is_count or _are_indices(self.devices)
+        require(ok, "trainer.devices", self.devices, "auto, a positive integer, or a list of different GPUs' indices")
+
+
+def _are_indices(devices: Any) -> bool:
+    return isinstance(devices, list) and {type(index) for index in devices} == {int} and len({*devices}) == len(devices)
 
 
 @dataclass
@@ -251,13 +358,31 @@ class Config:
 SCHEMAS: dict[str, dict[str, type[Any]]] = {
     "data": {"idx_files": IdxFilesSchema, "strokes": StrokesSchema, "image_folder": ImageFolderSchema},
     "backbone": {"dense": DenseSchema, "conv": ConvSchema},
-    "prior": {"isotropic": LatentSchema, "correlated": CorrelatedSchema},
-    "posterior": {"diagonal": LatentSchema, "tied": LatentSchema},
-    "likelihood": {"bernoulli": BernoulliSchema, "gaussian": GaussianSchema},
-    "objective": {"elbo": ELBOSchema},
+    "prior": {
+        "isotropic": LatentSchema,
+        "correlated": CorrelatedSchema,
+        "learned": LatentSchema,
+        "mixture": MixtureSchema,
+        "vamp": VampSchema,
+        "flow": FlowSchema,
+    },
+    "posterior": {"diagonal": LatentSchema, "tied": LatentSchema, "full": LatentSchema},
+    "likelihood": {
+        "bernoulli": BernoulliSchema,
+        "gaussian": GaussianSchema,
+        "continuous_bernoulli": BernoulliSchema,
+    },
+    "objective": {
+        "elbo": ELBOSchema,
+        "iwae": IWAESchema,
+        "tc": TCSchema,
+        "mmd": MMDSchema,
+        "dip": DIPSchema,
+        "autoencoder": ObjectiveSchema,
+    },
     "optimizer": {"adam": AdamSchema},
     "scheduler": {"scheduler": SchedulerSchema},
-    "trainer": {"trainer": TrainerSchema},
+    "trainer": {"trainer": TrainerSchema, "ddp": DDPSchema},
     "figures": {"pictures": PicturesSchema},
 }
 

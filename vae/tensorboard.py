@@ -5,22 +5,25 @@ from __future__ import annotations
 import json
 import math
 import shlex
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
-import torch
+from google.protobuf.text_format import MessageToString
+from PIL import Image
 from pytorch_lightning.loggers import TensorBoardLogger
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.plugins.hparams.api_pb2 import Status
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo
+from tensorboard.plugins.projector import ProjectorConfig
 from torch import Tensor
 from torch.utils.tensorboard.summary import hparams
 
 from vae.config import flatten
+from vae.figures.style import mosaic
 
 SPRITE = 8192  # pixels: the largest picture that browsers take as a texture
 TERMS = ("total", "recon", "kl")
@@ -43,10 +46,11 @@ class RunLogger(TensorBoardLogger):
         """End the event file."""
         self.experiment.close()
 
-    def start(self, config: Mapping[str, Any], overrides: Sequence[str]) -> None:
+    def start(self, config: Mapping[str, Any], overrides: Sequence[str], ledger: str) -> None:
         """Texts, the losses' common chart, and this run's row in the HParams table."""
         self.experiment.add_text("configuration", f"```json\n{json.dumps(config, indent=2, ensure_ascii=False)}\n```")
         self.experiment.add_text("command", f"    python train.py {shlex.join(overrides)}")
+        self.experiment.add_text("ledger", ledger)
         together = [f"{part}/{term}" for term in TERMS for part in ("train", "val")]
         charts = {term: ["Multiline", [f"train/{term}", f"val/{term}"]] for term in TERMS}
         self.experiment.add_custom_scalars({"losses": {"all": ["Multiline", together], **charts}})
@@ -74,15 +78,27 @@ class RunLogger(TensorBoardLogger):
 
     def codes(self, means: Tensor, labels: Sequence[str], images: Tensor) -> None:
         """The projector's points with their classes and pictures: means (n, latent_dim), images (n, c, h, w)."""
-        missing = max(0, 3 - means.shape[1])
-        means = torch.cat([means, means.new_zeros(len(means), missing)], dim=1)  # with fewer the projector stays empty
-        # A resumed run has written its points before; a second entry would stand beside the first.
-        shutil.rmtree(Path(self.log_dir) / "projector", ignore_errors=True)
-        (Path(self.log_dir) / "projector_config.pbtxt").unlink(missing_ok=True)
-        across = math.ceil(math.sqrt(len(images)))  # images in a row of the sprite
-        fits = across * max(images.shape[2:]) <= SPRITE
-        # What it takes for the step is the folder's name.
-        self.experiment.add_embedding(means, list(labels), images if fits else None, "projector", tag="codes")
+        # Not by SummaryWriter.add_embedding, which compresses the sprite for half a second and appends to an earlier
+        # call's configuration, so that a resumed run's points would stand there twice.
+        folder = Path(self.log_dir) / "projector"
+        folder.mkdir(exist_ok=True)
+        config = ProjectorConfig()
+        codes = config.embeddings.add(tensor_name="codes", tensor_path="projector/codes.tsv")
+        missing = max(0, 3 - means.shape[1])  # with fewer than three dimensions the projector stays empty
+        np.savetxt(folder / "codes.tsv", np.pad(means.numpy(), ((0, 0), (0, missing))), fmt="%.6g", delimiter="\t")
+        codes.metadata_path = "projector/labels.tsv"
+        (folder / "labels.tsv").write_text("\n".join(labels) + "\n", encoding="utf-8")
+
+        n, _, height, width = images.shape
+        across = math.ceil(math.sqrt(n))  # images in a row of the sprite
+        if across * max(height, width) <= SPRITE:
+            tiles = np.zeros((across * across, *images.shape[1:]), dtype=np.float32)
+            tiles[:n] = images.numpy()
+            sprite = (255 * mosaic(tiles.reshape(across, across, *images.shape[1:]))).astype(np.uint8)
+            Image.fromarray(sprite).save(folder / "sprite.png", compress_level=1)
+            codes.sprite.image_path = "projector/sprite.png"
+            codes.sprite.single_image_dim.extend([width, height])
+        (folder.parent / "projector_config.pbtxt").write_text(MessageToString(config), encoding="utf-8")
 
     def mesh(self, points: Tensor, colours: Tensor, step: int) -> None:
         """Three-dimensional codes (n, 3) as points to turn, with colours (n, 3) in 0 … 255."""

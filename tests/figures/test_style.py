@@ -88,7 +88,8 @@ def test_a_scatter_draws_the_same_points_every_time():
 
 
 def test_pyplot_is_never_imported():
-    modules = "vae.figures.curves, vae.figures.images, vae.figures.latent, vae.figures.manifold, vae.figures.solid"
+    names = ("comparison", "curves", "images", "latent", "manifold", "solid")
+    modules = ", ".join(f"vae.figures.{name}" for name in names)
     code = f"import sys, {modules}; assert 'matplotlib.pyplot' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
     assert Figure.__module__ == "matplotlib.figure"

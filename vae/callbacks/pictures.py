@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -55,14 +56,6 @@ class Pictures(pl.Callback):
         self.grid = grid
         self._drawn = 0  # the last epoch that was
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # A figure's many small objects make Python look for garbage again and again, each time among a million objects
-        # of the imported libraries, for half a second; frozen ones are left out.
-        gc.freeze()
-
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        gc.unfreeze()
-
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         epoch = trainer.current_epoch + 1
         if self._is_due(epoch):
@@ -71,7 +64,6 @@ class Pictures(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.tags and self.scalars.history:
             self._draw(trainer, pl_module, int(self.scalars.history[-1]["epoch"]), at_end=True)
-        gc.unfreeze()
 
     def _is_due(self, epoch: int) -> bool:
         if self.every_n_epochs is not None:
@@ -83,7 +75,8 @@ class Pictures(pl.Callback):
         history = self.scalars.history if at_end else ()
         scene = Scene(pl_module.vae, self.loader, pl_module.about, epoch, self.grid, history)
         kept: dict[str, Future[None]] = {}
-        with ThreadPoolExecutor(1) as writer:  # one picture is compressed while the next one is drawn
+        # One picture is compressed while the next one is drawn.
+        with _no_garbage_collection(), ThreadPoolExecutor(1) as writer:
             for tag in self.tags:
                 try:
                     if tag in scene.tags and (epoch > self._drawn or tag == "curves/losses"):
@@ -120,6 +113,16 @@ class Pictures(pl.Callback):
         if scene.latent_dim == 3:
             rgb = torch.from_numpy(255 * label_colours(labels, scene.classes)[:, :3]).int()
             run_logger(trainer).mesh(means, rgb, trainer.global_step)
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """A figure's many small objects make Python look for garbage again and again, among a million others."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def write_gif(path: Path, frames: Sequence[np.ndarray], seconds: float = 8.0) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import sys
 from typing import Any
 
@@ -26,7 +27,8 @@ class Progress(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.global_step:
             log.info("going on in epoch %d after step %d", trainer.current_epoch + 1, trainer.global_step)
-        if sys.stdout.isatty():
+        # Not in one of several processes that share the terminal.
+        if sys.stdout.isatty() and multiprocessing.parent_process() is None:
             self.bar = tqdm(
                 total=int(trainer.estimated_stepping_batches),
                 initial=trainer.global_step,

@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-NAMES = ("loss", "recon", "kl", "total")  # in the order of the module's `means`
+from vae.module import NAMES
 
 
 class Scalars(pl.Callback):
@@ -29,6 +29,9 @@ class Scalars(pl.Callback):
         self._sizes: list[int] = []
         self._epoch_start = 0.0
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._strategy = trainer.strategy
+
     @property
     def seconds(self) -> float:
         """Seconds spent in finished epochs, those before a resume included."""
@@ -42,9 +45,10 @@ class Scalars(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._pending.append(outputs["means"])
-        self._sizes.append(len(batch[0]))
+        self._sizes.append(outputs["size"])
         due = (batch_idx + 1) % self.every == 0
-        if due or (pl_module.device.type == "cpu" and not outputs["loss"].isfinite()):
+        at_once = pl_module.device.type == "cpu" and trainer.world_size == 1  # several processes have to write together
+        if due or (at_once and not outputs["loss"].isfinite()):
             self._write(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -57,10 +61,10 @@ class Scalars(pl.Callback):
         self.history.append({"epoch": trainer.current_epoch + 1, "seconds": seconds, **train, **val})
 
     def _write(self, trainer: pl.Trainer) -> None:
-        """Bring the pending means to the host, at once and only here, and log their average."""
-        if not self._pending:
+        """Log the average of the pending means."""
+        rows = self._rows()
+        if not rows:
             return
-        rows = torch.stack([means.to(self._pending[-1].device) for means in self._pending]).tolist()
         first = trainer.global_step - len(rows)
         for step, row in enumerate(rows, start=first + 1):
             if not all(map(math.isfinite, row)):
@@ -76,11 +80,18 @@ class Scalars(pl.Callback):
         self._pending.clear()
         self._sizes.clear()
 
+    def _rows(self) -> list[list[float]]:
+        """Bring the pending means to the host, averaged over the processes: at once and only here."""
+        if not self._pending:
+            return []
+        means = torch.stack([means.to(self._pending[-1].device) for means in self._pending])
+        return self._strategy.reduce(means, reduce_op="mean").tolist()
+
     def state_dict(self) -> dict[str, Any]:
         return {
             "history": self.history,
             # Of the epoch that has begun, for a run that is stopped within it.
-            "pending": [means.tolist() for means in self._pending],
+            "pending": self._rows(),
             "sizes": self._sizes,
             "sums": self._sums,
             "count": self._count,

@@ -11,14 +11,18 @@ from vae.tensorboard import run_logger
 
 
 class Summaries(pl.Callback):
-    """`overrides` is what was typed: the command to repeat the run, and columns of the HParams table."""
+    """`overrides` is what was typed: the command to repeat the run, and columns of the HParams table.
 
-    def __init__(self, config: Mapping[str, Any], overrides: Sequence[str]):
+    `ledger` is Markdown.
+    """
+
+    def __init__(self, config: Mapping[str, Any], overrides: Sequence[str], ledger: str):
         self.config = config
         self.overrides = overrides
+        self.ledger = ledger
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        run_logger(trainer).start(self.config, self.overrides)
+        run_logger(trainer).start(self.config, self.overrides, self.ledger)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         run_logger(trainer).end(succeeded=True)

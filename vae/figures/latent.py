@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import NullLocator
 from numpy.typing import ArrayLike
 
 from vae.figures import style
@@ -203,7 +203,7 @@ def activity(
     middle.set(title=f"{active.sum()} of {n} units active (above {threshold:g})", ylabel="variance of E[zᵢ|x]")
     middle.set(yscale="log", ylim=(floor, 2 * max(variance.max(), threshold)))
     middle.yaxis.set_major_formatter(lambda value, _: f"{value:g}")  # not as a power of ten, which is slow to draw
-    middle.yaxis.set_minor_formatter(NullFormatter())
+    middle.yaxis.set_minor_locator(NullLocator())
 
     for axes in (left, middle):
         step = -(-n // 11)

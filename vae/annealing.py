@@ -1,0 +1,46 @@
+"""How the weight of a term changes while training: a function of the global step alone, so that resuming is exact."""
+
+from __future__ import annotations
+
+import math
+
+KINDS = ("constant", "linear", "cosine", "cyclical")
+
+
+class Annealing:
+    """A weight between 0 and 1: `constant` 1, or risen from 0 over `warmup` epochs, `linear` or as a `cosine`.
+
+    `cyclical` starts anew `cycles` times in the whole training, rising linearly for half of each (Fu et al., 2019).
+    """
+
+    def __init__(self, kind: str = "constant", warmup: float = 0.0, cycles: int = 4):
+        if kind not in KINDS:
+            raise ValueError(f"objective.annealing={kind}: must be one of {', '.join(KINDS)}")
+        self.kind = kind
+        self.warmup = warmup
+        self.cycles = cycles
+        self.steps, self.steps_per_epoch = 1, 1.0
+
+    def prepare(self, steps: int, epochs: int) -> None:
+        """Told how long the training is."""
+        if self.warmup > epochs:
+            raise ValueError(f"objective.warmup={self.warmup:g}: must be at most the training's {epochs} epochs")
+        self.steps, self.steps_per_epoch = steps, steps / epochs
+
+    def __call__(self, step: int) -> float:
+        """The weight in the step after `step` others."""
+        if self.kind == "cyclical":
+            place = step * self.cycles % self.steps  # in integers: rounding could miss where a cycle begins
+            return min(1.0, 2 * place / self.steps)
+        if self.kind == "constant" or self.warmup == 0:
+            return 1.0
+        share = min(1.0, step / (self.warmup * self.steps_per_epoch))
+        return share if self.kind == "linear" else 0.5 * (1 - math.cos(math.pi * share))
+
+    def __str__(self) -> str:
+        """For the ledger."""
+        if self.kind == "cyclical":
+            return f"{self.cycles} cycles, each rising from 0 to 1 over its first half"
+        if self.kind == "constant" or self.warmup == 0:
+            return "constant"
+        return f"rising from 0 over {self.warmup:g} epochs ({self.kind})"
