@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tensorboard.compat.tensorflow_stub import pywrap_tensorflow
 from tensorboard.program import TensorBoard
 
 from vae.run import train
@@ -127,3 +128,7 @@ def test_hyperparameters_name_choices_and_what_was_overridden(compose: Any) -> N
     assert columns["data.limit"] == 50
     assert columns["latent_dim"] == 2
     assert "experiment" not in columns and "trainer" not in columns
+
+
+def test_checksums_are_those_of_the_published_check_value() -> None:
+    assert pywrap_tensorflow.crc32c(b"123456789") == 0xE3069283

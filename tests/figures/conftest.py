@@ -1,8 +1,10 @@
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 
 @pytest.fixture
@@ -18,3 +20,9 @@ def check() -> Callable[[Figure], Figure]:
         return figure
 
     return draw
+
+
+@pytest.fixture
+def shown() -> Callable[[AxesImage], np.ndarray]:
+    """The pixels (3, height, width) that are drawn, in [0, 1] and exact to a byte."""
+    return lambda image: np.moveaxis(np.asarray(image.get_array())[..., :3] / 255, -1, 0)

@@ -98,11 +98,12 @@ class Pictures(pl.Callback):
     def _keep(self, trainer: pl.Trainer, tag: str, pixels: np.ndarray) -> None:
         # Encoded once for both: `add_image` would encode again, in twice the time.
         encoded = io.BytesIO()
-        Image.fromarray(pixels).save(encoded, "png", compress_level=2)
+        is_grey = (pixels == pixels[..., :1]).all()
+        image = Image.fromarray(pixels[..., 0] if is_grey else pixels)
+        image.save(encoded, "png", compress_level=2)
         with replacing(self.folder / f"{tag}.png") as temporary:
             temporary.write_bytes(encoded.getvalue())
-        height, width, _ = pixels.shape
-        run_logger(trainer).image(tag, encoded.getvalue(), height, width, trainer.global_step)
+        run_logger(trainer).image(tag, encoded.getvalue(), image, trainer.global_step)
 
     def _hand_over_codes(self, trainer: pl.Trainer, scene: Scene) -> None:
         """The last codes for TensorBoard's own views: the projector, and the mesh of three dimensions."""
@@ -117,11 +118,17 @@ class Pictures(pl.Callback):
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """A figure's many small objects make Python look for garbage again and again, among a million others."""
+    """A figure's many small objects make Python look for garbage again and again, among a million others.
+
+    Those others are set aside, so that the figures alone are looked at, once, at the end.
+    """
     gc.disable()
+    gc.freeze()
     try:
         yield
     finally:
+        gc.collect()
+        gc.unfreeze()
         gc.enable()
 
 

@@ -38,13 +38,15 @@ def reconstructions(originals: ArrayLike, decoded: ArrayLike, names: Sequence[st
 
 
 @styled
-def samples(images: ArrayLike, note: str = "") -> Figure:
-    """Decoded draws from the prior (rows, columns, channels, height, width)."""
+def samples(images: ArrayLike, names: Sequence[str] = (), note: str = "") -> Figure:
+    """Decoded draws from the prior (rows, columns, channels, height, width); with names one class a row."""
     images = np.asarray(images)
     rows, columns, _, height, width = images.shape
-    figure, axes = _frame(columns, rows, height, width, note, top=0.3)
+    figure, axes = _frame(columns, rows, height, width, note, names, top=0.3)
     show(axes, mosaic(images, GAP))
-    axes.set(xticks=[], yticks=[], title="E[x|z] of draws z from the prior")
+    _ticks(axes, (), names, height, width)
+    of = "E[x|z] of draws z from the prior"
+    axes.set_title(f"{of}, each decoded as every class" if names else of)
     return figure
 
 

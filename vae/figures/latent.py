@@ -105,27 +105,24 @@ def pairs(
     side = {2: 2.7, 3: 2.1}.get(k, 1.45)
     gap = 0.12
     figure = new_figure(side * k + gap * (k - 1), side * k + gap * (k - 1), note)
-    grid = panels(figure, k, k, (gap, gap))
+    style.set_gaps(figure, k, k, (gap, gap))
     ranges = [(np.asarray(x).min(), np.asarray(x).max()) for x, _, _ in densities]
     reach = max(high - low for low, high in ranges) / 2  # the same for all: a round prior looks round
     limits = [((low + high) / 2 - reach, (low + high) / 2 + reach) for low, high in ranges]
     for i in range(k):
-        for j in range(k):
-            axes, view = grid[i, j], outlines[i][j] if j < i else None
-            if j > i:
-                axes.remove()
-            elif view is not None:
+        for j in range(i + 1):
+            axes, view = figure.add_subplot(k, k, i * k + j + 1), outlines[i][j]
+            if view is not None:
                 _scatter(axes, view, labels, classes, POINTS * 2 // 5, size=3)
                 _outlines(axes, view)
                 axes.set_ylim(*limits[i])
             else:
                 _histogram(axes, means[:, i], *densities[i])
-            if j <= i:
-                axes.set_xlim(*limits[j])
-                axes.tick_params(labelbottom=i == k - 1, labelleft=view is not None and j == 0)
-                axes.set_xlabel(names[j] if i == k - 1 else "")
-                axes.set_ylabel(names[i] if j == 0 and i > 0 else "")
-                axes.locator_params(nbins=4 if k > 3 else 6)
+            axes.set_xlim(*limits[j])
+            axes.tick_params(labelbottom=i == k - 1, labelleft=view is not None and j == 0)
+            axes.set_xlabel(names[j] if i == k - 1 else "")
+            axes.set_ylabel(names[i] if j == 0 and i > 0 else "")
+            axes.locator_params(nbins=4 if k > 3 else 6)
     handles = [
         Line2D([], [], color=PRIOR, lw=1, label="prior: 1, 2, 3 σ, density"),
         Line2D([], [], color=ACCENT, lw=1.2, ls="--", label="aggregate posterior: 2 σ, density"),

@@ -9,7 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from vae.figures.style import mosaic, new_figure, panels, show, styled
+from vae.figures.style import mosaic, new_figure, set_gaps, show, styled
+
+COLUMNS = 5  # panels in a row
 
 
 @styled
@@ -31,23 +33,29 @@ def manifold(
     left, right, low, high = *_range(boxes[:, :2]), *_range(boxes[:, 2:])  # the same for all panels
     aspect = tiles[0].shape[-2] / tiles[0].shape[-1]  # units of z are equally long where images are square
 
-    width = 9.0 if strip else (6.0 if len(tiles) == 1 else 4.2)
+    columns = 1 if strip else min(len(tiles), COLUMNS)
+    rows = -(-len(tiles) // columns)
+    width = 9.0 if strip else {1: 6.0, 2: 4.2, 3: 4.2}.get(len(tiles), 2.8)
     height = width * aspect * (high - low) / (right - left)
     if height > 6.6:
         width, height = width * 6.6 / height, 6.6
     gap = 0.15 if even else 0.75
-    whole = len(tiles) * width + (len(tiles) - 1) * gap
-    figure = new_figure(whole, height, note, left=0.15 if strip else 0.75, top=0.32 if titles else 0.1)
-    for i, axes in enumerate(panels(figure, 1, len(tiles), (gap, 0))[0]):
+    gaps = (gap, gap + 0.3 * bool(titles))
+    whole = (columns * width + (columns - 1) * gaps[0], rows * height + (rows - 1) * gaps[1])
+    figure = new_figure(*whole, note, left=0.15 if strip else 0.75, top=0.32 if titles else 0.1)
+    set_gaps(figure, rows, columns, gaps)
+    for i in range(len(tiles)):
+        axes = figure.add_subplot(rows, columns, i + 1)
+        first, last = i % columns == 0, i + columns >= len(tiles)
         _sheet(axes, tiles[i], at[i])
-        axes.set(xlim=(left, right), ylim=(low, high), aspect=aspect, xlabel=names[0])
+        axes.set(xlim=(left, right), ylim=(low, high), aspect=aspect, xlabel=names[0] if last or not even else "")
         axes.spines[["left", "bottom"]].set_visible(False)
-        axes.tick_params(labelleft=i == 0 or not even)
+        axes.tick_params(labelleft=first or not even, labelbottom=last or not even)
         if titles:
             axes.set_title(titles[i])
         if strip:
             axes.set_yticks([])
-        elif i == 0 or not even:
+        elif first or not even:
             axes.set_ylabel(_second_name(names, at[i]))
     return figure
 
