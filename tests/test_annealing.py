@@ -57,12 +57,6 @@ def test_as_many_cycles_as_were_asked_for_also_where_their_length_is_no_integer(
         assert all(found[start] < 2 * cycles / steps for start in starts)
 
 
-def test_a_warm_up_longer_than_the_training_is_refused():
-    annealing(kind="linear", warmup=10)
-    with pytest.raises(ValueError, match=r"^objective\.warmup=10\.5: must be at most the training's 10 epochs$"):
-        annealing(kind="linear", warmup=10.5)
-
-
 def test_an_unknown_kind_is_refused():
     with pytest.raises(ValueError, match=r"^objective\.annealing=square: must be one of constant, linear, "):
         Annealing("square")

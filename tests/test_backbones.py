@@ -112,3 +112,27 @@ def test_training_begins_around_the_mean_image():
         assert all(torch.equal(a, b) for a, b in zip(before[:-1], list(backbone.parameters())[:-1], strict=True))
         list(backbone.decoder.parameters())[-2].data.zero_()  # what is left is the bias
         assert torch.allclose(backbone.decoder(torch.randn(1, 2)).sigmoid()[0], expected)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda shape, classes: Dense(shape, 2, hidden=[8, 6], classes=classes),
+        lambda shape, classes: Conv(shape, 2, channels=[4, 6], hidden=6, classes=classes),
+    ],
+)
+def test_a_conditional_backbone_is_told_the_class_and_no_other_one(make, shape):
+    told, other = make(shape, 3), make(shape, 0)
+    x, z, labels = torch.rand(4, *shape), torch.randn(4, 2), torch.tensor([0, 1, 2, 0])
+    for network, argument in ((told.encode, x), (told.decode, z)):
+        same = network(argument[:1].expand_as(argument), labels)
+        assert torch.allclose(same[0], same[3]) and not torch.allclose(same[0], same[1])
+        with pytest.raises(ValueError, match=r"^labels: a conditional model needs a class from 0 to 2 for each image"):
+            network(argument)
+    assert torch.equal(other.encode(x, labels), other.encoder(x)) and torch.equal(other.decode(z), other.decoder(z))
+    # The class stands beside the image: the first layer has so many inputs more, and each is used.
+    first, last = next(told.encoder.parameters()), next(told.decoder.parameters())
+    (told.encode(x, labels).sum() + told.decode(z, labels).sum()).backward()
+    assert first.shape[1] == next(other.encoder.parameters()).shape[1] + 3 and last.shape[1] == 5
+    assert last.grad[:, 2:].abs().sum(0).all()

@@ -18,7 +18,7 @@ CONFIG = {
 
 
 def content(config: dict = CONFIG, version: int = FORMAT) -> dict:
-    model = build_model(config, (1, 5, 7))
+    model = build_model(config, (1, 5, 7), 2)
     weights = {f"vae.{name}": weight for name, weight in model.state_dict().items()}
     about = {"format": version, "config": config, "shape": [1, 5, 7], "data": "strokes", "classes": []}
     return {"vae": about, "state_dict": weights}

@@ -31,7 +31,7 @@ EVERY = sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml"))
 GROUPS = [(group, name) for group, name in EVERY if group not in ("experiment", "hparams_search")]
 EXPERIMENTS = [name for group, name in EVERY if group == "experiment"]
 GIVEN = {  # what only the program knows
-    "backbone": {"shape"},
+    "backbone": {"shape", "classes"},
     "posterior": {"features"},
     "figures": {"folder", "loader", "scalars"},
     "scheduler": {"optimizer", "total_steps"},
@@ -90,8 +90,8 @@ def take_a_step(config: dict[str, Any]) -> None:
     source: DataSource = build(config, "data")
     data = source.load()
     assert data.val is not None and len(data.val)
-    model = build_model(config, data.shape)
-    model.start_at(data.train.images / 255)
+    model = build_model(config, data.shape, len(data.classes))
+    model.start_at(data.train.images / 255, data.train.labels)
     objective: Objective = build(config, "objective")
     objective.prepare(len(data.train), steps=10, epochs=config["epochs"])
     optimizer = build(config, "optimizer")([weight for weight in model.parameters() if weight.requires_grad])
@@ -99,7 +99,7 @@ def take_a_step(config: dict[str, Any]) -> None:
     before = {name: weight.detach().clone() for name, weight in model.named_parameters() if weight.requires_grad}
     x, labels = next(iter(BatchLoader(data.train, 8, shuffle=True, dynamic=source.binarize == "dynamic")))
     assert x.shape == (8, *data.shape) and (not data.classes or labels.max() < len(data.classes))
-    loss, terms = objective(model, x, 1)
+    loss, terms = objective(model, x, 1, labels)
     loss.value.backward()
     optimizer.step()
     scheduler.step()

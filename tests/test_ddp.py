@@ -87,6 +87,28 @@ def test_numbers_and_indices_of_devices(devices: str, compose: Callable[..., dic
     compose("trainer=ddp", f"trainer.devices={devices}")
 
 
+@pytest.mark.parametrize(
+    ("overrides", "what"),
+    [
+        (["objective=tc"], r"objective \(TC\)"),
+        (["objective=mmd"], r"objective \(MMD\)"),
+        (["objective=dip"], r"objective \(DIP\)"),
+        (["objective.free_bits=0.1"], r"objective \(ELBO\)"),
+        (["objective.capacity=5"], r"objective \(ELBO\)"),
+        (["likelihood=gaussian", "likelihood.sigma=optimal"], r"likelihood \(Gaussian\)"),
+    ],
+)
+def test_what_needs_a_whole_batch_is_not_shared(
+    overrides: list[str], what: str, compose: Callable[..., dict[str, Any]]
+) -> None:
+    config = compose("data=strokes", *overrides)
+    parts = {group: build(config, group) for group in ("objective", "likelihood")}
+    with pytest.raises(
+        ValueError, match=rf"^trainer\.devices=2: must be 1 with this {what}, which needs a whole batch"
+    ):
+        run._refuse_to_share(2, **parts)
+
+
 @pytest.mark.parametrize("devices", ["0", "-1", "1.5", "true", "all", "[]", "[0,0]", "[a]", "null"])
 def test_other_devices_are_refused(devices: str, compose: Callable[..., dict[str, Any]]) -> None:
     with pytest.raises(ValueError, match=r"^trainer\.devices=.*: must be auto, a positive integer, or a list of diff"):

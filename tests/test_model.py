@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Independent, MultivariateNormal, Normal
 
-from vae.backbones import Conv, Dense
+from vae.backbones import Backbone, Conv, Dense
 from vae.distributions import FullNormal
 from vae.likelihoods import Bernoulli, ContinuousBernoulli, Gaussian
 from vae.model import VAE
@@ -21,7 +21,7 @@ NOISE = 0.6  # standard deviation of p(x|z)
 DRAWS = 40_000
 
 
-class Linear(nn.Module):
+class Linear(Backbone):
     """x ↦ x as features, z ↦ W z + b as image parameters."""
 
     def __init__(self) -> None:
@@ -174,7 +174,7 @@ def made(backbone: str, prior: str, posterior: str, likelihood: str) -> VAE:
     if isinstance(p, Vamp):
         p.attach(body, q, IMAGES)
     vae = VAE(body, p, q, LIKELIHOODS[likelihood]())
-    vae.start_at(torch.rand(6, *IMAGES))
+    vae.start_at(torch.rand(6, *IMAGES), torch.zeros(6).long())
     return vae
 
 
@@ -265,7 +265,28 @@ def test_latents_of_any_shape_are_decoded():
 def test_training_starts_at_the_images():
     images = torch.rand(6, *IMAGES)
     vae = made("dense", "vamp", "diagonal", "bernoulli")
-    vae.start_at(images)
+    vae.start_at(images, torch.zeros(len(images)).long())
     assert torch.allclose(vae.prior.logits.sigmoid(), images[:3], atol=0.01001)
     *_, bias = vae.backbone.decoder.parameters()
     assert torch.allclose(bias.sigmoid().view(IMAGES), images.mean(0), atol=1e-3)
+
+
+@pytest.mark.parametrize("labels", [None, 1, torch.tensor([0, 1, 2, 0, 1])])
+def test_samples_are_of_the_classes_asked_for(labels):
+    backbone = Dense(SHAPE, N, hidden=[4], classes=0 if labels is None else 3)
+    vae = VAE(backbone, Isotropic(N), Diagonal(4, N), Bernoulli())
+    torch.manual_seed(3)
+    found = vae.sample(5, labels)
+    torch.manual_seed(3)
+    z = vae.prior().sample(torch.Size([5]))
+    for i in range(5):
+        label = None if labels is None else torch.as_tensor(labels).expand(5)[i : i + 1]
+        assert torch.allclose(found[i], vae.decode(z[i : i + 1], label).mean[0])
+
+
+def test_several_samples_of_an_image_share_its_label():
+    vae = VAE(Dense(SHAPE, N, hidden=[4], classes=3), Isotropic(N), Diagonal(4, N), Bernoulli())
+    x, labels = torch.rand(6, *SHAPE).round(), torch.tensor([0, 1, 2, 2, 1, 0])
+    terms = vae(x, labels, samples=3)
+    for each, z in zip(terms.recon, terms.z, strict=True):
+        assert torch.allclose(each, -vae.decode(z, labels).log_prob(x))

@@ -301,20 +301,33 @@ def test_a_vamp_prior_starts_at_training_images():
     images = torch.rand(5, *SHAPE)
     images[0] = images[0].round()  # black and white have no finite logits
     prior = vamp(2, init="images", components=7)
-    prior.start_at(images)
+    prior.start_at(images, torch.zeros(len(images)).long())
     assert prior.logits.isfinite().all()
     assert torch.allclose(prior.logits.sigmoid(), images[[0, 1, 2, 3, 4, 0, 1]], atol=0.01001)
     prior = vamp(2, init="images", components=2)
-    prior.start_at(images)
+    prior.start_at(images, torch.zeros(len(images)).long())
     assert torch.allclose(prior.logits.sigmoid(), images[:2], atol=0.01001)
 
 
 def test_a_vamp_prior_may_start_at_random():
     prior = vamp(2, init="random")
     before = prior.logits.detach().clone()
-    prior.start_at(torch.rand(5, *SHAPE))
+    prior.start_at(torch.rand(5, *SHAPE), torch.zeros(5).long())
     assert torch.equal(prior.logits, before)
     assert len(before.unique()) == before.numel() and not torch.equal(before, vamp(2).logits)
+
+
+def test_the_pseudo_inputs_of_a_conditional_model_keep_their_classes():
+    backbone, prior = Dense(SHAPE, 2, hidden=[16, 8], classes=3), Vamp(2, components=4, init="images")
+    posterior = Diagonal(backbone.features, 2)
+    prior.attach(backbone, posterior, SHAPE)
+    vae = VAE(backbone, prior, posterior, Bernoulli())
+    labels = torch.tensor([2, 0, 1, 1])
+    vae.start_at(torch.rand(4, *SHAPE), labels)
+    assert torch.equal(vae.state_dict()["prior.labels"], labels)
+    z = torch.randn(7, 2)
+    each = [vae.encode(prior.logits.sigmoid()[i : i + 1], labels[i : i + 1]).log_prob(z).exp() for i in range(4)]
+    assert torch.allclose(prior().log_prob(z).exp(), sum(each) / 4, rtol=1e-4)
 
 
 def vamp_vae() -> VAE:
@@ -340,7 +353,7 @@ def test_the_encoder_of_a_vamp_prior_is_the_model_s_and_is_stored_once():
 
 def test_a_copy_of_a_model_has_a_vamp_prior_of_its_own():
     vae, x = vamp_vae(), torch.rand(4, *SHAPE)
-    vae.start_at(torch.rand(6, *SHAPE))
+    vae.start_at(torch.rand(6, *SHAPE), torch.zeros(6).long())
     copied = copy.deepcopy(vae)
     assert copied.prior._encoder[0] is copied.backbone and copied.prior._encoder[1] is copied.posterior
     z = torch.randn(7, 2)

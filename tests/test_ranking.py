@@ -14,6 +14,7 @@ from vae.results import Run
         (run(groups={"data": {"limit": 600}}), ["data.limit"], "the test images differ"),
         (run(groups={"data": {"binarize": "dynamic"}}), ["data.binarize"], "binarised"),
         (run(data="strokes", choices={"data": "strokes"}), ["data"], "the test images differ"),
+        (run(conditional=True), ["conditional"], "told the class"),
     ],
 )
 def test_other_measures_are_kept_apart(other: Run, apart: list[str], reason: str) -> None:

@@ -23,8 +23,6 @@ class Annealing:
 
     def prepare(self, steps: int, epochs: int) -> None:
         """Told how long the training is."""
-        if self.warmup > epochs:
-            raise ValueError(f"objective.warmup={self.warmup:g}: must be at most the training's {epochs} epochs")
         self.steps, self.steps_per_epoch = steps, steps / epochs
 
     def __call__(self, step: int) -> float:

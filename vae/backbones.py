@@ -13,11 +13,33 @@ Shape = tuple[int, int, int]  # (channels, height, width)
 
 
 class Backbone(nn.Module):
-    """A pair of networks; the posterior reads `features` numbers an image, the likelihood the decoder's output."""
+    """A pair of networks; the posterior reads `features` numbers an image, the likelihood the decoder's output.
+
+    With `classes` both are told the class of every image (Sohn et al., 2015): it stands beside what they read.
+    """
 
     encoder: nn.Module  # (batch, channels, height, width) → (batch, features)
     decoder: nn.Module  # (batch, latent_dim) → (batch, channels, height, width), logits of the mean
     features: int
+    classes = 0  # that there are, where the model is conditional
+
+    def encode(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Features of images (batch, channels, height, width) with labels (batch,)."""
+        return self.encoder(self.beside(x, self._one_hot(labels, x)) if self.classes else x)
+
+    def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Image parameters of latents (batch, latent_dim) with labels (batch,)."""
+        return self.decoder(torch.cat([z, self._one_hot(labels, z)], 1) if self.classes else z)
+
+    def beside(self, x: Tensor, one_hot: Tensor) -> Tensor:
+        """What the encoder reads of images and their classes (batch, classes): each class as one more channel."""
+        planes = one_hot[:, :, None, None].expand(-1, -1, *x.shape[2:])  # (batch, classes, height, width)
+        return torch.cat([x, planes], 1)
+
+    def _one_hot(self, labels: Tensor | None, like: Tensor) -> Tensor:
+        if labels is None:
+            raise ValueError(f"labels: a conditional model needs a class from 0 to {self.classes - 1} for each image")
+        return nn.functional.one_hot(labels.to(like.device), self.classes).to(like.dtype)
 
     def start_at(self, mean: Tensor) -> None:
         """Let training begin around the mean image (channels, height, width), which else takes most of an epoch.
@@ -29,14 +51,21 @@ class Backbone(nn.Module):
 class Dense(Backbone):
     """Fully connected: pixels → hidden[0] → … → features, and latents → … → hidden[0] → pixels, with ReLU."""
 
-    def __init__(self, shape: Shape, latent_dim: int, hidden: Sequence[int]):
+    def __init__(self, shape: Shape, latent_dim: int, hidden: Sequence[int], classes: int = 0):
         super().__init__()
         pixels = math.prod(shape)
         self.features = hidden[-1]
-        self.encoder = nn.Sequential(nn.Flatten(), *_dense_layers([pixels, *hidden]))
+        self.classes = classes
+        self.encoder = nn.Sequential(nn.Flatten(), *_dense_layers([pixels + classes, *hidden]))
         self.decoder = nn.Sequential(
-            *_dense_layers([latent_dim, *reversed(hidden)]), nn.Linear(hidden[0], pixels), nn.Unflatten(1, shape)
+            *_dense_layers([latent_dim + classes, *reversed(hidden)]),
+            nn.Linear(hidden[0], pixels),
+            nn.Unflatten(1, shape),
         )
+
+    def beside(self, x: Tensor, one_hot: Tensor) -> Tensor:
+        """(batch, pixels + classes)."""
+        return torch.cat([x.flatten(1), one_hot], 1)
 
     @torch.no_grad()
     def start_at(self, mean: Tensor) -> None:
@@ -50,9 +79,10 @@ class Conv(Backbone):
     Works for any height and width: a stride takes n to ⌈n/2⌉, and its transpose takes that back to n.
     """
 
-    def __init__(self, shape: Shape, latent_dim: int, channels: Sequence[int], hidden: int):
+    def __init__(self, shape: Shape, latent_dim: int, channels: Sequence[int], hidden: int, classes: int = 0):
         super().__init__()
         self.features = hidden
+        self.classes = classes
         sizes = [shape[1:]]  # (height, width) before and after each stride
         for _ in channels:
             height, width = sizes[-1]
@@ -60,7 +90,8 @@ class Conv(Backbone):
         inner = (channels[-1], *sizes[-1])
 
         down = [
-            nn.Conv2d(c_in, c_out, 3, stride=2, padding=1) for c_in, c_out in itertools.pairwise([shape[0], *channels])
+            nn.Conv2d(c_in, c_out, 3, stride=2, padding=1)
+            for c_in, c_out in itertools.pairwise([shape[0] + classes, *channels])
         ]
         up_channels = [channels[-1], *reversed(channels)]
         up = [
@@ -72,7 +103,7 @@ class Conv(Backbone):
             _ChannelsLast(), *_with_relu(down), nn.Flatten(), *_dense_layers([math.prod(inner), hidden])
         )
         self.decoder = nn.Sequential(
-            *_dense_layers([latent_dim, math.prod(inner)]),
+            *_dense_layers([latent_dim + classes, math.prod(inner)]),
             nn.Unflatten(1, inner),
             _ChannelsLast(),
             *_with_relu(up),

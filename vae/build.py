@@ -26,9 +26,13 @@ def build(config: Config, group: str, **arguments: Any) -> Any:
         raise ValueError(f"{group}._target_={target}: cannot be built ({_reason(error)})") from error
 
 
-def build_model(config: Config, shape: Shape) -> VAE:
-    """The model for images of this shape, with fresh weights."""
-    backbone = build(config, "backbone", shape=shape)
+def build_model(config: Config, shape: Shape, classes: int) -> VAE:
+    """The model for images of this shape and of so many classes, with fresh weights."""
+    conditional = config.get("conditional", False)
+    if conditional and not classes:
+        raise ValueError("conditional=true: needs data with labels, but these images have no classes")
+    told = {"classes": classes} if conditional else {}
+    backbone = build(config, "backbone", shape=shape, **told)
     posterior = build(config, "posterior", features=backbone.features)
     prior = build(config, "prior")
     if isinstance(prior, Vamp):

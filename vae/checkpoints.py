@@ -49,7 +49,7 @@ def load(path: str | Path, trust: bool = False) -> VAE:
     if not trust:
         refuse_foreign_classes(checkpoint["vae"]["config"])
     channels, height, width = checkpoint["vae"]["shape"]
-    model = build_model(checkpoint["vae"]["config"], (channels, height, width))
+    model = build_model(checkpoint["vae"]["config"], (channels, height, width), len(checkpoint["vae"]["classes"]))
     model.load_state_dict(model_weights(checkpoint))
     return model.eval()
 

@@ -14,6 +14,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from vae.schemas import REPEATED, SCHEMAS, Config, require
 
+NOT_GAUSSIAN = ("vae.priors.Mixture", "vae.priors.Vamp", "vae.priors.Flow")
+
 
 def check(cfg: DictConfig) -> None:
     """Refuse a configuration with a wrong value or an unknown key, by a `ValueError` of one line."""
@@ -33,6 +35,23 @@ def check(cfg: DictConfig) -> None:
             if str(node._target_).startswith("vae."):
                 _refuse_unknown_keys(node, known={field.name for field in fields(schema)}, prefix=f"{group}.")
             OmegaConf.to_object(node)  # runs the schemas' __post_init__
+    _check_together(cfg)
+
+
+def _check_together(cfg: DictConfig) -> None:
+    """Refuse choices that are good by themselves but not with each other."""
+    prior = cfg.prior._target_
+    if cfg.posterior._target_ == "vae.posteriors.Tied" and prior in NOT_GAUSSIAN:
+        kind = prior.rpartition(".")[2]
+        raise ValueError(f"posterior=tied: must be diagonal or full with a prior that is not Gaussian ({kind})")
+    objective = cfg.objective
+    if objective.get("free_bits") and objective.free_bits_per == "dimension":
+        parts = ("vae.priors.Isotropic", "vae.posteriors.Diagonal")
+        ok = not str(prior).startswith("vae.") or (prior, cfg.posterior._target_) == parts
+        allowed = "total, but for prior=isotropic with posterior=diagonal, whose KL is a sum over dimensions"
+        require(ok, "objective.free_bits_per", objective.free_bits_per, allowed)
+    warmup = OmegaConf.select(cfg, "objective.warmup", default=0)
+    require(warmup <= cfg.epochs, "objective.warmup", f"{warmup:g}", f"at most the training's {cfg.epochs} epochs")
 
 
 def _refuse_unknown_keys(node: DictConfig, known: set[str], prefix: str) -> None:

@@ -21,10 +21,10 @@ class Ledger(NamedTuple):
     noise: str  # empty where the likelihood has none
 
     @classmethod
-    def of(cls, objective: Objective, model: VAE, images: Tensor) -> Ledger:
+    def of(cls, objective: Objective, model: VAE, images: Tensor, labels: Tensor) -> Ledger:
         """What will be minimised; some images (n, channels, height, width) tell whether the KL has a formula."""
         with torch.no_grad():
-            how = "exact" if is_exact(model.encode(images), model.prior()) else "at the sample of z"
+            how = "exact" if is_exact(model.encode(images, labels), model.prior()) else "at the sample of z"
         entries = [
             entry._replace(formula=f"{entry.formula}, {how}") if "KL" in entry.formula else entry
             for entry in objective.ledger()

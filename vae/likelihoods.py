@@ -69,6 +69,7 @@ class Gaussian(nn.Module):
     def __init__(self, sigma: float | str):
         super().__init__()
         self.optimal = sigma == "optimal"
+        self.whole_batch = self.optimal  # see vae.objectives.Objective
         if self.optimal:
             self.register_buffer("log_sigma", torch.tensor(0.0))
             self.register_buffer("batches", torch.tensor(0))  # that log_sigma is the running mean of

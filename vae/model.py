@@ -30,7 +30,10 @@ class Terms(NamedTuple):
 
 
 class VAE(nn.Module):
-    """p(x, z) = p(x|z) p(z) with the amortised posterior q(z|x) (Kingma and Welling, 2014)."""
+    """p(x, z) = p(x|z) p(z) with the amortised posterior q(z|x) (Kingma and Welling, 2014).
+
+    Where the backbone knows of classes, p(x|z) and q(z|x) are given the label, too; else labels are ignored.
+    """
 
     def __init__(self, backbone: Backbone, prior: nn.Module, posterior: nn.Module, likelihood: nn.Module):
         super().__init__()
@@ -39,28 +42,37 @@ class VAE(nn.Module):
         self.posterior = posterior
         self.likelihood = likelihood
 
-    def start_at(self, images: Tensor) -> None:
+    def start_at(self, images: Tensor, labels: Tensor) -> None:
         """Let training begin from what these training images (n, channels, height, width) tell."""
         self.backbone.start_at(images.mean(0))
         if isinstance(self.prior, Vamp):
-            self.prior.start_at(images)
+            self.prior.start_at(images, labels)
 
-    def encode(self, x: Tensor) -> Distribution:
-        """q(z|x) of images (batch, channels, height, width)."""
-        return self.posterior(self.backbone.encoder(x), self.prior())
+    @torch.inference_mode()
+    def sample(self, n: int, labels: Tensor | int | None = None) -> Tensor:
+        """E[x|z] of n draws of z from the prior, (n, channels, height, width); of one class, or each of its own."""
+        z = self.prior().sample(torch.Size([n]))
+        return self.decode(z, None if labels is None else torch.as_tensor(labels)).mean
 
-    def decode(self, z: Tensor) -> Distribution:
-        """p(x|z) of latents (…, latent_dim)."""
-        params = self.backbone.decoder(z.flatten(0, -2))
+    def encode(self, x: Tensor, labels: Tensor | None = None) -> Distribution:
+        """q(z|x) of images (batch, channels, height, width) with labels (batch,)."""
+        return self.posterior(self.backbone.encode(x, labels), self.prior())
+
+    def decode(self, z: Tensor, labels: Tensor | None = None) -> Distribution:
+        """p(x|z) of latents (…, latent_dim) with labels that broadcast to (…,)."""
+        flat = None if labels is None else labels.expand(z.shape[:-1]).flatten()
+        params = self.backbone.decode(z.flatten(0, -2), flat)
         return self.likelihood(params.unflatten(0, z.shape[:-1]))
 
-    def forward(self, x: Tensor, samples: int | None = None, at_mean: bool = False) -> Terms:
+    def forward(
+        self, x: Tensor, labels: Tensor | None = None, samples: int | None = None, at_mean: bool = False
+    ) -> Terms:
         """Samples of z for each image and the terms of −ELBO = E_q[−log p(x|z)] + KL(q(z|x) ‖ p(z)).
 
         One sample, or `samples` of them in a first dimension of their own, or the posterior's mean in its place.
         """
         p = self.prior()
-        q = self.posterior(self.backbone.encoder(x), p)
+        q = self.posterior(self.backbone.encode(x, labels), p)
         z = q.mean if at_mean else q.rsample(torch.Size([] if samples is None else [samples]))
-        p_x = self.decode(z)
+        p_x = self.decode(z, labels)
         return Terms(recon=-p_x.log_prob(x), kl=kl(q, p, z), z=z, q=q, p=p, p_x=p_x)

@@ -15,7 +15,6 @@ from vae.noise import ShareOfNoise
 from vae.objectives import Objective
 
 Batch = tuple[Tensor, Tensor]  # images (batch, channels, height, width) in [0, 1], labels (batch,)
-NAMES = ("loss", "recon", "kl", "total")  # of a step's `means`
 
 
 class VAEModule(pl.LightningModule):
@@ -33,6 +32,7 @@ class VAEModule(pl.LightningModule):
         super().__init__()
         self.vae = vae
         self.objective = objective
+        self.names = ("loss", "recon", "kl", "total", *objective.parts)  # of a step's `means`
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
         # Not trainer.estimated_stepping_batches: asking for it here makes Lightning forget, on resuming within an
@@ -41,20 +41,20 @@ class VAEModule(pl.LightningModule):
         self.about = about
 
     def _step(self, batch: Batch, batch_idx: int, stage: str) -> dict[str, Any]:
-        images, _ = batch
+        images, labels = batch
         share = self._share(batch_idx, stage) if self.trainer.world_size > 1 else None
         with ShareOfNoise(share.images, share.size) if share else nullcontext():
-            (loss, _), terms = self.objective(self.vae, images, self.global_step)
+            (loss, parts), terms = self.objective(self.vae, images, self.global_step, labels)
             if stage == "val" and self.objective.at_mean:
-                terms = self.vae(images)  # validation reports the plain total, whatever is minimised
+                terms = self.vae(images, labels)  # validation reports the plain total, whatever is minimised
         recon, kl = terms.recon.mean(), terms.kl.mean()
-        means = torch.stack([loss.detach(), recon.detach(), kl.detach(), (recon + kl).detach()])
+        means = torch.stack([loss, recon, kl, recon + kl, *parts]).detach()
         if share:  # the average over the processes is to be what the whole batch would give
             loss, means = loss * share.weight, means * share.weight
         size = share.size if share else len(images)
         if stage == "val":
             # Not through the logger, which would add a tag of its own; the Scalars callback writes them.
-            values = {f"val/{name}": value for name, value in zip(NAMES, means, strict=True)}
+            values = {f"val/{name}": value for name, value in zip(self.names, means, strict=True)}
             self.log_dict(values, batch_size=size, logger=False, sync_dist=True)
         return {"loss": loss, "means": means, "size": size}
 

@@ -34,10 +34,10 @@ RECON = Entry("recon", "−E_q[log p(x|z)]", "1", OVER_PIXELS)
 
 
 class Loss(NamedTuple):
-    """What is minimised, and further figures worth logging."""
+    """What is minimised, and further figures worth logging: those that the objective calls its `parts`."""
 
     value: Tensor
-    parts: dict[str, Tensor] = {}  # noqa: RUF012 (never changed)
+    parts: tuple[Tensor, ...] = ()
 
 
 class Objective(nn.Module):
@@ -45,14 +45,16 @@ class Objective(nn.Module):
 
     samples: int | None = None  # of z an image; None: one, without a dimension of its own
     at_mean = False  # z is the posterior's mean instead of a sample
+    parts: tuple[str, ...] = ()
+    whole_batch = False  # the loss of a batch is no mean over its images, so that processes cannot share it
     monitor = "val/total"  # what the best checkpoint has the lowest of
 
     def prepare(self, images: int, steps: int, epochs: int) -> None:
         """Told how many training images there are and how long the training is, before it begins."""
 
-    def forward(self, vae: VAE, x: Tensor, step: int) -> tuple[Loss, Terms]:
+    def forward(self, vae: VAE, x: Tensor, step: int, labels: Tensor | None = None) -> tuple[Loss, Terms]:
         """The loss of a batch in the step after `step` others, and the terms that it is made of."""
-        terms = vae(x, self.samples, self.at_mean)
+        terms = vae(x, labels, self.samples, self.at_mean)
         return self.loss(terms, step), terms
 
     def loss(self, terms: Terms, step: int) -> Loss:
@@ -87,6 +89,7 @@ class ELBO(Objective):
         self.free_bits = free_bits
         self.free_bits_per = free_bits_per
         self.capacity = capacity
+        self.whole_batch = bool(free_bits) or capacity is not None
 
     def prepare(self, images: int, steps: int, epochs: int) -> None:
         self.annealing.prepare(steps, epochs)
@@ -152,6 +155,9 @@ class TC(Objective):
     posterior q(z) estimated from the batch.
     """
 
+    parts = ("mi", "tc", "dwkl")
+    whole_batch = True
+
     def __init__(self, beta: float):
         super().__init__()
         self.beta = beta
@@ -163,7 +169,7 @@ class TC(Objective):
     def loss(self, terms: Terms, step: int) -> Loss:
         mi, tc, dwkl = (part.mean() for part in decomposed(terms, self.images))
         value = terms.recon.mean() + mi + self.beta * tc + dwkl
-        return Loss(value, {"mi": mi, "tc": tc, "dwkl": dwkl})
+        return Loss(value, (mi, tc, dwkl))
 
     def ledger(self) -> list[Entry]:
         return [
@@ -200,6 +206,8 @@ class MMD(Objective):
     kernels k(a, b) = Σₛ 2sd / (2sd + ‖a − b‖²) of several widths s (Tolstikhin et al., 2018).
     """
 
+    parts = ("mmd",)
+    whole_batch = True
     SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
     def __init__(self, alpha: float, weight: float):
@@ -210,7 +218,7 @@ class MMD(Objective):
     def loss(self, terms: Terms, step: int) -> Loss:
         mmd = self.mmd(terms.z, terms.p.sample(terms.z.shape[:1]))
         value = terms.recon.mean() + (1 - self.alpha) * terms.kl.mean() + (self.alpha + self.weight - 1) * mmd
-        return Loss(value, {"mmd": mmd})
+        return Loss(value, (mmd,))
 
     def mmd(self, a: Tensor, b: Tensor) -> Tensor:
         """The unbiased squared distance of the distributions of a and b, (batch, latent_dim) each."""
@@ -240,6 +248,9 @@ class DIP(Objective):
     C is the covariance of the posterior means (`kind` 1) or of the aggregate posterior (2).
     """
 
+    parts = ("dip",)
+    whole_batch = True
+
     def __init__(self, beta: float, kind: int, off_diagonal: float, diagonal: float):
         super().__init__()
         self.beta = beta
@@ -255,7 +266,7 @@ class DIP(Objective):
         on = c.diagonal()
         off = c.square().sum() - on.square().sum()
         penalty = self.off_diagonal * off + self.diagonal * (on - 1).square().sum()
-        return Loss(terms.recon.mean() + self.beta * terms.kl.mean() + penalty, {"dip": penalty})
+        return Loss(terms.recon.mean() + self.beta * terms.kl.mean() + penalty, (penalty,))
 
     def ledger(self) -> list[Entry]:
         of = "the posterior means" if self.kind == 1 else "the aggregate posterior"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -18,6 +19,9 @@ from vae.figures import curves, images, latent, manifold, solid
 from vae.figures.style import axis_name
 from vae.model import VAE
 from vae.seeding import derive
+
+CLASSES = 12  # that a picture has rows for
+NO_LABEL = torch.tensor(0)  # for models that are not told of classes
 
 History = Sequence[Mapping[str, float]]  # rows of the `Scalars` callback
 
@@ -95,11 +99,22 @@ class Scene:
     def active(self, count: int) -> list[int]:
         return latents.most_active(self.codes, self.prior, count)
 
-    def decode(self, z: Tensor) -> Tensor:
-        """E[x|z] of latents (…, latent_dim) as (…, channels, height, width) on the CPU, in one batch."""
-        weight = next(self.vae.parameters())
-        decoded = self.vae.decode(z.reshape(-1, z.shape[-1]).to(weight)).mean.cpu()
-        return decoded.reshape(*z.shape[:-1], *decoded.shape[1:])
+    @property
+    def rows(self) -> list[int]:
+        """The classes that pictures of a conditional model have a row for; none of any other model."""
+        return list(range(min(self.vae.backbone.classes, CLASSES)))
+
+    def decode(self, z: Tensor, labels: Tensor) -> Tensor:
+        """E[x|z] of latents (…, latent_dim) as (…, channels, height, width) on the CPU, in one batch.
+
+        Labels, which broadcast to (…,), matter to a conditional model only.
+        """
+        return self.vae.decode(z.to(next(self.vae.parameters())), labels).mean.cpu()
+
+    def encoded(self, index: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Some test images as the model sees them, their posterior means and their labels."""
+        originals, labels = self.test_images(index), self.loader.labels[list(index)]
+        return originals, self.vae.encode(originals, labels).mean, labels
 
     def test_images(self, index: Sequence[int]) -> Tensor:
         """Some test images as the model sees them, on its device."""
@@ -108,11 +123,14 @@ class Scene:
 
     def examples(self, count: int) -> list[int]:
         """Positions of `count` test images of classes in turn: the first of each class, the second of each, …"""
-        labels = self.loader.labels.cpu()
-        members = [(labels == label).nonzero().flatten()[:count].tolist() for label in labels.unique().tolist()]
+        members = [self.members(label, count) for label in self.loader.labels.unique().tolist()]
         turns = range(max(map(len, members)))
         in_turn = [member[turn] for turn in turns for member in members if turn < len(member)]
         return in_turn[:count]
+
+    def members(self, label: int, count: int) -> list[int]:
+        """Positions of the first `count` test images of a class."""
+        return (self.loader.labels == label).nonzero().flatten()[:count].tolist()
 
     def class_of(self, position: int) -> str:
         """The class of a test image, or nothing."""
@@ -122,7 +140,9 @@ class Scene:
     def _quietly(self) -> Iterator[None]:
         training = self.vae.training
         with torch.inference_mode(), torch.random.fork_rng():
-            torch.manual_seed(derive("pictures"))
+            # Not torch.manual_seed, which takes note of the whole call stack, in a thirtieth of a second.
+            for generator in (torch.default_generator, *torch.cuda.default_generators):
+                generator.manual_seed(derive("pictures"))
             try:
                 self.vae.eval()
                 yield
@@ -134,13 +154,17 @@ def small_print(about: Mapping[str, Any], epoch: int) -> str:
     """A run's essentials in one line."""
     config = about["config"]
     prior = str(config["prior"]["_target_"]).rpartition(".")[2].lower()
-    return f"{about['data']} · latent_dim {config['latent_dim']} · {prior} prior · β {config['beta']:g} · epoch {epoch}"
+    told = " · conditional" if config["conditional"] else ""
+    model = f"latent_dim {config['latent_dim']} · {prior} prior{told} · β {config['beta']:g}"
+    return f"{about['data']} · {model} · epoch {epoch}"
 
 
 def _manifold(scene: Scene) -> Figure:
     dims = scene.active(2)
     sheets = grids.manifold(scene.prior, scene.grid, dims)
-    decoded = scene.decode(torch.stack([sheet.z for sheet in sheets]))
+    if scene.rows:
+        return _manifold_by_class(scene, sheets[len(sheets) // 2])
+    decoded = scene.decode(torch.stack([sheet.z for sheet in sheets]), NO_LABEL)
     titles = []
     for sheet in sheets:
         if sheet.cut is not None:
@@ -153,6 +177,13 @@ def _manifold(scene: Scene) -> Figure:
     places = [sheet.z[..., list(sheet.dims)] for sheet in sheets]
     names = [axis_name(dim) for dim in sheets[0].dims]
     return manifold.manifold(list(decoded), places, names, titles, scene.note)
+
+
+def _manifold_by_class(scene: Scene, sheet: grids.Sheet) -> Figure:
+    decoded = scene.decode(sheet.z.expand(len(scene.rows), *sheet.z.shape), torch.tensor(scene.rows)[:, None, None])
+    place = sheet.z[..., list(sheet.dims)]
+    names, titles = [axis_name(dim) for dim in sheet.dims], [scene.classes[label] for label in scene.rows]
+    return manifold.manifold(list(decoded), [place] * len(scene.rows), names, titles, scene.note)
 
 
 def _clusters(scene: Scene) -> Figure:
@@ -209,32 +240,35 @@ def _activity(scene: Scene) -> Figure:
 
 def _reconstructions(scene: Scene) -> Figure:
     chosen = scene.examples(min(len(scene.classes) or 10, 12))
-    originals = scene.test_images(chosen)
-    decoded = scene.decode(scene.vae.encode(originals).mean)
+    originals, means, labels = scene.encoded(chosen)
+    decoded = scene.decode(means, labels)
     return images.reconstructions(originals.cpu(), decoded, [scene.class_of(i) for i in chosen], scene.note)
 
 
 def _samples(scene: Scene) -> Figure:
-    z = scene.vae.prior().sample(torch.Size([8, 12]))
-    return images.samples(scene.decode(z), scene.note)
+    if not scene.rows:
+        z = scene.vae.prior().sample(torch.Size([8, 12]))
+        return images.samples(scene.decode(z, NO_LABEL), note=scene.note)
+    z = scene.vae.prior().sample(torch.Size([12]))
+    decoded = scene.decode(z.expand(len(scene.rows), *z.shape), torch.tensor(scene.rows)[:, None])
+    return images.samples(decoded, [scene.classes[label] for label in scene.rows], scene.note)
 
 
 def _interpolation(scene: Scene) -> Figure:
-    chosen = scene.examples(9)
-    starts, ends = chosen[:-1], chosen[1:]  # neighbours in turn are of different classes
-    originals = scene.test_images(chosen)
-    means = scene.vae.encode(originals).mean
-    decoded = scene.decode(grids.interpolation(means[:-1], means[1:], 11))
-    names = [(scene.class_of(a), scene.class_of(b)) for a, b in zip(starts, ends, strict=True)]
-    pixels = originals.cpu()
-    return images.interpolation(decoded, pixels[:-1], pixels[1:], names if scene.classes else (), scene.note)
+    if scene.rows:
+        pairs = [(members[0], members[-1]) for label in scene.rows if (members := scene.members(label, 2))]
+    else:
+        pairs = list(itertools.pairwise(scene.examples(9)))  # neighbours in turn are of different classes
+    (starts, start_means, labels), (ends, end_means, _) = (scene.encoded(side) for side in zip(*pairs, strict=True))
+    decoded = scene.decode(grids.interpolation(start_means, end_means, 11), labels[:, None])
+    names = [(scene.class_of(a), scene.class_of(b)) for a, b in pairs] if scene.classes else ()
+    return images.interpolation(decoded, starts.cpu(), ends.cpu(), names, scene.note)
 
 
 def _traversal(scene: Scene) -> Figure:
     dims, offsets = scene.active(10), torch.linspace(-grids.SPAN, grids.SPAN, 11)
-    original = scene.test_images(scene.examples(1))
-    code = scene.vae.encode(original).mean[0]
-    decoded = scene.decode(grids.traversal(code, scene.prior.scale, dims, offsets))
+    original, code, label = scene.encoded(scene.examples(1))
+    decoded = scene.decode(grids.traversal(code[0], scene.prior.scale, dims, offsets), label)
     return images.traversal(decoded, original[0].cpu(), offsets, [axis_name(i) for i in dims], scene.note)
 
 

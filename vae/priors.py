@@ -84,8 +84,11 @@ class Mixture(nn.Module):
 class Vamp(nn.Module):
     """(1/K) Σₖ q(z|uₖ): a mixture of the posteriors of K learned pseudo-inputs (Tomczak and Welling, 2018).
 
-    Pseudo-inputs start as training images, which `start_at` provides, or at random.
+    Pseudo-inputs start as training images, which `start_at` provides, or at random; in a conditional model each keeps
+    the class that it started with.
     """
+
+    labels: Tensor
 
     def __init__(self, latent_dim: int, components: int, init: str):
         super().__init__()
@@ -96,17 +99,21 @@ class Vamp(nn.Module):
         """Told by the model how images of a shape are encoded."""
         self._encoder = (backbone, posterior)  # in a tuple, because they are parts of the model and not of the prior
         self.logits = nn.Parameter(torch.randn(self.components, *shape))  # sigmoid makes images of them
+        labels = torch.arange(self.components) % max(1, backbone.classes)
+        self.register_buffer("labels", labels, persistent=backbone.classes > 0)
 
     @torch.no_grad()
-    def start_at(self, images: Tensor) -> None:
+    def start_at(self, images: Tensor, labels: Tensor) -> None:
         """Let training begin with the first of these images (n, channels, height, width) as pseudo-inputs."""
         if self.from_images:
-            self.logits.copy_(images[torch.arange(self.components) % len(images)].logit(eps=0.01))
+            chosen = torch.arange(self.components) % len(images)
+            self.logits.copy_(images[chosen].logit(eps=0.01))
+            self.labels.copy_(labels[chosen])
 
     def forward(self) -> MixtureSameFamily:
         """The prior, with event shape (latent_dim,)."""
         backbone, posterior = self._encoder
-        q = posterior(backbone.encoder(self.logits.sigmoid()), None)
+        q = posterior(backbone.encode(self.logits.sigmoid(), self.labels), None)
         return mixture(self.logits.new_zeros(self.components), q)
 
 

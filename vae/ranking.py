@@ -23,7 +23,7 @@ class Comparable(NamedTuple):
 
 
 def comparable(runs: Sequence[Run]) -> tuple[list[Comparable], list[str]]:
-    """The sets of completed runs on the same images with the same likelihood, and the other keys that differ.
+    """The sets of completed runs that are measured alike, and the other keys that differ.
 
     Runs with data=auto are to come `with_real_data`.
     """
@@ -44,6 +44,7 @@ def why_apart(sets: Sequence[Comparable]) -> str:
         "the test images differ": any(key.startswith("data") and key != "data.binarize" for key in keys),
         "their pixels are binarised differently": "data.binarize" in keys,
         "recon under another likelihood is another quantity": any(key.startswith("likelihood") for key in keys),
+        "a conditional model is told the class": "conditional" in keys,
     }
     return " and ".join(reason for reason, holds in reasons.items() if holds)
 
@@ -54,10 +55,11 @@ def _above(key: str) -> list[str]:
 
 
 def _measure(run: Run) -> dict[str, Any]:
-    """All that a total is measured with: the images and the likelihood."""
+    """All that a total is measured with: the images, the likelihood, and whether the class is given."""
     inner = {key: value for key, value in run.flat.items() if key.startswith(("data.", "likelihood."))}
     fixed = {key: value for key, value in inner.items() if key not in TRAINING and not is_place(run, key)}
-    return {"data": run.metrics["data"], "likelihood": run.value("likelihood"), **fixed}
+    told = run.value("conditional") or False
+    return {"data": run.metrics["data"], "likelihood": run.value("likelihood"), "conditional": told, **fixed}
 
 
 def with_real_data(run: Run) -> Run:

@@ -78,14 +78,16 @@ def _train(
     if processes > 1:  # this one is fresh
         pl.seed_everything(config["seed"], verbose=False)
         torch.set_num_threads(max(1, torch.get_num_threads() // processes))
-    model = build_model(config, data.shape)
+    model = build_model(config, data.shape, len(data.classes))
     loaders = _loaders(source, data, config["seed"])
     best, last = folder / "checkpoints" / "best.ckpt", folder / "checkpoints" / "last.ckpt"
     resumed = read(last) if last.exists() else None
     if resumed is None:
-        model.start_at(data.train.images / 255)
+        model.start_at(data.train.images / 255, data.train.labels)
     objective: Objective = build(config, "objective")
-    ledger = Ledger.of(objective, model, data.test.images[:2] / 255)
+    if processes > 1:
+        _refuse_to_share(processes, objective=objective, likelihood=model.likelihood)
+    ledger = Ledger.of(objective, model, data.test.images[:2] / 255, data.test.labels[:2])
     logger = RunLogger(folder, purge_step=resumed["global_step"] + 1 if resumed else None)
     every = config["trainer"]["log_every_n_steps"]
     scalars, checkpoints = Scalars(every), BestAndLast(best, last, objective.monitor)
@@ -128,10 +130,9 @@ def _train(
     # Every figure that is compared comes from the best weights and from a whole part of the data.
     model.load_state_dict(model_weights(read(best)))
     metrics: dict[str, Any] = {}
-    for part in ("train", "val", "test"):
+    for part, loader in (loaders | {"train": loaders.pop("some of train")}).items():
         torch.manual_seed(derive(config["seed"], part))
-        loaders[part].start_epoch(0)
-        terms = mean_terms(model.eval().to(device), loaders[part])
+        terms = mean_terms(model.eval().to(device), loader)
         metrics |= {f"{part}/{name}": value for name, value in terms.items()}
     logger.log_metrics(
         {name: value for name, value in metrics.items() if name.startswith("test/")}, trainer.global_step
@@ -151,6 +152,14 @@ def _train(
     write_json(folder / "metrics.json", metrics)
     log.info(report.closing(config, metrics, folder))
     return metrics
+
+
+def _refuse_to_share(processes: int, **parts: object) -> None:
+    """Where a loss is no mean over images, several processes would minimise something else than one does."""
+    for group, part in parts.items():
+        if getattr(part, "whole_batch", False):
+            what = f"this {group} ({type(part).__name__})"
+            raise ValueError(f"trainer.devices={processes}: must be 1 with {what}, which needs a whole batch at once")
 
 
 def _trainer(
@@ -185,8 +194,11 @@ def _loaders(source: DataSource, data: Dataset, seed: int) -> dict[str, BatchLoa
         return BatchLoader(part, batch_size, seed, shuffle, dynamic)
 
     larger = 4 * source.batch_size  # without gradients there is room for more
+    # The training figure only tells whether it is overfitted: more images than these would take longer than all else.
+    every = slice(None, None, -(-len(data.train) // 10_000))
     return {
         "train": loader(data.train, source.batch_size, seed, shuffle=True),
+        "some of train": loader(data.train.take(every), larger, derive("train")),
         # The same draws for every run, so that runs with different seeds are compared on the same images.
         "val": loader(data.val, larger, derive("val")),
         "test": loader(data.test, larger, derive("test")),

@@ -337,6 +337,7 @@ class Config:
     beta: float = MISSING
     epochs: int = MISSING
     seed: int = MISSING
+    conditional: bool = MISSING
     data: Any = MISSING
     backbone: Any = MISSING
     prior: Any = MISSING

@@ -41,7 +41,7 @@ def fit(compose, image_folder, tmp_path):
         source = build(config, "data")
         data = source.load()
         module = VAEModule(
-            build_model(config, data.shape),
+            build_model(config, data.shape, len(data.classes)),
             build(config, "objective"),
             build(config, "optimizer"),
             build(config, "scheduler"),
@@ -79,15 +79,26 @@ def files(folder):
     return {path.relative_to(figures).as_posix() for path in figures.rglob("*.*")}
 
 
-def scene(shape=(1, 12, 10), latent_dim=2, classes=("a", "b"), prior="isotropic", n=40, compose=None, history=()):
+def scene(
+    shape=(1, 12, 10),
+    latent_dim=2,
+    classes=("a", "b"),
+    prior="isotropic",
+    n=40,
+    compose=None,
+    history=(),
+    conditional=False,
+):
     """An untrained model and noise."""
-    overrides = ("data=strokes", f"latent_dim={latent_dim}", f"prior={prior}")
+    overrides = ("data=strokes", f"latent_dim={latent_dim}", f"prior={prior}", f"conditional={conditional}")
     if overrides not in COMPOSED:
         COMPOSED[overrides] = compose(*overrides)
     config = COMPOSED[overrides]
     part = Part(torch.randint(0, 256, (n, *shape), dtype=torch.uint8), torch.arange(n) % max(1, len(classes)))
     data = Dataset("noise", part, part, part, classes)
-    return Scene(build_model(config, shape), BatchLoader(part, 16), about(config, data), 7, history=history)
+    return Scene(
+        build_model(config, shape, len(classes)), BatchLoader(part, 16), about(config, data), 7, history=history
+    )
 
 
 def test_names_are_tags_or_their_ends():
@@ -229,6 +240,35 @@ def test_a_prior_that_is_not_gaussian_is_drawn(compose, latent_dim, grid):
     if latent_dim == 2:
         (axes,) = view.draw("latent/clusters").axes
         assert len(axes.lines) > 4  # two contours where an ellipse would be one
+
+
+@pytest.mark.parametrize("latent_dim", [1, 2, 3, 5])
+@pytest.mark.parametrize("count", [2, 7, 26])
+def test_a_conditional_model_has_a_row_for_each_class(compose, latent_dim, count):
+    classes = tuple(f"class {i}" for i in range(count))
+    view = scene((1, 12, 10), latent_dim, classes, n=3 * count, compose=compose, conditional=True)
+    for tag in view.tags:
+        figure = view.draw(tag)
+        box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height, tag
+        assert "isotropic prior · conditional" in figure.texts[0].get_text()
+        names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+        if tag == "images/samples":
+            assert names == list(classes[:12])
+        if tag == "images/interpolation":
+            assert names == [f"{name} → {name}" for name in classes[:12]]
+        if tag == "latent/manifold":
+            assert [axes.get_title() for axes in figure.axes] == list(classes[:12])
+
+
+def test_the_samples_of_a_row_are_of_its_class(compose):
+    view = scene(compose=compose, conditional=True)
+    asked = []
+    view.vae.backbone.decoder.register_forward_pre_hook(lambda _, given: asked.append(given[0]))
+    view.draw("images/samples")
+    z, one_hot = asked[0].split([2, 2], 1)
+    assert torch.equal(one_hot.argmax(1), torch.arange(2).repeat_interleave(12))
+    assert torch.equal(z[:12], z[12:])  # a column has one z
 
 
 def test_no_figure_stays_alive(compose):

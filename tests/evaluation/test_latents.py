@@ -16,7 +16,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.scale_tril, self.scale = scale_tril, scale
 
-    def encode(self, images):
+    def encode(self, images, labels):
         means = images.flatten(1)
         if self.scale_tril is None:
             return DiagonalNormal(means, torch.full_like(means, self.scale))

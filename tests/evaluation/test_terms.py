@@ -15,7 +15,7 @@ class Brightness(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(1))
 
-    def forward(self, x: Tensor) -> Terms:
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Terms:
         recon, kl = x.flatten(1)[:, :2].unbind(1)
         return Terms(recon, kl, z=x, q=None, p=None, p_x=None)  # type: ignore[arg-type]
 
@@ -42,7 +42,7 @@ def test_nothing_is_kept_for_gradients():
     seen = []
 
     class Watching(Brightness):
-        def forward(self, x: Tensor) -> Terms:
+        def forward(self, x: Tensor, labels: Tensor | None = None) -> Terms:
             seen.append(torch.is_grad_enabled())
             return super().forward(x)
 
@@ -54,7 +54,7 @@ def test_images_take_the_precision_of_the_model():
     seen = []
 
     class Watching(Brightness):
-        def forward(self, x: Tensor) -> Terms:
+        def forward(self, x: Tensor, labels: Tensor | None = None) -> Terms:
             seen.append(x.dtype)
             return super().forward(x)
 

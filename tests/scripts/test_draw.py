@@ -25,7 +25,10 @@ def run(compose, image_folder, tmp_path):
     def make(*overrides, **changed):
         config = compose("data=images", f"data.root={image_folder}", "data.channels=1", *overrides)
         data = build(config, "data").load()
-        weights = {f"vae.{name}": value for name, value in build_model(config, data.shape).state_dict().items()}
+        weights = {
+            f"vae.{name}": value
+            for name, value in build_model(config, data.shape, len(data.classes)).state_dict().items()
+        }
         folder = tmp_path / "run" / "checkpoints"
         folder.mkdir(parents=True)
         for name, epochs in (("best", 2), ("last", 3)):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from vae.module import NAMES
+from vae.module import VAEModule
 
 
 class Scalars(pl.Callback):
@@ -23,14 +24,16 @@ class Scalars(pl.Callback):
         self.every = every
         self.history: list[dict[str, float]] = []
         self.latest: dict[str, float] = {}  # the last values written, for the progress bar
-        self._pending: list[Tensor] = []  # means of the steps since the last write, each (4,)
-        self._sums = [0.0] * len(NAMES)  # over the epoch, weighted by batch size
+        self._pending: list[Tensor] = []  # means of the steps since the last write, each (names,)
+        self._sums: list[float] = []  # over the epoch, weighted by batch size
         self._count = 0
         self._sizes: list[int] = []
         self._epoch_start = 0.0
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        assert isinstance(pl_module, VAEModule)
         self._strategy = trainer.strategy
+        self._names = pl_module.names
 
     @property
     def seconds(self) -> float:
@@ -39,7 +42,7 @@ class Scalars(pl.Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._epoch_start = time.perf_counter()
-        self._sums, self._count = [0.0] * len(NAMES), 0
+        self._sums, self._count = [0.0] * len(self._names), 0
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -53,8 +56,8 @@ class Scalars(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._write(trainer)
-        train = {f"train/{name}": total / self._count for name, total in zip(NAMES, self._sums, strict=True)}
-        val = {f"val/{name}": trainer.callback_metrics[f"val/{name}"].item() for name in NAMES}
+        train = {f"train/{name}": total / self._count for name, total in zip(self._names, self._sums, strict=True)}
+        val = {f"val/{name}": trainer.callback_metrics[f"val/{name}"].item() for name in self._names}
         assert trainer.logger is not None
         trainer.logger.log_metrics(val, trainer.global_step)
         seconds = time.perf_counter() - self._epoch_start
@@ -68,12 +71,13 @@ class Scalars(pl.Callback):
         first = trainer.global_step - len(rows)
         for step, row in enumerate(rows, start=first + 1):
             if not all(map(math.isfinite, row)):
-                raise FloatingPointError(_advice(step, trainer.current_epoch + 1, row))
+                values = dict(zip(self._names, row, strict=True))
+                raise FloatingPointError(_advice(step, trainer.current_epoch + 1, values))
         for row, size in zip(rows, self._sizes, strict=True):
             self._sums = [total + value * size for total, value in zip(self._sums, row, strict=True)]
             self._count += size
         self.latest = {
-            name: sum(column) / len(rows) for name, column in zip(NAMES, zip(*rows, strict=True), strict=True)
+            name: sum(column) / len(rows) for name, column in zip(self._names, zip(*rows, strict=True), strict=True)
         }
         assert trainer.logger is not None
         trainer.logger.log_metrics({f"train/{name}": value for name, value in self.latest.items()}, trainer.global_step)
@@ -106,9 +110,9 @@ class Scalars(pl.Callback):
         self._epoch_start = time.perf_counter() - state_dict["elapsed"]
 
 
-def _advice(step: int, epoch: int, row: list[float]) -> str:
-    values = ", ".join(f"{name}={value:.4g}" for name, value in zip(NAMES, row, strict=True))
+def _advice(step: int, epoch: int, values: Mapping[str, float]) -> str:
+    listed = ", ".join(f"{name}={value:.4g}" for name, value in values.items())
     return (
-        f"the loss is no longer finite at step {step} (epoch {epoch}): {values}. Try a lower optimizer.lr, "
+        f"the loss is no longer finite at step {step} (epoch {epoch}): {listed}. Try a lower optimizer.lr, "
         "trainer.gradient_clip_val=1, scheduler.warmup=0.05 or, for likelihood=gaussian, a larger likelihood.sigma"
     )

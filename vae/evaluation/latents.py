@@ -29,7 +29,7 @@ def encode(vae: VAE, batches: Iterable[tuple[Tensor, Tensor]]) -> Codes:
     """The codes of all images of the batches; a posterior that is not Gaussian is described by draws from it."""
     means, variances, labels, noise = [], [], [], []
     for images, batch_labels in batches:
-        mean, spread = moments(vae.encode(images))
+        mean, spread = moments(vae.encode(images, batch_labels))
         means.append(mean.cpu())
         variances.append(spread.diagonal(dim1=-2, dim2=-1).cpu())
         noise.append(spread.sum(0).cpu().double())  # first to the host: not every device has doubles

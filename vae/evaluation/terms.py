@@ -16,8 +16,8 @@ def mean_terms(vae: VAE, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, 
     sums = torch.zeros(2, dtype=torch.float64)
     count = 0
     dtype = next(vae.parameters()).dtype  # trainer.precision=64-true makes it double
-    for images, _ in batches:
-        terms = vae(images.to(dtype))
+    for images, labels in batches:
+        terms = vae(images.to(dtype), labels)
         # First to the host: not every device has doubles.
         sums += torch.stack([terms.recon.sum(), terms.kl.sum()]).cpu().double()
         count += len(images)
