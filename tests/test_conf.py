@@ -93,7 +93,7 @@ def take_a_step(config: dict[str, Any]) -> None:
     model = build_model(config, data.shape, len(data.classes))
     model.start_at(data.train.images / 255, data.train.labels)
     objective: Objective = build(config, "objective")
-    objective.prepare(len(data.train), steps=10, epochs=config["epochs"])
+    objective.prepare(steps=10, epochs=config["epochs"])
     optimizer = build(config, "optimizer")([weight for weight in model.parameters() if weight.requires_grad])
     scheduler = build(config, "scheduler")(optimizer, total_steps=10)
     before = {name: weight.detach().clone() for name, weight in model.named_parameters() if weight.requires_grad}

@@ -61,7 +61,7 @@ def test_its_weights_are_those_of_the_loss(
     overrides = [f"objective={objective}", *(["beta=6"] if objective != "mmd" else ["objective.alpha=0.3"])]
     config = compose("data=strokes", "backbone.hidden=[8]", *overrides)
     built, model = build(config, "objective"), build_model(config, (1, 5, 4), 0)
-    built.prepare(100, 10, 1)
+    built.prepare(10, 1)
     loss, terms = built(model, torch.rand(16, 1, 5, 4), 0)
     values = {"recon": terms.recon.mean(), "kl": terms.kl.mean()} | dict(zip(built.parts, loss.parts, strict=True))
     entries = {entry.term: float(entry.weight) for entry in ledger(*overrides).entries}

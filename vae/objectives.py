@@ -49,8 +49,8 @@ class Objective(nn.Module):
     whole_batch = False  # the loss of a batch is no mean over its images, so that processes cannot share it
     monitor = "val/total"  # what the best checkpoint has the lowest of
 
-    def prepare(self, images: int, steps: int, epochs: int) -> None:
-        """Told how many training images there are and how long the training is, before it begins."""
+    def prepare(self, steps: int, epochs: int) -> None:
+        """Told how long the training is, before it begins."""
 
     def forward(self, vae: VAE, x: Tensor, step: int, labels: Tensor | None = None) -> tuple[Loss, Terms]:
         """The loss of a batch in the step after `step` others, and the terms that it is made of."""
@@ -91,7 +91,7 @@ class ELBO(Objective):
         self.capacity = capacity
         self.whole_batch = bool(free_bits) or capacity is not None
 
-    def prepare(self, images: int, steps: int, epochs: int) -> None:
+    def prepare(self, steps: int, epochs: int) -> None:
         self.annealing.prepare(steps, epochs)
 
     def loss(self, terms: Terms, step: int) -> Loss:
@@ -151,8 +151,8 @@ class IWAE(Objective):
 class TC(Objective):
     """loss = recon + mi + β tc + dwkl: the KL taken apart, its total correlation weighted (Chen et al., 2018).
 
-    mi = log q(z|x) − log q(z), tc = log q(z) − Σⱼ log q(zⱼ), dwkl = Σⱼ log q(zⱼ) − log p(z), with the aggregate
-    posterior q(z) estimated from the batch.
+    mi = log q(z|x) − log q(z), tc = log q(z) − Σⱼ log q(zⱼ), dwkl = Σⱼ log q(zⱼ) − log p(z), where q(z) is the
+    aggregate posterior of the batch.
     """
 
     parts = ("mi", "tc", "dwkl")
@@ -161,41 +161,37 @@ class TC(Objective):
     def __init__(self, beta: float):
         super().__init__()
         self.beta = beta
-        self.images = 1
-
-    def prepare(self, images: int, steps: int, epochs: int) -> None:
-        self.images = images
 
     def loss(self, terms: Terms, step: int) -> Loss:
-        mi, tc, dwkl = (part.mean() for part in decomposed(terms, self.images))
+        mi, tc, dwkl = (part.mean() for part in decomposed(terms))
         value = terms.recon.mean() + mi + self.beta * tc + dwkl
         return Loss(value, (mi, tc, dwkl))
 
     def ledger(self) -> list[Entry]:
         return [
             RECON,
-            Entry("mi", "log q(z|x) − log q(z)", "1"),
+            Entry("mi", "log q(z|x) − log q(z), q(z) the batch's aggregate posterior", "1"),
             Entry("tc", "log q(z) − Σⱼ log q(zⱼ)", f"{self.beta:g}"),
             Entry("dwkl", "Σⱼ log q(zⱼ) − log p(z)", "1"),
         ]
 
 
-def decomposed(terms: Terms, images: int) -> tuple[Tensor, Tensor, Tensor]:
+def decomposed(terms: Terms) -> tuple[Tensor, Tensor, Tensor]:
     """mi, tc and dwkl of each image, (batch,) each: their sum is log q(z|x) − log p(z), whose mean is the KL.
 
-    q(zᵢ) = 1/N Σₙ q(zᵢ|xₙ) over N training images: image i itself counts 1/N, and the others in the batch stand for
-    the N − 1 others, in each density alike. With weights that do not add up to 1, tc would be off by a constant for
-    each dimension.
+    With q(z) = 1/B Σₙ q(z|xₙ) over the batch each is a divergence, never negative but for the noise of z. It is the
+    minibatch-weighted estimate of Chen et al. without its constants: their weights 1/BN, N the number of training
+    images, add (latent_dim − 1) log N to tc. For the aggregate of all images mi, which is at most log B here, is
+    larger and tc smaller. Their stratified estimate is unbiased for q(z), but its logarithm is so noisy that tc comes
+    out at −2 nats where it is 0.1.
     """
-    batch = len(terms.z)
     z = terms.z.unsqueeze(1)  # (batch, 1, latent_dim): each z under the posterior of each image
     log_joint = terms.q.log_prob(z)  # (batch, batch)
-    own = 1 / images if batch > 1 else 1.0  # nobody stands for the others
-    log_weights = torch.full_like(log_joint, (1 - own) / max(batch - 1, 1)).fill_diagonal_(own).log()
     log_each = marginals(terms.q).base_dist.log_prob(z)  # (batch, batch, latent_dim)
+    count = math.log(len(log_joint))
     log_q_x = log_joint.diagonal()
-    log_q = (log_weights + log_joint).logsumexp(1)
-    log_q_each = (log_weights.unsqueeze(-1) + log_each).logsumexp(1).sum(-1)
+    log_q = log_joint.logsumexp(1) - count
+    log_q_each = (log_each.logsumexp(1) - count).sum(-1)
     return log_q_x - log_q, log_q - log_q_each, log_q_each - terms.p.log_prob(terms.z)
 
 

@@ -109,7 +109,7 @@ def _train(
     for loader in loaders.values():
         loader.to(device)
     total_steps = config["epochs"] * math.ceil(len(loaders["train"]) / trainer.accumulate_grad_batches)
-    objective.prepare(len(data.train), total_steps, config["epochs"])
+    objective.prepare(total_steps, config["epochs"])
     module = VAEModule(
         model,
         objective=objective,
