@@ -138,6 +138,7 @@ MORE = [  # with weights, buffers, noise and steps of their own
     ["prior=learned", "posterior=tied", "objective=tc", "likelihood=continuous_bernoulli"],
     ["objective=mmd", "prior=correlated", "conditional=true"],
     ["prior=vamp", "prior.components=5", "backbone=conv", "conditional=true"],
+    ["objective=dip", "objective.kind=2", "posterior=full"],
     ["objective=autoencoder"],
 ]
 INTERRUPTED = [

@@ -154,7 +154,7 @@ def small_print(about: Mapping[str, Any], epoch: int) -> str:
     """A run's essentials in one line."""
     config = about["config"]
     prior = str(config["prior"]["_target_"]).rpartition(".")[2].lower()
-    told = " · conditional" if config["conditional"] else ""
+    told = " · conditional" if config.get("conditional") else ""
     model = f"latent_dim {config['latent_dim']} · {prior} prior{told} · β {config['beta']:g}"
     return f"{about['data']} · {model} · epoch {epoch}"
 

@@ -37,7 +37,7 @@ def header(
     return "\n".join(f"{name:<9} {text}" for name, text in rows.items())
 
 
-def closing(config: Mapping[str, Any], metrics: Mapping[str, Any], folder: Path) -> str:
+def closing(config: Mapping[str, Any], metrics: Mapping[str, Any], folder: Path, monitor: str) -> str:
     """The results in nats per image, where they lie and how to look at them."""
     rows = [f"{'nats per image':<15}{'total':>10}{'recon':>10}{'kl':>10}"]
     for label, part in (("train", "train"), ("validation", "val"), ("test", "test")):
@@ -46,8 +46,8 @@ def closing(config: Mapping[str, Any], metrics: Mapping[str, Any], folder: Path)
     rule = "─" * len(rows[0])
     folder = relative(folder)
     notes = [
-        f"weights of epoch {metrics['best_epoch']} of {metrics['epochs']} (lowest validation total); "
-        f"{metrics['seconds/fit']:.1f} s of training",
+        f"weights of epoch {metrics['best_epoch']} of {metrics['epochs']} "
+        f"(lowest validation {monitor.partition('/')[2]}); {metrics['seconds/fit']:.1f} s of training",
         f"run        {folder}",
         f"look       tensorboard --logdir {_logdir(folder)}",
     ]

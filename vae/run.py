@@ -150,7 +150,7 @@ def _train(
     }
     write_csv(folder / "history.csv", scalars.history)
     write_json(folder / "metrics.json", metrics)
-    log.info(report.closing(config, metrics, folder))
+    log.info(report.closing(config, metrics, folder, objective.monitor))
     return metrics
 
 

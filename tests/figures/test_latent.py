@@ -1,3 +1,6 @@
+import itertools
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -57,11 +60,14 @@ def test_clusters_of_more_dimensions_have_two_panels(check):
     assert [axes.get_xlabel() for axes in figure.axes] == ["z1", "z0"]
 
 
-def test_names_of_classes_do_not_hide_each_other():
-    classes = tuple("abcdefgh")
-    (axes,) = latent.clusters([view(torch.zeros(80, 2))], torch.arange(80) % 8, classes).axes
-    heights = sorted(text.get_position()[1] for text in axes.texts if text.get_text() in classes)
-    assert len(heights) == 8 and min(np.diff(heights)) > 0
+def test_names_of_classes_do_not_hide_each_other(check):
+    classes = (*"abcdefgh", "a long name")
+    points = torch.cat([torch.zeros(90, 2), torch.randn(10, 2)])
+    figure = check(latent.clusters([view(points)], torch.arange(100) % 9, classes))
+    names = [text for text in figure.axes[0].texts if text.get_text() in classes]
+    boxes = [text.get_window_extent() for text in names]
+    assert len(names) == 9 and not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    assert max(math.hypot(*text.get_position()) for text in names) < 1.5  # near where the points are
 
 
 @pytest.mark.parametrize("classes", [(), CLASSES])

@@ -93,6 +93,7 @@ class Geometry:
         if self.samples is None:
             return [ellipse(self.mean, self.covariance, sigmas)]
         low, high = self.samples.min(0).values, self.samples.max(0).values
+        low, high = low - 0.1 * (high - low), high + 0.1 * (high - low)  # else the outermost lines would not close
         x, y = (torch.linspace(a, b, GRID, dtype=low.dtype) for a, b in zip(low.tolist(), high.tolist(), strict=True))
         density = self.density(x, y)
         falling = density.flatten().sort(descending=True).values

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,6 +22,8 @@ from vae.figures.style import ACCENT, CODES, PRIOR, new_figure, panels, styled
 
 GAP = 0.75  # inches between panels with labels of their own
 POINTS = 5000  # drawn at most in a scatter plot
+# Places around a point by their distance, in heights of a label.
+NEARBY = sorted(itertools.product(np.linspace(-4, 4, 33), repeat=2), key=lambda place: math.hypot(*place))
 HALO = [patheffects.withStroke(linewidth=3, foreground="white")]
 
 
@@ -237,7 +241,7 @@ def _outlines(axes: Axes, view: View, named: bool = False) -> None:
 
 
 def _name_classes(axes: Axes, points: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> None:
-    """Each class's name at its median, so that colours are not all that tells the classes apart."""
+    """Each class's name at its median, or nearby where that is taken: colours alone would not do for everybody."""
     if len(classes) > 12:
         return
     unit = np.ptp(axes.get_ylim()) / axes.get_window_extent().height * style.DPI  # of data in an inch
@@ -247,8 +251,11 @@ def _name_classes(axes: Axes, points: np.ndarray, labels: np.ndarray, classes: S
             continue
         x, y = np.median(points[labels == i], axis=0)
         width, height = (style.text_width([name]) + 0.1) * unit, 0.2 * unit
-        while any(abs(x - left) < (width + w) / 2 and abs(y - low) < height for left, low, w in taken):
-            y -= height / 4
+        for dx, dy in NEARBY:
+            free = x + dx * height, y + dy * height
+            if not any(abs(free[0] - left) < (width + w) / 2 and abs(free[1] - low) < height for left, low, w in taken):
+                break
+        x, y = free
         taken.append((x, y, width))
         box = {"boxstyle": "round,pad=0.2", "fc": colour, "ec": "white", "lw": 0.8}
         ink = "black" if _is_light(colour) else "white"
