@@ -1,0 +1,143 @@
+import os
+
+import pytest
+import torch
+
+from vae.data.base import Part
+from vae.data.idx import IdxFiles
+from vae.evaluation import classifier as module
+from vae.evaluation.classifier import Classifier, trained_classifier
+
+
+@pytest.fixture
+def few_steps(monkeypatch):
+    monkeypatch.setattr(module, "STEPS", 5)
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("trained although the cache has one")
+
+    return lambda: monkeypatch.setattr(module, "_train", refuse)
+
+
+def bars(n, shape=(1, 12, 10)):
+    """Noisy images with a bright bar at one of three places, sorted by its place."""
+    labels = (torch.arange(n) * 3 // n).long()
+    images = torch.randint(0, 100, (n, *shape), dtype=torch.uint8)
+    for i, label in enumerate(labels.tolist()):
+        images[i, ..., 3 * label + 1] += 120
+    return Part(images, labels)
+
+
+def same(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def test_it_learns_the_classes_although_the_images_are_sorted(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "STEPS", 60)
+    classifier = trained_classifier(bars(60 * 128), 3, tmp_path)  # each image is seen once
+    test = bars(99)
+    assert (classifier.classify(test.images) == test.labels).float().mean() > 0.95
+    features = classifier.features(test.images)
+    assert features.shape == (99, 64) and (features.std(0) > 0).all()
+    assert not classifier.training and not any(weight.requires_grad for weight in classifier.parameters())
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 10, 13), (2, 7, 5), (1, 1, 1)])
+def test_images_of_any_shape_as_bytes_or_floats(shape):
+    classifier = Classifier(shape, 4)
+    images = torch.randint(0, 256, (6, *shape), dtype=torch.uint8)
+    assert classifier(images / 255).shape == (6, 4)
+    features = classifier.features(images)
+    assert features.shape == (6, 64)
+    assert torch.allclose(features, classifier.features(images.double() / 255), atol=1e-6)
+    assert torch.allclose(features[2:3], classifier.features(images[2:3]), atol=1e-6)
+
+
+def test_it_comes_from_the_cache_the_second_time(tmp_path, few_steps, no_training):
+    part = bars(30)
+    first = trained_classifier(part, 3, tmp_path / "new")
+    (file,) = (tmp_path / "new").iterdir()
+    torch.load(file, weights_only=True)
+    no_training()
+    second = trained_classifier(part, 3, tmp_path / "new")
+    assert same(first, second) and not second.training
+    assert not any(weight.requires_grad for weight in second.parameters())
+
+
+def test_other_images_labels_classes_or_versions_are_trained_for_themselves(tmp_path, few_steps, monkeypatch):
+    part = bars(30)
+    trained_classifier(part, 3, tmp_path)
+    trained_classifier(Part(part.images.flip(0), part.labels), 3, tmp_path)
+    trained_classifier(Part(part.images, part.labels.flip(0)), 3, tmp_path)
+    trained_classifier(Part(part.images.mT, part.labels), 3, tmp_path)
+    trained_classifier(part, 4, tmp_path)
+    monkeypatch.setattr(module, "VERSION", 99)
+    trained_classifier(part, 3, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 6
+
+
+@pytest.mark.parametrize("damage", ["empty", "truncated", "text", "list", "other"])
+def test_a_damaged_cache_is_trained_anew(tmp_path, few_steps, no_training, damage, caplog):
+    part = bars(30)
+    first = trained_classifier(part, 3, tmp_path)
+    (file,) = tmp_path.iterdir()
+    if damage in ("list", "other"):
+        torch.save([1] if damage == "list" else Classifier((1, 28, 28), 3).state_dict(), file)
+    else:
+        content = {"empty": b"", "truncated": file.read_bytes()[:5000], "text": b"no weights"}
+        file.write_bytes(content[damage])
+    assert same(trained_classifier(part, 3, tmp_path), first)
+    assert str(file) in caplog.text
+    no_training()
+    assert same(trained_classifier(part, 3, tmp_path), first)
+
+
+def test_a_cache_file_runs_no_code(tmp_path, few_steps):
+    class Harmful:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "harm"),)
+
+    part = bars(30)
+    trained_classifier(part, 3, tmp_path)
+    (file,) = tmp_path.iterdir()
+    torch.save(Harmful(), file)
+    trained_classifier(part, 3, tmp_path)
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_it_depends_on_no_global_state_and_leaves_it_as_it_was(tmp_path, few_steps):
+    part = bars(30)
+    first = trained_classifier(part, 3, tmp_path / "a")
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    second = trained_classifier(part, 3, tmp_path / "b")
+    assert same(first, second)
+    assert torch.equal(torch.get_rng_state(), before) and torch.is_grad_enabled()
+    with torch.inference_mode():
+        third = trained_classifier(part, 3, tmp_path / "c")
+        assert torch.is_inference_mode_enabled() and same(first, third)
+    assert not third.head.weight.is_inference()
+    with torch.no_grad():
+        assert same(first, trained_classifier(part, 3, tmp_path / "d")) and not torch.is_grad_enabled()
+
+
+def test_fewer_images_than_a_batch_are_enough(tmp_path, few_steps):
+    trained = trained_classifier(bars(3), 3, tmp_path)
+    assert trained.features(bars(3).images).isfinite().all() and not same(trained, module._new((1, 12, 10), 3))
+
+
+def test_data_without_classes_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="0 classes: must be at least 2"):
+        trained_classifier(bars(30), 0, tmp_path)
+
+
+@pytest.mark.slow
+def test_it_knows_mnist(tmp_path):
+    names = [str(digit) for digit in range(10)]
+    root = os.environ.get("VAE_DATA", "~/.cache/vae")
+    data = IdxFiles("mnist", names, [], {}, root, 128, 0.1, "none", None).load()
+    classifier = trained_classifier(data.train, 10, tmp_path)
+    assert (classifier.classify(data.test.images) == data.test.labels).double().mean() > 0.98

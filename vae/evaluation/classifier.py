@@ -1,0 +1,128 @@
+"""The project's own small classifier, trained on the data's own images, whose features tell sets of images apart.
+
+Distances between these features compare models of one data set. They are no Inception distances (FID, KID): those are
+of another network, and their numbers have nothing to do with these.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vae.data.base import Part
+from vae.files import replacing
+from vae.seeding import derive
+
+log = logging.getLogger(__name__)
+
+VERSION = 1  # of network and training together: raise it with any change, so that nothing old is taken from a cache
+FEATURES = 64
+STEPS, BATCH, RATE = 1200, 128, 4e-3
+
+
+class Classifier(nn.Module):
+    """Two strided convolutions, a dense layer of 64 features, and the logits of the classes.
+
+    With rectified units a quarter of the features would be zero for all images.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], classes: int):
+        super().__init__()
+        channels, height, width = shape
+        pixels = -(-height // 4) * -(-width // 4)  # each convolution halves a side and rounds up
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, 16, 3, stride=2, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(16, 32, 3, stride=2, padding=1),
+            nn.SiLU(),
+            nn.Flatten(),
+            nn.Linear(32 * pixels, FEATURES),
+            nn.SiLU(),
+        )
+        self.head = nn.Linear(FEATURES, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (batch, classes) of images in [0, 1], (batch, channels, height, width)."""
+        return self.head(self.body(x))
+
+    @torch.inference_mode()
+    def features(self, images: Tensor) -> Tensor:
+        """The last hidden layer, (n, 64), of images (n, channels, height, width), bytes or floats in [0, 1]."""
+        return torch.cat([self.body(self._input(batch)) for batch in images.split(1000)])
+
+    @torch.inference_mode()
+    def classify(self, images: Tensor) -> Tensor:
+        """The most probable class of each image, (n,)."""
+        return self.head(self.features(images)).argmax(1)
+
+    def _input(self, images: Tensor) -> Tensor:
+        weight = self.head.weight
+        return images.to(weight) if images.is_floating_point() else images.to(weight) / 255
+
+
+def trained_classifier(part: Part, classes: int, cache_folder: str | Path) -> Classifier:
+    """A classifier of the training images, on the CPU: from the cache where one was trained on the very same, else new.
+
+    Only for data that has classes. Neither random states nor whether gradients are taken change for the caller.
+    """
+    if classes < 2:
+        raise ValueError(f"{classes} classes: must be at least 2; data without classes has no classifier")
+    shape = (part.images.shape[1], part.images.shape[2], part.images.shape[3])
+    file = Path(cache_folder) / f"classifier-{_key(part, classes)}.pt"
+    # Under inference mode there would be no gradients, and weights that stay without any.
+    with torch.inference_mode(False), torch.enable_grad():
+        if file.exists():
+            try:
+                return _loaded(file, shape, classes)
+            except Exception as error:  # foreign bytes can fail in any way
+                log.warning("%s: cannot be read (%s); the classifier is trained anew", file, type(error).__name__)
+        classifier = _new(shape, classes)
+        _train(classifier, part)
+        with replacing(file) as temporary:
+            torch.save(classifier.state_dict(), temporary)
+    return classifier
+
+
+def _key(part: Part, classes: int) -> str:
+    digest = hashlib.sha256(repr((VERSION, classes, tuple(part.images.shape))).encode())
+    for tensor in (part.images, part.labels):
+        digest.update(tensor.cpu().contiguous().numpy().data)
+    return digest.hexdigest()[:32]
+
+
+def _new(shape: tuple[int, int, int], classes: int) -> Classifier:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derive("classifier"))  # not torch.manual_seed, which seeds GPUs as well
+        return Classifier(shape, classes).float().eval()
+
+
+def _loaded(file: Path, shape: tuple[int, int, int], classes: int) -> Classifier:
+    classifier = _new(shape, classes)
+    classifier.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+    return classifier.requires_grad_(False)
+
+
+def _train(classifier: Classifier, part: Part) -> None:
+    """A fixed number of steps, whatever the number of images; they come in a new order each time they are used up."""
+    generator = torch.Generator().manual_seed(derive("classifier", "order"))
+    optimizer = torch.optim.Adam(classifier.parameters())
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=STEPS)
+    images, labels = part.images.cpu(), part.labels.cpu()
+    size = min(BATCH, len(images))
+    batches: list[Tensor] = []
+    for _ in range(STEPS):
+        if not batches:
+            order = torch.randperm(len(images), generator=generator)
+            batches = list(order[: len(order) // size * size].split(size))
+        index = batches.pop()
+        loss = F.cross_entropy(classifier(classifier._input(images[index])), labels[index])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    classifier.requires_grad_(False)
