@@ -1,0 +1,107 @@
+"""What inference leaves of log p(x), and whether the posterior's family or the encoder is to blame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import MixtureSameFamily
+
+from vae.distributions import CholeskyFactor, DiagonalNormal, FullNormal, kl
+from vae.evaluation.likelihood import evaluating, weighed
+from vae.model import VAE
+from vae.posteriors import Tied
+from vae.priors import mixture
+
+Normals = DiagonalNormal | FullNormal
+
+DRAWS = 4  # of z for each image and step
+RATE = 0.1  # of the first step, in standard deviations of the amortised posterior
+
+
+class Gap(NamedTuple):
+    """log p(x) − ELBO = approximation + amortisation, of n images; (n,) each, float64 on the CPU, nats."""
+
+    log_p: Tensor  # by importance sampling
+    error: Tensor  # standard error of log_p
+    best_elbo: Tensor  # of the best q of the family for each image alone
+    elbo: Tensor  # of the encoder's q
+
+    @property
+    def approximation(self) -> Tensor:
+        """log p(x) − best ELBO: what the family of the posterior cannot reach."""
+        return self.log_p - self.best_elbo
+
+    @property
+    def amortisation(self) -> Tensor:
+        """Best ELBO − ELBO: what the encoder, which serves all images, misses of it."""
+        return self.best_elbo - self.elbo
+
+
+def inference_gap(vae: VAE, images: Tensor, labels: Tensor, samples: int, steps: int) -> Gap:
+    """The two gaps of images (n, channels, height, width) with labels (n,) (Cremer et al., 2018).
+
+    The best q comes from `steps` of Adam on −ELBO that begin at the encoder's; too few of them count as approximation
+    what is amortisation. Both ELBOs are means of log p(x, z) / q(z) over `samples` draws by the same noise: an estimate
+    that becomes exact as q nears the posterior. Around the best q log p(x) is estimated, too: by draws of the encoder's
+    it may come out below the best ELBO.
+    """
+    x = images.to(next(vae.parameters()).dtype)
+    with evaluating(vae):
+        with torch.no_grad():
+            p, amortised = vae.prior(), vae.encode(x, labels)
+        if not isinstance(amortised, Normals):
+            raise ValueError(f"{type(amortised).__name__}: must be a Gaussian, in whose family the best can be sought")
+        free, member = family(vae.posterior, amortised)
+        optimizer = torch.optim.Adam([free], lr=RATE)
+        for step in range(steps):
+            optimizer.param_groups[0]["lr"] = RATE * (1 - step / steps)  # in the end the noise has to average out
+            q = member(free)
+            z = q.rsample(torch.Size([DRAWS]))
+            elbo = vae.decode(z, labels).log_prob(x) - kl(q, p, z)  # (DRAWS, n)
+            # Not `backward`, which would leave gradients at the model's weights, too.
+            (free.grad,) = torch.autograd.grad(-elbo.mean(0).sum(), free)
+            optimizer.step()
+        with torch.no_grad():
+            q = member(free)
+            with torch.random.fork_rng([x.device] if x.is_cuda else []):
+                best = weighed(vae, x, labels, q, p, samples)
+            own = weighed(vae, x, labels, amortised, p, samples)  # by the same noise
+            evidence = weighed(vae, x, labels, _with_tails(q), p, samples)
+    return Gap(evidence.log_p, evidence.error, best.elbo, own.elbo)
+
+
+def family(posterior: nn.Module, q: Normals) -> tuple[Tensor, Callable[[Tensor], Normals]]:
+    """Free numbers (n, …), and how the members of the posterior's family are made of them; at zero they are q (n).
+
+    They count in q's own standard deviations, so that steps of one size suit every image, however narrow its
+    posterior. Diagonal: N(μ + σ a, (σ eᵇ)²). Full: N(μ + L a, L B (L B)ᵀ) with B triangular. Tied, which keeps its
+    correlations: N(μ + L a, D L (D L)ᵀ) with D = diag eᵇ.
+    """
+    n = q.loc.shape[-1]
+    full = isinstance(q, FullNormal) and not isinstance(posterior, Tied)
+
+    def member(free: Tensor) -> Normals:
+        shift, scales = free[:, :n], free[:, n:]
+        if isinstance(q, DiagonalNormal):
+            return DiagonalNormal(q.loc + q.scale * shift, q.scale * scales.exp())
+        loc = q.loc + (q.scale_tril @ shift.unsqueeze(-1)).squeeze(-1)
+        if full:
+            return FullNormal(loc, q.scale_tril @ CholeskyFactor.of(scales))
+        return FullNormal(loc, q.scale_tril * scales.exp().unsqueeze(-1))
+
+    return q.loc.new_zeros(len(q.loc), n + (CholeskyFactor.numbers(n) if full else n)).requires_grad_(), member
+
+
+def _with_tails(q: Normals) -> MixtureSameFamily:
+    """½ q + ½ q with twice its scales: the best q is too narrow where the posterior has correlations that it has not.
+
+    Weights p(x, z) / q(z) then have no variance, and no number of draws is enough.
+    """
+    loc = torch.stack([q.loc, q.loc], 1)  # (n, 2, latent_dim)
+    if isinstance(q, DiagonalNormal):
+        return mixture(loc.new_zeros(loc.shape[:2]), DiagonalNormal(loc, torch.stack([q.scale, 2 * q.scale], 1)))
+    factors = torch.stack([q.scale_tril, 2 * q.scale_tril], 1)
+    return mixture(loc.new_zeros(loc.shape[:2]), FullNormal(loc, factors))
