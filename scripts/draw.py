@@ -49,11 +49,11 @@ def draw(
     from vae.seeding import derive
 
     tags = select(pictures or None, "picture")
-    model = checkpoints.load(run, trust)
-    file = run / "checkpoints" / "best.ckpt" if run.is_dir() else run
+    file = checkpoints.file_of(run)
     checkpoint = checkpoints.read(file)
     about = checkpoint["vae"]
-    source, data = _data(about, data_root, trust)
+    model = checkpoints.model_of(checkpoint, trust)
+    source, data = checkpoints.data_of(about, data_root, trust)
     loader = BatchLoader(data.test, 4 * source.batch_size, derive("test"), dynamic=source.binarize == "dynamic")
     grid = grid or about["config"].get("figures", {}).get("grid", "whitened")
     last = file.with_name("last.ckpt")  # knows of all epochs
@@ -78,36 +78,6 @@ def draw(
         if tag == "latent/clusters" and scene.latent_dim == 3:
             write_gif(path.with_suffix(".gif"), list(scene.turning()))
             print(relative(path.with_suffix(".gif")))
-
-
-def _data(about: Mapping[str, Any], root: str | None, trust: bool) -> tuple[Any, Any]:
-    """The source that the run was configured with and its data, which must be those that it was trained on."""
-    from vae.build import build
-
-    config = dict(about["config"]["data"])
-    if not trust:
-        _refuse_foreign_source(config)
-    if root is not None:
-        config["root"] = root
-    source = build({"data": config}, "data")
-    data = source.load()
-    if (data.name, list(data.shape)) != (about["data"], about["shape"]):
-        raise ValueError(
-            f"the run was trained on {about['data']}, but its configuration now gives {data.name}; "
-            "say with --data-root where the data are"
-        )
-    return source, data
-
-
-def _refuse_foreign_source(config: Mapping[str, Any]) -> None:
-    """Only this package's data sources are built from a file."""
-    from vae.build import is_own, targets
-    from vae.data.base import DataSource
-
-    target = str(config["_target_"])
-    if list(targets(config)) == [target] and is_own(target, DataSource):
-        return
-    raise ValueError(f"the checkpoint asks for the data source {target}; use --trust if you trust the file")
 
 
 def _history(checkpoint: Mapping[str, Any]) -> list[dict[str, float]]:

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from vae.build import build_model, refuse_foreign_classes
-from vae.data.base import Dataset
+from vae.build import build, build_model, is_own, refuse_foreign_classes, targets
+from vae.data.base import Dataset, DataSource
 from vae.files import replacing
 from vae.model import VAE
 
@@ -41,17 +41,43 @@ def load(path: str | Path, trust: bool = False) -> VAE:
 
     Never runs code from the file. Only classes of this package are built, unless `trust` allows others.
     """
-    path = Path(path)
-    file = path / "checkpoints" / "best.ckpt" if path.is_dir() else path
+    return model_of(read(file_of(Path(path))), trust)
+
+
+def file_of(run: Path) -> Path:
+    """The best checkpoint of a run's folder; a file is taken for itself."""
+    file = run / "checkpoints" / "best.ckpt" if run.is_dir() else run
     if not file.is_file():
-        raise ValueError(f"{path}: must be the folder of a run or a checkpoint file, but there is no {file}")
-    checkpoint = read(file)
+        raise ValueError(f"{run}: must be the folder of a run or a checkpoint file, but there is no {file}")
+    return file
+
+
+def model_of(checkpoint: Mapping[str, Any], trust: bool = False) -> VAE:
+    """The trained model in the content of a checkpoint, see `load`."""
     if not trust:
         refuse_foreign_classes(checkpoint["vae"]["config"])
     channels, height, width = checkpoint["vae"]["shape"]
     model = build_model(checkpoint["vae"]["config"], (channels, height, width), len(checkpoint["vae"]["classes"]))
     model.load_state_dict(model_weights(checkpoint))
     return model.eval()
+
+
+def data_of(about: Mapping[str, Any], root: str | None = None, trust: bool = False) -> tuple[DataSource, Dataset]:
+    """The source that a run was configured with and its data, which must be those that it was trained on."""
+    config = dict(about["config"]["data"])
+    target = str(config["_target_"])
+    if not trust and not (list(targets(config)) == [target] and is_own(target, DataSource)):
+        raise ValueError(f"the checkpoint asks for the data source {target}; use --trust if you trust the file")
+    if root is not None:
+        config["root"] = root
+    source: DataSource = build({"data": config}, "data")
+    data = source.load()
+    if (data.name, list(data.shape)) != (about["data"], about["shape"]):
+        raise ValueError(
+            f"the run was trained on {about['data']}, but its configuration now gives {data.name}; "
+            "say with --data-root where the data are"
+        )
+    return source, data
 
 
 def read(file: Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from vae.evaluation.geometry import Geometry, ellipse
 from vae.figures import curves, images, latent, manifold, solid
 from vae.figures.style import axis_name
 from vae.model import VAE
-from vae.seeding import derive
+from vae.seeding import apart
 
 CLASSES = 12  # that a picture has rows for
 NO_LABEL = torch.tensor(0)  # for models that are not told of classes
@@ -139,10 +139,7 @@ class Scene:
     @contextmanager
     def _quietly(self) -> Iterator[None]:
         training = self.vae.training
-        with torch.inference_mode(), torch.random.fork_rng():
-            # Not torch.manual_seed, which takes note of the whole call stack, in a thirtieth of a second.
-            for generator in (torch.default_generator, *torch.cuda.default_generators):
-                generator.manual_seed(derive("pictures"))
+        with torch.inference_mode(), apart("pictures"):
             try:
                 self.vae.eval()
                 yield

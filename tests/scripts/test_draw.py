@@ -7,42 +7,11 @@ import torch
 from PIL import Image
 
 from vae import pictures
-from vae.build import build, build_model
-from vae.checkpoints import about
 
 PATH = Path(__file__).parents[2] / "scripts" / "draw.py"
 spec = importlib.util.spec_from_file_location("draw", PATH)
 draw = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(draw)
-
-ROW = {f"{part}/{term}": 1.0 for part in ("train", "val") for term in ("total", "recon", "kl")}
-
-
-@pytest.fixture
-def run(compose, image_folder, tmp_path):
-    """The folder of a run of three epochs that never happened, with further overrides."""
-
-    def make(*overrides, **changed):
-        config = compose("data=images", f"data.root={image_folder}", "data.channels=1", *overrides)
-        data = build(config, "data").load()
-        weights = {
-            f"vae.{name}": value
-            for name, value in build_model(config, data.shape, len(data.classes)).state_dict().items()
-        }
-        folder = tmp_path / "run" / "checkpoints"
-        folder.mkdir(parents=True)
-        for name, epochs in (("best", 2), ("last", 3)):
-            history = [{"epoch": epoch, **ROW} for epoch in range(1, epochs + 1)]
-            checkpoint = {
-                "vae": about(config, data) | changed,
-                "state_dict": weights,
-                "epoch": epochs - 1,
-                "callbacks": {"Scalars": {"history": history}},
-            }
-            torch.save(checkpoint, folder / f"{name}.ckpt")
-        return folder.parent
-
-    return make
 
 
 def names(folder):

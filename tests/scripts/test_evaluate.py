@@ -1,0 +1,80 @@
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+PATH = Path(__file__).parents[2] / "scripts" / "evaluate.py"
+spec = importlib.util.spec_from_file_location("evaluate", PATH)
+evaluate = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(evaluate)
+
+SMALL = ["--samples", "5", "--images", "6"]
+
+
+def written(folder):
+    return json.loads((folder / "evaluation.json").read_text())
+
+
+def test_what_is_measured_is_printed_written_and_in_tensorboard(run, capsys):
+    folder = run()
+    (folder / "metrics.json").write_text("{}")
+    evaluate.main([str(folder), "likelihood", "reconstruction", *SMALL])
+    found = written(folder)
+    assert {"test/nll", "test/nll_error", "test/ess", "test/mse", "test/psnr", "test/ssim"} <= found.keys()
+    printed = capsys.readouterr().out
+    for name, value in found.items():
+        assert f"{name.removeprefix('test/')}" in printed and f"{value:.5g}" in printed
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    assert {name: events.Scalars(name)[-1].value for name in found} == pytest.approx(found, rel=1e-5)
+    assert events.Scalars("test/nll")[-1].step == 20  # of the best checkpoint
+
+
+def test_what_was_measured_before_is_kept(run):
+    folder = run()
+    evaluate.main([str(folder), "reconstruction"])
+    before = written(folder)
+    evaluate.main([str(folder / "checkpoints" / "best.ckpt"), "likelihood", *SMALL])
+    after = written(folder)
+    assert before.items() < after.items() and "test/nll" in after
+    assert not list(folder.glob("events.*"))  # a folder without metrics is no run's
+
+
+def test_each_run_of_a_sweep_is_measured(run):
+    folder = run()
+    for name, state in (("run", "completed"), ("failed", "failed")):
+        path = folder.parent / name
+        path.mkdir(exist_ok=True)
+        status = {"state": state, "config": {}, "choices": {}}
+        (path / "status.json").write_text(json.dumps(status))
+    (folder / "metrics.json").write_text(
+        json.dumps({"test/total": 1.0, "test/recon": 1.0, "test/kl": 0.0, "data": "images"})
+    )
+    evaluate.main([str(folder.parent), "reconstruction"])
+    assert written(folder) and not (folder.parent / "failed" / "evaluation.json").exists()
+
+
+def test_what_cannot_be_measured_is_left_out_unless_asked_for(run, capsys):
+    folder = run()
+    with pytest.raises(SystemExit, match=r"^error: metric=disentanglement: cannot be measured here: the data has"):
+        evaluate.main([str(folder), "disentanglement"])
+    assert not (folder / "evaluation.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["likelyhood"], r"^error: metric=likelyhood: must be one of likelihood, gap, "),
+        (["anomaly", "--against", "cifar"], r"^error: against=cifar: must be one of auto, fashion_mnist, "),
+        (
+            ["anomaly", "--against", "strokes", *SMALL],
+            r"^error: metric=anomaly: cannot .*: its images are \(1, 28, 28\)",
+        ),
+    ],
+)
+def test_bad_input_is_one_line(run, arguments, line, monkeypatch, tmp_path):
+    monkeypatch.setenv("VAE_DATA", str(tmp_path))
+    with pytest.raises(SystemExit, match=line):
+        evaluate.main([str(run()), *arguments])

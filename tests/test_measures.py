@@ -1,0 +1,107 @@
+"""That measures are taken of what they say: of the right images, with their labels, by the model's own posterior."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from vae import measures
+from vae.build import build, build_model
+from vae.data import strokes
+from vae.data.base import Part
+from vae.evaluation import classifier
+from vae.evaluation.latents import covariance
+from vae.measures import MEASURES, Effort, NotApplicableError, Subject, measure, select
+
+
+@pytest.fixture
+def subject(compose, monkeypatch, tmp_path):
+    """An untrained model and a few hundred strokes."""
+    monkeypatch.setattr(strokes, "COUNTS", {"train": 400, "test": 300})
+    monkeypatch.setattr(measures, "CACHE", tmp_path / "classifiers")
+    monkeypatch.setattr(classifier, "STEPS", 20)
+    monkeypatch.setattr(measures, "STEPS", 20)
+    monkeypatch.setattr(measures, "SINGLE", 10)
+
+    def make(*overrides, against=None):
+        config = compose("data=strokes", f"data.root={tmp_path}", "backbone.hidden=[16,8]", *overrides)
+        source = build(config, "data")
+        data = source.load()
+        torch.manual_seed(0)
+        model = build_model(config, data.shape, len(data.classes))
+        model.start_at(data.train.images / 255, data.train.labels)
+        return Subject(model, source, data, Effort(images=30, samples=20), against)
+
+    return make
+
+
+@pytest.mark.parametrize("name", [name for name in MEASURES if name not in ("anomaly", "disentanglement")])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["latent_dim=3", "prior=correlated", "posterior=full", "data.binarize=dynamic"],
+        ["prior=vamp", "conditional=true", "likelihood=gaussian"],
+    ],
+)
+def test_a_measure_gives_numbers_and_the_same_ones_again(subject, overrides, name):
+    taken = subject(*overrides)
+    if name == "geometry" and "prior=vamp" in overrides:
+        with pytest.raises(NotApplicableError, match="the prior is not Gaussian"):
+            measure(taken, name)
+        return
+    before = torch.get_rng_state()
+    found = measure(taken, name)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert found and all(math.isfinite(value) for value in found.values())
+    torch.rand(3)
+    assert measure(subject(*overrides), name) == found
+
+
+def test_the_likelihood_is_above_the_elbo_of_the_same_images(subject):
+    found = measure(subject(), "likelihood")
+    assert found["inference_gap"] > 0 and 1 <= found["ess"] <= 20
+    assert "bits_per_dim" not in found  # grey pixels have no probability
+    binary = measure(subject("data.binarize=threshold"), "likelihood")
+    assert binary["bits_per_dim"] == pytest.approx(binary["nll"] / (784 * math.log(2)))
+
+
+def test_a_correlated_prior_s_geometry_is_compared_with_its_own_covariance(subject):
+    taken = subject("prior=correlated")
+    found = measure(taken, "geometry")
+    aggregate = covariance(taken.codes.means) + taken.codes.noise
+    sigma = torch.tensor([[1.0, 0.4], [0.4, 0.5]], dtype=torch.float64)
+    assert found["covariance_error"] == pytest.approx(((aggregate - sigma).norm() / sigma.norm()).item(), rel=1e-5)
+    assert "axis_angle" in found and "axis_angle" not in measure(subject(), "geometry")
+
+
+def test_a_conditional_model_is_measured_with_the_true_labels(subject):
+    taken = subject("conditional=true")
+    found = measure(taken, "likelihood")
+    test = taken.data.test
+    wrong = subject("conditional=true")
+    wrong.data = replace(taken.data, test=Part(test.images, (test.labels + 1) % 10, test.factors))
+    assert measure(wrong, "likelihood")["nll"] != pytest.approx(found["nll"], rel=1e-6)
+
+
+def test_images_of_another_kind_are_told_apart(subject):
+    taken = subject()
+    other = replace(taken.data, test=Part(255 - taken.data.test.images, taken.data.test.labels))
+    found = measure(subject(against=other), "anomaly")
+    assert found["auroc_total"] > 0.99 and found["auroc_nll"] > 0.99
+    assert {"auroc_latent", "average_precision_latent"} <= found.keys()
+    with pytest.raises(NotApplicableError, match="--against"):
+        measure(taken, "anomaly")
+
+
+def test_the_images_measured_are_spread_over_the_test_set(subject):
+    taken = subject()
+    assert torch.equal(taken.some_test(30).images, taken.data.test.images[::10])
+    assert len(taken.some_test(10**9)) == 300
+
+
+def test_select_keeps_the_order_and_refuses_unknown_names():
+    assert select(["samples", "gap"]) == ("gap", "samples") and select([]) == tuple(MEASURES)
+    with pytest.raises(ValueError, match=r"^metric=fid: must be one of likelihood, gap, "):
+        select(["fid"])

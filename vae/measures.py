@@ -1,0 +1,241 @@
+"""Every measure by its name: from a trained model and its data to numbers. The formulas are in `vae.evaluation`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vae.data.base import Dataset, DataSource, Part
+from vae.data.loader import BatchLoader
+from vae.distributions import DiagonalNormal, FullNormal
+from vae.evaluation import aggregate, anomaly, disentanglement, latents, quality, structure
+from vae.evaluation.classifier import trained_classifier
+from vae.evaluation.gap import inference_gap
+from vae.evaluation.geometry import Geometry
+from vae.evaluation.likelihood import bits_per_dimension, importance_likelihood
+from vae.likelihoods import Bernoulli
+from vae.model import VAE
+from vae.seeding import apart, derive
+
+CACHE = Path("~/.cache/vae/classifiers").expanduser()
+DRAWS = 1000  # of the aggregate posterior, to set against the prior
+PICTURED = 5000  # test images whose features are set against those of as many samples
+SINGLE = 200  # images for each of which the best posterior is sought
+STEPS = 300  # of that search
+
+Values = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much work the expensive measures may be."""
+
+    images: int = 1000  # test images whose likelihood is estimated
+    samples: int = 500  # of z for each of them
+
+
+FULL = Effort(images=10**9, samples=5000)
+
+
+class NotApplicableError(ValueError):
+    """A measure that this model or these data cannot have; the message says why."""
+
+
+class Subject:
+    """A trained model with the data it is measured on, encoded once, when the first measure asks."""
+
+    def __init__(
+        self,
+        vae: VAE,
+        source: DataSource,
+        data: Dataset,
+        effort: Effort = Effort(),
+        against: Dataset | None = None,
+    ):
+        self.vae = vae.eval()
+        self.data = data
+        self.effort = effort
+        self.against = against
+        self.binarized = source.binarize != "none"
+        self._dynamic = source.binarize == "dynamic"
+        self._batch_size = 4 * source.batch_size
+
+    def batches(self, part: Part) -> BatchLoader:
+        """Some images as the model sees them, with their labels; the same draws as when the run was evaluated."""
+        return BatchLoader(part, self._batch_size, derive("test"), dynamic=self._dynamic)
+
+    def images(self, part: Part) -> Tensor:
+        """The same in one tensor."""
+        return torch.cat([images for images, _ in self.batches(part)])
+
+    @cached_property
+    def codes(self) -> latents.Codes:
+        """Of all test images."""
+        return latents.encode(self.vae, self.batches(self.data.test))
+
+    @cached_property
+    def train_codes(self) -> latents.Codes:
+        """Of the first training images, as many as there are test images."""
+        return latents.encode(self.vae, self.batches(self.data.train.take(slice(len(self.data.test)))))
+
+    @cached_property
+    def prior(self) -> Geometry:
+        return Geometry.of(self.vae.prior())
+
+    @cached_property
+    @torch.inference_mode()
+    def posteriors(self) -> DiagonalNormal | FullNormal:
+        """q(z|x) of all test images in one batch, on the CPU."""
+        found = [self.vae.encode(images, labels) for images, labels in self.batches(self.data.test)]
+        if all(isinstance(q, DiagonalNormal) for q in found):
+            return DiagonalNormal(*(torch.cat([getattr(q, name) for q in found]).cpu() for name in ("loc", "scale")))
+        if all(isinstance(q, FullNormal) for q in found):
+            return FullNormal(*(torch.cat([getattr(q, name) for q in found]).cpu() for name in ("loc", "scale_tril")))
+        raise NotApplicableError("the posterior is not Gaussian")
+
+    def some_test(self, count: int) -> Part:
+        """At most so many test images, evenly chosen: in MNIST the first ones are easier than the last."""
+        return self.data.test.take(slice(None, None, -(-len(self.data.test) // count)))
+
+    def refuse_without_classes(self) -> None:
+        if len(self.data.classes) < 2:
+            raise NotApplicableError("the data has no classes")
+
+
+def _likelihood(subject: Subject) -> Values:
+    part = subject.some_test(subject.effort.images)
+    found = importance_likelihood(subject.vae, subject.batches(part), subject.effort.samples)
+    n = len(found.log_p)
+    values = {
+        "nll": -found.log_p.mean().item(),
+        "nll_error": found.error.square().sum().sqrt().item() / n,  # of the estimate, on these very images
+        "nll_sampling_error": found.log_p.std().item() / n**0.5,  # of these images for all others
+        "ess": found.ess.median().item(),
+        "inference_gap": (found.log_p - found.elbo).mean().item(),
+    }
+    is_density = not isinstance(subject.vae.likelihood, Bernoulli)
+    pixels = "binary" if subject.binarized else "grey"
+    bits = bits_per_dimension(found.log_p, subject.data.shape, pixels, is_density)
+    return values if bits is None else values | {"bits_per_dim": bits}
+
+
+def _gap(subject: Subject) -> Values:
+    part = subject.some_test(SINGLE)
+    found = inference_gap(subject.vae, subject.images(part), part.labels, subject.effort.samples, STEPS)
+    return {
+        "approximation_gap": found.approximation.mean().item(),
+        "amortisation_gap": found.amortisation.mean().item(),
+        "gap_error": found.error.square().sum().sqrt().item() / len(found.error),
+    }
+
+
+@torch.inference_mode()
+def _aggregate(subject: Subject) -> Values:
+    q, p = subject.posteriors, subject.vae.prior()
+    chosen = torch.randperm(len(q.loc))[:DRAWS]
+    z = q.sample()[chosen]
+    parts = aggregate.decompose(q, chosen, z, p)
+    test = aggregate.mmd_test(z, p.sample(z.shape[:1]))
+    return {
+        "active_units": latents.active_units(subject.codes.means).sum().item(),
+        **{name: estimate.value for name, estimate in parts._asdict().items()},
+        "aggregate_mmd": test.mmd2,
+        "aggregate_mmd_p": test.p_value,
+    }
+
+
+def _geometry(subject: Subject) -> Values:
+    prior = subject.prior
+    if prior.samples is not None:
+        raise NotApplicableError("the prior is not Gaussian")
+    covariance = latents.aggregate_covariance(subject.codes)
+    match = aggregate.covariance_match(covariance, prior.covariance)
+    mean = subject.codes.means.double().mean(0)
+    values = {
+        "covariance_error": match.error,
+        "mean_error": aggregate.mean_error(mean, prior.mean, prior.covariance),
+    }
+    return values if math.isnan(match.angle) else values | {"axis_angle": match.angle}
+
+
+def _structure(subject: Subject) -> Values:
+    subject.refuse_without_classes()
+    train, test = subject.train_codes, subject.codes
+    return structure.scores(train.means, train.labels, test.means, test.labels)
+
+
+@torch.inference_mode()
+def _reconstruction(subject: Subject) -> Values:
+    pairs = [
+        (images, subject.vae.decode(subject.vae.encode(images, labels).mean, labels).mean)
+        for images, labels in subject.batches(subject.data.test)
+    ]
+    return quality.reconstruction(*(torch.cat(each) for each in zip(*pairs, strict=True)))
+
+
+def _samples(subject: Subject) -> Values:
+    subject.refuse_without_classes()
+    classifier = trained_classifier(subject.data.train, len(subject.data.classes), CACHE)
+    test = subject.some_test(PICTURED)
+    drawn = torch.cat([subject.vae.sample(len(labels), labels) for labels in test.labels.split(1000)])
+    found = quality.samples(classifier.features(subject.images(test)), classifier.features(drawn))
+    return {f"samples_{name}": value for name, value in found.items()}
+
+
+def _disentanglement(subject: Subject) -> Values:
+    if subject.data.test.factors is None:
+        raise NotApplicableError("the data has no known factors")
+    return disentanglement.scores(subject.codes.means, subject.data.test.factors)
+
+
+@torch.inference_mode()
+def _anomaly(subject: Subject) -> Values:
+    if subject.against is None:
+        raise NotApplicableError("there is nothing to tell the test images from; say --against DATA")
+    if subject.against.shape != subject.data.shape:
+        raise NotApplicableError(f"its images are {subject.against.shape}, those of the run {subject.data.shape}")
+    count = min(subject.effort.images, len(subject.data.test), len(subject.against.test))
+    scores = []
+    for part in (subject.some_test(count), subject.against.test.take(slice(count))):
+        found = importance_likelihood(subject.vae, subject.batches(part), subject.effort.samples)
+        means = latents.encode(subject.vae, subject.batches(part)).means
+        distance = anomaly.latent_distance(means, subject.train_codes)
+        scores.append({"total": -found.elbo, "nll": -found.log_p, "latent": distance})
+    values: Values = {}
+    for name, inside in scores[0].items():
+        detection = anomaly.detection(inside, scores[1][name])
+        values |= {f"auroc_{name}": detection.auroc, f"average_precision_{name}": detection.average_precision}
+    return values
+
+
+MEASURES: dict[str, Callable[[Subject], Values]] = {
+    "likelihood": _likelihood,
+    "gap": _gap,
+    "aggregate": _aggregate,
+    "geometry": _geometry,
+    "structure": _structure,
+    "reconstruction": _reconstruction,
+    "samples": _samples,
+    "disentanglement": _disentanglement,
+    "anomaly": _anomaly,
+}
+
+
+def select(names: Sequence[str]) -> tuple[str, ...]:
+    """The measures of these names, in the order of `MEASURES`; no names mean all."""
+    for name in names:
+        if name not in MEASURES:
+            raise ValueError(f"metric={name}: must be one of {', '.join(MEASURES)}")
+    return tuple(name for name in MEASURES if name in names or not names)
+
+
+def measure(subject: Subject, name: str) -> Values:
+    """One measure's values by their names. The same model gives the same values, whatever was measured before."""
+    with apart("measure", name):
+        return MEASURES[name](subject)
