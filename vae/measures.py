@@ -26,6 +26,7 @@ from vae.seeding import apart, derive
 CACHE = Path("~/.cache/vae/classifiers").expanduser()
 DRAWS = 1000  # of the aggregate posterior, to set against the prior
 PICTURED = 5000  # test images whose features are set against those of as many samples
+FEW = 10  # effective samples, with which an estimate is neither good nor knows how bad it is
 SINGLE = 200  # images for each of which the best posterior is sought
 STEPS = 300  # of that search
 
@@ -117,6 +118,10 @@ def _likelihood(subject: Subject) -> Values:
         "nll_error": found.error.square().sum().sqrt().item() / n,  # of the estimate, on these very images
         "nll_sampling_error": found.log_p.std().item() / n**0.5,  # of these images for all others
         "ess": found.ess.median().item(),
+        "few_effective": (found.ess < FEW)
+        .double()
+        .mean()
+        .item(),  # share of images whose nll is too high, and its error
         "inference_gap": (found.log_p - found.elbo).mean().item(),
     }
     is_density = not isinstance(subject.vae.likelihood, Bernoulli)
