@@ -42,11 +42,10 @@ def draw(
 
     from vae import checkpoints
     from vae.callbacks.pictures import write_gif
-    from vae.data.loader import BatchLoader
+    from vae.data.loader import evaluation_loader
     from vae.figures.style import rasterise
     from vae.files import relative, replacing
     from vae.pictures import Scene, select
-    from vae.seeding import derive
 
     tags = select(pictures or None, "picture")
     file = checkpoints.file_of(run)
@@ -54,7 +53,7 @@ def draw(
     about = checkpoint["vae"]
     model = checkpoints.model_of(checkpoint, trust)
     source, data = checkpoints.data_of(about, data_root, trust)
-    loader = BatchLoader(data.test, 4 * source.batch_size, derive("test"), dynamic=source.binarize == "dynamic")
+    loader = evaluation_loader(source, data.test, "test")
     grid = grid or about["config"].get("figures", {}).get("grid", "whitened")
     last = file.with_name("last.ckpt")  # knows of all epochs
     history = _history(checkpoints.read(last) if last.is_file() else checkpoint)

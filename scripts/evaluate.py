@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,7 @@ def evaluate(
     return values
 
 
+@cache  # once for a whole sweep
 def _other_data(name: str) -> Any:
     """The data set of one of the YAMLs under conf/data."""
     from hydra import compose, initialize_config_dir

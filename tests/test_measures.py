@@ -97,8 +97,8 @@ def test_images_of_another_kind_are_told_apart(subject):
 
 def test_the_images_measured_are_spread_over_the_test_set(subject):
     taken = subject()
-    assert torch.equal(taken.some_test(30).images, taken.data.test.images[::10])
-    assert len(taken.some_test(10**9)) == 300
+    assert torch.equal(taken.data.test.some(30).images, taken.data.test.images[::10])
+    assert len(taken.data.test.some(10**9)) == 300
 
 
 def test_select_keeps_the_order_and_refuses_unknown_names():

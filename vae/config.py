@@ -106,6 +106,11 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in content.items()}
 
 
+def kind(node: Mapping[str, Any]) -> str:
+    """What a group's choice is called in words: its class in lower case."""
+    return str(node["_target_"]).rpartition(".")[2].lower()
+
+
 def fingerprint(config: Mapping[str, Any]) -> str:
     """Hash of a plain configuration: two runs with the same one do the same."""
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]

@@ -35,12 +35,15 @@ class FullNormal(MultivariateNormal):
         super().__init__(loc.to(scale_tril.dtype), scale_tril=scale_tril, validate_args=False)
 
 
+def parameters(q: DiagonalNormal | FullNormal) -> tuple[Tensor, Tensor]:
+    """What its constructor takes."""
+    return q.loc, q.scale if isinstance(q, DiagonalNormal) else q.scale_tril
+
+
 def detached(q: Distribution) -> Distribution:
     """The same Gaussian, through whose parameters no gradient flows."""
-    if isinstance(q, DiagonalNormal):
-        return DiagonalNormal(q.loc.detach(), q.scale.detach())
-    if isinstance(q, FullNormal):
-        return FullNormal(q.loc.detach(), q.scale_tril.detach())
+    if isinstance(q, DiagonalNormal | FullNormal):
+        return type(q)(*(parameter.detach() for parameter in parameters(q)))
     raise ValueError(f"{type(q).__name__}: must be a Gaussian, whose parameters can be told apart from its samples")
 
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from vae.data.base import Dataset, DataSource, Part
-from vae.data.loader import BatchLoader
-from vae.distributions import DiagonalNormal, FullNormal
+from vae.data.loader import BatchLoader, evaluation_loader
+from vae.distributions import DiagonalNormal, FullNormal, parameters
 from vae.evaluation import aggregate, anomaly, disentanglement, latents, quality, structure
 from vae.evaluation.classifier import trained_classifier
 from vae.evaluation.gap import inference_gap
@@ -21,7 +21,7 @@ from vae.evaluation.geometry import Geometry
 from vae.evaluation.likelihood import bits_per_dimension, importance_likelihood
 from vae.likelihoods import Bernoulli
 from vae.model import VAE
-from vae.seeding import apart, derive
+from vae.seeding import apart
 
 CACHE = Path("~/.cache/vae/classifiers").expanduser()
 DRAWS = 1000  # of the aggregate posterior, to set against the prior
@@ -64,12 +64,11 @@ class Subject:
         self.effort = effort
         self.against = against
         self.binarized = source.binarize != "none"
-        self._dynamic = source.binarize == "dynamic"
-        self._batch_size = 4 * source.batch_size
+        self._source = source
 
     def batches(self, part: Part) -> BatchLoader:
         """Some images as the model sees them, with their labels; the same draws as when the run was evaluated."""
-        return BatchLoader(part, self._batch_size, derive("test"), dynamic=self._dynamic)
+        return evaluation_loader(self._source, part, "test")
 
     def images(self, part: Part) -> Tensor:
         """The same in one tensor."""
@@ -94,15 +93,10 @@ class Subject:
     def posteriors(self) -> DiagonalNormal | FullNormal:
         """q(z|x) of all test images in one batch, on the CPU."""
         found = [self.vae.encode(images, labels) for images, labels in self.batches(self.data.test)]
-        if all(isinstance(q, DiagonalNormal) for q in found):
-            return DiagonalNormal(*(torch.cat([getattr(q, name) for q in found]).cpu() for name in ("loc", "scale")))
-        if all(isinstance(q, FullNormal) for q in found):
-            return FullNormal(*(torch.cat([getattr(q, name) for q in found]).cpu() for name in ("loc", "scale_tril")))
-        raise NotApplicableError("the posterior is not Gaussian")
-
-    def some_test(self, count: int) -> Part:
-        """At most so many test images, evenly chosen: in MNIST the first ones are easier than the last."""
-        return self.data.test.take(slice(None, None, -(-len(self.data.test) // count)))
+        gaussian = [q for q in found if isinstance(q, DiagonalNormal | FullNormal)]
+        if not gaussian:
+            raise NotApplicableError("the posterior is not Gaussian")
+        return type(gaussian[0])(*(torch.cat(each).cpu() for each in zip(*map(parameters, gaussian), strict=True)))
 
     def refuse_without_classes(self) -> None:
         if len(self.data.classes) < 2:
@@ -110,7 +104,7 @@ class Subject:
 
 
 def _likelihood(subject: Subject) -> Values:
-    part = subject.some_test(subject.effort.images)
+    part = subject.data.test.some(subject.effort.images)
     found = importance_likelihood(subject.vae, subject.batches(part), subject.effort.samples)
     n = len(found.log_p)
     values = {
@@ -131,7 +125,7 @@ def _likelihood(subject: Subject) -> Values:
 
 
 def _gap(subject: Subject) -> Values:
-    part = subject.some_test(SINGLE)
+    part = subject.data.test.some(SINGLE)
     found = inference_gap(subject.vae, subject.images(part), part.labels, subject.effort.samples, STEPS)
     return {
         "approximation_gap": found.approximation.mean().item(),
@@ -187,7 +181,7 @@ def _reconstruction(subject: Subject) -> Values:
 def _samples(subject: Subject) -> Values:
     subject.refuse_without_classes()
     classifier = trained_classifier(subject.data.train, len(subject.data.classes), CACHE)
-    test = subject.some_test(PICTURED)
+    test = subject.data.test.some(PICTURED)
     drawn = torch.cat([subject.vae.sample(len(labels), labels) for labels in test.labels.split(1000)])
     found = quality.samples(classifier.features(subject.images(test)), classifier.features(drawn))
     return {f"samples_{name}": value for name, value in found.items()}
@@ -207,7 +201,7 @@ def _anomaly(subject: Subject) -> Values:
         raise NotApplicableError(f"its images are {subject.against.shape}, those of the run {subject.data.shape}")
     count = min(subject.effort.images, len(subject.data.test), len(subject.against.test))
     scores = []
-    for part in (subject.some_test(count), subject.against.test.take(slice(count))):
+    for part in (subject.data.test.some(count), subject.against.test.take(slice(count))):
         found = importance_likelihood(subject.vae, subject.batches(part), subject.effort.samples)
         means = latents.encode(subject.vae, subject.batches(part)).means
         distance = anomaly.latent_distance(means, subject.train_codes)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -76,3 +78,14 @@ class VAE(nn.Module):
         z = q.mean if at_mean else q.rsample(torch.Size([] if samples is None else [samples]))
         p_x = self.decode(z, labels)
         return Terms(recon=-p_x.log_prob(x), kl=kl(q, p, z), z=z, q=q, p=p, p_x=p_x)
+
+
+@contextmanager
+def evaluating(vae: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while: in training mode an optimal σ would fit the images whose density is asked for."""
+    training = vae.training
+    vae.eval()
+    try:
+        yield
+    finally:
+        vae.train(training)

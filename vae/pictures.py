@@ -12,16 +12,16 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from vae.config import kind
 from vae.data.loader import BatchLoader
 from vae.evaluation import grids, latents
 from vae.evaluation.geometry import Geometry, ellipse
 from vae.figures import curves, images, latent, manifold, solid
 from vae.figures.style import axis_name
-from vae.model import VAE
+from vae.model import VAE, evaluating
 from vae.seeding import apart
 
 CLASSES = 12  # that a picture has rows for
-NO_LABEL = torch.tensor(0)  # for models that are not told of classes
 
 History = Sequence[Mapping[str, float]]  # rows of the `Scalars` callback
 
@@ -104,7 +104,7 @@ class Scene:
         """The classes that pictures of a conditional model have a row for; none of any other model."""
         return list(range(min(self.vae.backbone.classes, CLASSES)))
 
-    def decode(self, z: Tensor, labels: Tensor) -> Tensor:
+    def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """E[x|z] of latents (…, latent_dim) as (…, channels, height, width) on the CPU, in one batch.
 
         Labels, which broadcast to (…,), matter to a conditional model only.
@@ -138,21 +138,15 @@ class Scene:
 
     @contextmanager
     def _quietly(self) -> Iterator[None]:
-        training = self.vae.training
-        with torch.inference_mode(), apart("pictures"):
-            try:
-                self.vae.eval()
-                yield
-            finally:
-                self.vae.train(training)
+        with torch.inference_mode(), apart("pictures"), evaluating(self.vae):
+            yield
 
 
 def small_print(about: Mapping[str, Any], epoch: int) -> str:
     """A run's essentials in one line."""
     config = about["config"]
-    prior = str(config["prior"]["_target_"]).rpartition(".")[2].lower()
     told = " · conditional" if config.get("conditional") else ""
-    model = f"latent_dim {config['latent_dim']} · {prior} prior{told} · β {config['beta']:g}"
+    model = f"latent_dim {config['latent_dim']} · {kind(config['prior'])} prior{told} · β {config['beta']:g}"
     return f"{about['data']} · {model} · epoch {epoch}"
 
 
@@ -161,7 +155,7 @@ def _manifold(scene: Scene) -> Figure:
     sheets = grids.manifold(scene.prior, scene.grid, dims)
     if scene.rows:
         return _manifold_by_class(scene, sheets[len(sheets) // 2])
-    decoded = scene.decode(torch.stack([sheet.z for sheet in sheets]), NO_LABEL)
+    decoded = scene.decode(torch.stack([sheet.z for sheet in sheets]))
     titles = []
     for sheet in sheets:
         if sheet.cut is not None:
@@ -245,7 +239,7 @@ def _reconstructions(scene: Scene) -> Figure:
 def _samples(scene: Scene) -> Figure:
     if not scene.rows:
         z = scene.vae.prior().sample(torch.Size([8, 12]))
-        return images.samples(scene.decode(z, NO_LABEL), note=scene.note)
+        return images.samples(scene.decode(z), note=scene.note)
     z = scene.vae.prior().sample(torch.Size([12]))
     decoded = scene.decode(z.expand(len(scene.rows), *z.shape), torch.tensor(scene.rows)[:, None])
     return images.samples(decoded, [scene.classes[label] for label in scene.rows], scene.note)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from vae.config import kind
 from vae.data.base import Dataset
 from vae.files import relative
 from vae.ledger import Ledger
@@ -24,7 +25,7 @@ def header(
 ) -> str:
     """What is about to be trained on what, and where it goes."""
     sizes = (f"{len(part):,} {name}" for name, part in _parts(data))
-    parts = (f"{_kind(config, group)} {group}" for group in ("backbone", "prior", "posterior", "likelihood"))
+    parts = (f"{kind(config[group])} {group}" for group in ("backbone", "prior", "posterior", "likelihood"))
     told = f"conditional on {len(data.classes)} classes, " if config["conditional"] else ""
     rows = {
         "data": f"{data.name}: {', '.join(sizes)} images of {'×'.join(map(str, data.shape))}",
@@ -76,7 +77,3 @@ def _logdir(folder: Path) -> Path:
 
 def _parts(data: Dataset) -> list[tuple[str, Any]]:
     return [("training", data.train), ("validation", data.val), ("test", data.test)]
-
-
-def _kind(config: Mapping[str, Any], group: str) -> str:
-    return str(config[group]["_target_"]).rpartition(".")[2].lower()

@@ -25,8 +25,8 @@ from vae.callbacks.scalars import Scalars
 from vae.callbacks.stop import StopBetweenSteps
 from vae.callbacks.summaries import Summaries
 from vae.checkpoints import AtomicCheckpointIO, about, model_weights, read
-from vae.data.base import Dataset, DataSource, Part
-from vae.data.loader import BatchLoader
+from vae.data.base import Dataset, DataSource
+from vae.data.loader import BatchLoader, evaluation_loader
 from vae.evaluation.terms import mean_terms
 from vae.files import write_csv, write_json
 from vae.ledger import Ledger
@@ -187,19 +187,11 @@ def _trainer(
 
 def _loaders(source: DataSource, data: Dataset, seed: int) -> dict[str, BatchLoader]:
     """The parts' loaders; only training shuffles, and only its Bernoulli draws change with the epoch."""
-    dynamic = source.binarize == "dynamic"
-
-    def loader(part: Part | None, batch_size: int, seed: int, shuffle: bool = False) -> BatchLoader:
-        assert part is not None
-        return BatchLoader(part, batch_size, seed, shuffle, dynamic)
-
-    larger = 4 * source.batch_size  # without gradients there is room for more
-    # The training figure only tells whether it is overfitted: more images than these would take longer than all else.
-    every = slice(None, None, -(-len(data.train) // 10_000))
+    assert data.val is not None
     return {
-        "train": loader(data.train, source.batch_size, seed, shuffle=True),
-        "some of train": loader(data.train.take(every), larger, derive("train")),
-        # The same draws for every run, so that runs with different seeds are compared on the same images.
-        "val": loader(data.val, larger, derive("val")),
-        "test": loader(data.test, larger, derive("test")),
+        "train": BatchLoader(data.train, source.batch_size, seed, shuffle=True, dynamic=source.binarize == "dynamic"),
+        # It only tells whether the model overfits: more images than these would take longer than all else at the end.
+        "some of train": evaluation_loader(source, data.train.some(10_000), "train"),
+        "val": evaluation_loader(source, data.val, "val"),
+        "test": evaluation_loader(source, data.test, "test"),
     }

@@ -24,7 +24,7 @@ from tensorboard.plugins.projector import ProjectorConfig
 from torch import Tensor
 from torch.utils.tensorboard.summary import hparams
 
-from vae.config import flatten
+from vae.config import flatten, kind
 from vae.figures.style import mosaic
 
 # TensorBoard's own checksums go through every byte in Python, which is a tenth of the time that pictures take.
@@ -127,7 +127,7 @@ def hyperparameters(config: Mapping[str, Any], overrides: Sequence[str]) -> dict
     columns: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):
-            columns[key] = str(value["_target_"]).rpartition(".")[2].lower()
+            columns[key] = kind(value)
         else:
             columns[key] = value
     del columns["figures"], columns["trainer"]  # how it was run, not what

@@ -31,6 +31,10 @@ class Part(NamedTuple):
         factors = None if self.factors is None else self.factors[index]
         return Part(self.images[index], self.labels[index], factors)
 
+    def some(self, count: int) -> Part:
+        """At most so many images, evenly chosen: in MNIST's test set the first ones are easier than the last."""
+        return self.take(slice(None, None, -(-len(self) // count)))
+
 
 @dataclass(frozen=True)
 class Dataset:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vae.data.base import Part
+from vae.data.base import DataSource, Part
 from vae.seeding import derive
 
 
@@ -96,3 +96,11 @@ class BatchLoader:
                     share = self.share(batch).images
                     images, labels = images[share], labels[share]
                 yield images, labels
+
+
+def evaluation_loader(source: DataSource, part: Part, name: str) -> BatchLoader:
+    """Images to be evaluated, with the same Bernoulli draws in every run: so are runs with different seeds compared.
+
+    Without gradients there is room for larger batches.
+    """
+    return BatchLoader(part, 4 * source.batch_size, derive(name), dynamic=source.binarize == "dynamic")

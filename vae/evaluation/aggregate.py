@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from vae.distributions import DiagonalNormal, FullNormal, marginals
+from vae.distributions import DiagonalNormal, FullNormal, marginals, parameters
 
 SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the kernels' squared widths, in medians of the squared distances
 CHUNK = 2**22  # numbers at a time of those for each z, posterior and dimension
@@ -100,7 +100,7 @@ def decompose(q: DiagonalNormal | FullNormal, chosen: Tensor, z: Tensor, p: Dist
     n, latent_dim = q.loc.shape
     single = marginals(q).base_dist
     inverse = None if isinstance(q, DiagonalNormal) else _inverse(q)
-    log_own = type(q)(*(parameter[chosen] for parameter in _parameters(q))).log_prob(z).cpu().double()
+    log_own = type(q)(*(parameter[chosen] for parameter in parameters(q))).log_prob(z).cpu().double()
     log_q, log_q_each = [], []
     for part in z.split(max(1, CHUNK // (n * latent_dim))):
         log_each = single.log_prob(part[:, None])  # (part, n, latent_dim)
@@ -124,10 +124,6 @@ def _principal_axis(covariance: Tensor) -> Tensor | None:
     if len(values) > 1 and values[-1] - values[-2] <= 1e-9 * values[-1]:
         return None
     return vectors[:, -1]
-
-
-def _parameters(q: DiagonalNormal | FullNormal) -> tuple[Tensor, Tensor]:
-    return (q.loc, q.scale) if isinstance(q, DiagonalNormal) else (q.loc, q.scale_tril)
 
 
 def _inverse(q: FullNormal) -> Tensor:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import MixtureSameFamily
 
-from vae.distributions import CholeskyFactor, DiagonalNormal, FullNormal, kl
-from vae.evaluation.likelihood import evaluating, weighed
-from vae.model import VAE
+from vae.distributions import CholeskyFactor, DiagonalNormal, FullNormal, kl, parameters
+from vae.evaluation.likelihood import weighed
+from vae.model import VAE, evaluating
 from vae.posteriors import Tied
 from vae.priors import mixture
 
@@ -100,8 +100,6 @@ def _with_tails(q: Normals) -> MixtureSameFamily:
 
     Weights p(x, z) / q(z) then have no variance, and no number of draws is enough.
     """
-    loc = torch.stack([q.loc, q.loc], 1)  # (n, 2, latent_dim)
-    if isinstance(q, DiagonalNormal):
-        return mixture(loc.new_zeros(loc.shape[:2]), DiagonalNormal(loc, torch.stack([q.scale, 2 * q.scale], 1)))
-    factors = torch.stack([q.scale_tril, 2 * q.scale_tril], 1)
-    return mixture(loc.new_zeros(loc.shape[:2]), FullNormal(loc, factors))
+    loc, scale = parameters(q)
+    both = type(q)(torch.stack([loc, loc], 1), torch.stack([scale, 2 * scale], 1))  # batch shape (n, 2)
+    return mixture(loc.new_zeros(both.batch_shape), both)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Distribution
 
-from vae.model import VAE
+from vae.model import VAE, evaluating
 
 DECODED = 2**20  # numbers decoded at once: memory is that of so many, whatever the number of draws
 LEVELS = 256  # of a pixel in a file
@@ -77,14 +76,3 @@ def bits_per_dimension(log_p: Tensor, shape: Sequence[int], pixels: str, density
         return None
     bits = -log_p.double().mean().item() / (math.prod(shape) * math.log(2))
     return bits + math.log2(LEVELS) if density else bits
-
-
-@contextmanager
-def evaluating(vae: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while: in training mode an optimal σ would fit the images whose density is asked for."""
-    training = vae.training
-    vae.eval()
-    try:
-        yield
-    finally:
-        vae.train(training)
