@@ -35,6 +35,7 @@ examples:
   python scripts/compare.py outputs --where data=mnist --where latent_dim=2 --sort kl
   python scripts/compare.py outputs/sweeps/2030-01-01 --figures paper/figures --csv paper/results.csv
   python scripts/compare.py outputs/sweeps/2030-01-01/12-00-00-000000 --markdown
+  python scripts/compare.py outputs/sweeps/2030-01-01/12-00-00-000000 --metrics nll,mig --sort mig
 
 Runs on other images, or with another likelihood, are never ranked together: each kind has a table of its own.
 """
@@ -56,6 +57,7 @@ def compare(
     csv: Path | None,
     markdown: Path | None,
     figures: Path | None,
+    metrics: Sequence[str] | None,
 ) -> None:
     """Print a table for each set of comparable runs, and write what else is asked for."""
     for option, path in (("--csv", csv), ("--markdown", markdown)):
@@ -69,7 +71,8 @@ def compare(
     if not completed:
         raise ValueError(f"no run is completed: {left_out(others)}")
     sets, keys = ranking.comparable(completed)
-    tables = [ranking.comparison_table(ranking.pooled(each.runs, keys), sort) for each in sets]
+    shown = ranking.metrics_of(completed, metrics)
+    tables = [ranking.comparison_table(ranking.pooled(each.runs, keys), sort, shown) for each in sets]
     heads = [heading(sets, i) for i in range(len(sets))]
     contents = {
         csv: together(sets, tables).csv,
@@ -296,11 +299,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("folders", nargs="*", type=Path, metavar="folder", help="of a run, of a sweep, or above these")
     parser.add_argument("--where", action="append", default=[], metavar="KEY=VALUE", help="only such runs (repeatable)")
     parser.add_argument("--sort", default="total", metavar="COLUMN", help="of the table to sort by (total)")
+    parser.add_argument("--metrics", type=_words, metavar="A,B", help="columns of evaluations, or all (the main ones)")
     file = {"nargs": "?", "type": Path, "const": STDOUT, "metavar": "FILE"}
     parser.add_argument("--csv", **file, help="write CSV with full precision; without FILE, instead of the table")
     parser.add_argument("--markdown", **file, help="write Markdown; without FILE, instead of the table")
     parser.add_argument("--figures", type=Path, metavar="FOLDER", help="draw pictures into this folder")
     return parser
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",")]
 
 
 if __name__ == "__main__":

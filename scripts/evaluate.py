@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-import time
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout that is not installed
 
-from vae.files import relative, write_json
+from vae.logs import to_terminal
 from vae.results import find_runs
+
+if TYPE_CHECKING:
+    from vae.evaluate import Findings
 
 EXAMPLES = """
 examples:
@@ -27,11 +28,18 @@ examples:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Evaluate what the command line asks for."""
     options = _parser().parse_args(arguments)
+    to_terminal()
+    failures = []
     try:
-        for run in _runs(options.run):
-            evaluate(**{**vars(options), "run": run})
+        runs = _runs(options.run)
+        for run in runs:
+            found = evaluate(**{**vars(options), "run": run})
+            if options.metrics:  # all else is measured and written before it is said what could not be
+                failures += [f"{name}: cannot be measured in {run}: {why}" for name, why in found.left_out.items()]
     except (ValueError, OSError, RuntimeError) as error:
         sys.exit(f"error: {error}")
+    if failures:
+        sys.exit("\n".join(f"error: metric={failure}" for failure in failures))
 
 
 def evaluate(
@@ -43,44 +51,26 @@ def evaluate(
     against: str | None,
     data_root: str | None,
     trust: bool,
-) -> dict[str, float]:
+) -> Findings:
     """Measure one run or checkpoint; writes `evaluation.json` beside its metrics, prints a table, tells TensorBoard."""
     from vae import checkpoints, measures
+    from vae.evaluate import Evaluation
     from vae.tensorboard import RunLogger
 
-    names = measures.select(metrics)
+    effort = measures.FULL if full else measures.Effort(images, samples)
+    evaluation = Evaluation(metrics or None, effort.images, effort.samples)
     checkpoint = checkpoints.read(file := checkpoints.file_of(run))
     source, data = checkpoints.data_of(checkpoint["vae"], data_root, trust)
-    effort = measures.FULL if full else measures.Effort(images, samples)
-    other = _other_data(against) if against else None
-    subject = measures.Subject(checkpoints.model_of(checkpoint, trust), source, data, effort, other)
+    model = checkpoints.model_of(checkpoint, trust)
     folder = file.parent.parent if file.parent.name == "checkpoints" else file.parent
-
-    values: dict[str, float] = {}
-    lines, notes = [], []
-    for name in names:
-        start = time.perf_counter()
-        try:
-            found = measures.measure(subject, name)
-        except measures.NotApplicableError as reason:
-            if metrics:
-                raise ValueError(f"metric={name}: cannot be measured here: {reason}") from None
-            notes.append(f"left out: {name} ({reason})")
-            continue
-        values |= {f"test/{key}": value for key, value in found.items()}
-        lines += [f"{name:<16}{key:<28}{value:>12.5g}" for key, value in found.items()]
-        print(f"{name}: {time.perf_counter() - start:.1f} s", file=sys.stderr, flush=True)
-
-    path = folder / "evaluation.json"
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    write_json(path, before | values)
-    if (folder / "metrics.json").exists():
+    step = checkpoint["global_step"]
+    found = evaluation(model, source, data, folder, step, _other_data(against) if against else None)
+    if found.values and (folder / "metrics.json").exists():
         logger = RunLogger(folder)
-        logger.log_metrics(values, checkpoint["global_step"])
+        logger.log_metrics(found.values, step)
         logger.close()
-    rule = "─" * max(map(len, lines), default=0)
-    print("\n".join([f"{data.name}: {relative(run)}", rule, *lines, rule, *notes, f"written to {relative(path)}"]))
-    return values
+    print(found.table)
+    return found
 
 
 @cache  # once for a whole sweep
@@ -105,7 +95,10 @@ def _runs(path: Path) -> list[Path]:
     """A checkpoint, a run, or the completed runs of a sweep."""
     if path.is_file() or (path / "checkpoints").is_dir():
         return [path]
-    return [run.folder for run in find_runs([path]) if run.state == "completed"]
+    completed = [run.folder for run in find_runs([path]) if run.state == "completed"]
+    if not completed:
+        raise ValueError(f"{path}: no run in it is completed")
+    return completed
 
 
 def _parser() -> argparse.ArgumentParser:

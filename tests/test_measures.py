@@ -13,6 +13,7 @@ from vae.data.base import Part
 from vae.evaluation import classifier
 from vae.evaluation.latents import covariance
 from vae.measures import MEASURES, Effort, NotApplicableError, Subject, measure, select
+from vae.schemas import METRICS
 
 
 @pytest.fixture
@@ -67,6 +68,36 @@ def test_the_likelihood_is_above_the_elbo_of_the_same_images(subject):
     assert binary["bits_per_dim"] == pytest.approx(binary["nll"] / (784 * math.log(2)))
 
 
+def test_a_density_s_bits_are_those_of_dequantised_pixels(subject):
+    taken = subject("likelihood=gaussian", "likelihood.sigma=0.3")
+    found = measure(taken, "likelihood")
+    bits = found["nll"] / (784 * math.log(2)) + 8
+    assert found["bits_per_dim"] == pytest.approx(bits, abs=0.02) and found["bits_per_dim"] != pytest.approx(bits)
+    assert "bits_per_dim" not in measure(subject("likelihood=gaussian", "data.binarize=threshold"), "likelihood")
+
+
+def test_too_few_effective_samples_are_said(subject, monkeypatch, caplog):
+    monkeypatch.setattr(measures, "FEW", 21)
+    measure(subject(), "likelihood")
+    assert (
+        "of 100 % of the images, log p(x) rests on fewer than 21 effective samples of 20: it is too low" in caplog.text
+    )
+    caplog.clear()
+    monkeypatch.setattr(measures, "FEW", 0.5)
+    measure(subject(), "likelihood")
+    assert not caplog.records
+
+
+def test_a_mutual_information_at_its_ceiling_is_said(subject, caplog):
+    taken = subject()
+    measure(taken, "aggregate")
+    assert not caplog.records
+    q = taken.posteriors
+    taken.posteriors = type(q)(torch.randn(300, 2), torch.full((300, 2), 1e-4))  # no two of them overlap
+    measure(taken, "aggregate")
+    assert "nats is near log 300 = 5.70, the most that so many images can show" in caplog.text
+
+
 def test_a_correlated_prior_s_geometry_is_compared_with_its_own_covariance(subject):
     taken = subject("prior=correlated")
     found = measure(taken, "geometry")
@@ -102,6 +133,6 @@ def test_the_images_measured_are_spread_over_the_test_set(subject):
 
 
 def test_select_keeps_the_order_and_refuses_unknown_names():
-    assert select(["samples", "gap"]) == ("gap", "samples") and select([]) == tuple(MEASURES)
+    assert select(["samples", "gap"]) == ("gap", "samples") and select([]) == tuple(MEASURES) == METRICS
     with pytest.raises(ValueError, match=r"^metric=fid: must be one of likelihood, gap, "):
         select(["fid"])

@@ -3,7 +3,7 @@ import math
 import pytest
 from test_results import correlated, gaussian, rows, run
 
-from vae.ranking import comparable, comparison_table, mean_of, pooled, student_t, why_apart, with_real_data
+from vae.ranking import comparable, comparison_table, mean_of, metrics_of, pooled, student_t, why_apart, with_real_data
 from vae.results import Run
 
 
@@ -87,3 +87,30 @@ def test_a_single_seed_has_no_interval() -> None:
     pools = pooled([run(total=110.0), run(total=100.0, beta=4.0)], ["beta"])
     text = comparison_table(pools).text()
     assert "±" not in text and text.splitlines()[1].split() == ["beta", "seeds", "total", "recon", "kl", "best"]
+
+
+def evaluated(content: Run, **values: float) -> Run:
+    content.metrics.update({f"test/{name}": value for name, value in values.items()})
+    return content
+
+
+def test_what_was_evaluated_has_columns() -> None:
+    runs = [evaluated(run(), nll=90.0, mig=0.2), evaluated(run(seed=1), nll=92.0, mig=0.25), run(beta=4.0)]
+    assert metrics_of(runs, None) == ["nll", "mig"] and metrics_of(runs, ["all"]) == ["nll", "mig"]
+    table = comparison_table(pooled(runs, ["beta", "seed"]), "nll", metrics_of(runs, None))
+    assert [row["nll"] for row in table.rows] == [91.0, None]
+    assert table.rows[0]["mig"] == pytest.approx(0.225) and table.rows[0]["nll ±"] == pytest.approx(12.7062, rel=1e-5)
+    assert [row["seeds"] for row in table.rows] == [2, 1]
+    assert " 91.00  12.71  0.225  0.318 " in table.text()  # scores have a digit more than nats
+
+
+def test_a_figure_of_some_seeds_alone_is_not_shown_as_that_of_all() -> None:
+    table = comparison_table(pooled([evaluated(run(), nll=90.0), run(seed=1)], ["seed"]), metrics=["nll"])
+    assert table.rows[0]["nll"] is None and table.rows[0]["total"] == 100.0
+
+
+def test_unknown_metrics_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^--metrics fid: must be all, or some of what has been measured: nll$"):
+        metrics_of([evaluated(run(), nll=90.0)], ["nll", "fid"])
+    with pytest.raises(ValueError, match="nothing: evaluate the runs first"):
+        metrics_of([run()], ["nll"])

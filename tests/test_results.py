@@ -42,6 +42,7 @@ def run(
         "likelihood": {"_target_": "vae.likelihoods.Bernoulli"},
         "optimizer": {"_target_": "torch.optim.Adam", "lr": 1e-3},
         "figures": {"_target_": "vae.callbacks.pictures.Pictures", "grid": "square"},
+        "evaluate": {"_target_": "vae.evaluate.Evaluation", "samples": 500},
     }
     for group, values in (groups or {}).items():
         config[group] = config[group] | values
@@ -82,6 +83,13 @@ def test_a_folder_is_read_as_it_was_written(tmp_path: Path) -> None:
     expected = correlated(str(tmp_path / "a"), 120.0)
     assert read_run(write(tmp_path / "a", expected)) == expected
     assert read_run(tmp_path) is None
+
+
+def test_an_evaluation_s_values_are_among_the_metrics(tmp_path: Path) -> None:
+    folder = write(tmp_path / "a", run())
+    (folder / "evaluation.json").write_text('{"step": 7, "test/nll": 90.5}')
+    found = read_run(folder)
+    assert found is not None and found.metrics["test/nll"] == 90.5 and found.metrics["test/total"] == 100.0
 
 
 def test_figures_count_only_of_completed_runs(tmp_path: Path) -> None:
@@ -167,6 +175,7 @@ def test_the_place_of_the_data_counts_only_where_it_is_the_data() -> None:
 
 def test_pictures_tell_no_runs_apart() -> None:
     assert differing([run(), run(groups={"figures": {"grid": "quantile"}})]) == []
+    assert differing([run(), run(groups={"evaluate": {"samples": 5}})]) == []
 
 
 def test_all_copies_in_the_real_configuration_are_recognised(compose: Callable[..., dict[str, Any]]) -> None:

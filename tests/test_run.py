@@ -180,6 +180,20 @@ def test_a_completed_run_can_be_trained_further(config: Compose, tmp_path: Path)
     assert_same_training(tmp_path / "a", tmp_path / "b")
 
 
+def test_a_run_is_evaluated_at_its_end(config: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "vae")
+    few = ["evaluate=full", "evaluate.metrics=[likelihood,reconstruction,disentanglement]", "evaluate.samples=5"]
+    run.train(config("epochs=2", *few), tmp_path)
+    found = json.loads((tmp_path / "evaluation.json").read_text())
+    assert {"test/nll", "test/psnr"} <= found.keys() and found.pop("step") == weights(tmp_path, "best")["global_step"]
+    assert "left out: disentanglement (the data has no known factors)" in caplog.text and "psnr" in caplog.text
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert {name: events.Scalars(name)[-1].value for name in found} == pytest.approx(found, rel=1e-5)
+    run.train(config("epochs=3"), tmp_path)  # of other weights than were evaluated
+    assert not (tmp_path / "evaluation.json").exists()
+
+
 def test_resuming_hides_what_was_logged_after_the_checkpoint(config: Compose, tmp_path: Path) -> None:
     run.train(config("epochs=2"), tmp_path)
     run.train(config("epochs=4"), tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 
 from hydra.types import RunMode
 
@@ -27,3 +28,12 @@ class TerminalFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         message = record.getMessage()
         return message if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {message}"
+
+
+def to_terminal() -> None:
+    """Show this package's messages on stderr, for programs that Hydra does not start."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(TerminalFormatter())
+    package = logging.getLogger("vae")
+    package.setLevel(logging.INFO)
+    package.handlers = [handler]  # instead of one of an earlier call

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,15 +19,18 @@ from vae.evaluation import aggregate, anomaly, disentanglement, latents, quality
 from vae.evaluation.classifier import trained_classifier
 from vae.evaluation.gap import inference_gap
 from vae.evaluation.geometry import Geometry
-from vae.evaluation.likelihood import bits_per_dimension, importance_likelihood
+from vae.evaluation.likelihood import Likelihood, bits_per_dimension, dequantised, importance_likelihood
 from vae.likelihoods import Bernoulli
 from vae.model import VAE
 from vae.seeding import apart
+
+log = logging.getLogger(__name__)
 
 CACHE = Path("~/.cache/vae/classifiers").expanduser()
 DRAWS = 1000  # of the aggregate posterior, to set against the prior
 PICTURED = 5000  # test images whose features are set against those of as many samples
 FEW = 10  # effective samples, with which an estimate is neither good nor knows how bad it is
+RARELY = 0.05  # share of images for which that is no reason to warn
 SINGLE = 200  # images for each of which the best posterior is sought
 STEPS = 300  # of that search
 
@@ -41,7 +45,8 @@ class Effort:
     samples: int = 500  # of z for each of them
 
 
-FULL = Effort(images=10**9, samples=5000)
+EVERY = 10**9  # images: more than any data set has
+FULL = Effort(EVERY, samples=5000)
 
 
 class NotApplicableError(ValueError):
@@ -107,21 +112,34 @@ def _likelihood(subject: Subject) -> Values:
     part = subject.data.test.some(subject.effort.images)
     found = importance_likelihood(subject.vae, subject.batches(part), subject.effort.samples)
     n = len(found.log_p)
-    values = {
+    few = (found.ess < FEW).double().mean().item()
+    if few > RARELY:
+        log.warning(
+            "of %.0f %% of the images, log p(x) rests on fewer than %d effective samples of %d: it is too low there, "
+            "and so is its error; take more samples",
+            *(100 * few, FEW, subject.effort.samples),
+        )
+    return {
         "nll": -found.log_p.mean().item(),
         "nll_error": found.error.square().sum().sqrt().item() / n,  # of the estimate, on these very images
         "nll_sampling_error": found.log_p.std().item() / n**0.5,  # of these images for all others
         "ess": found.ess.median().item(),
-        "few_effective": (found.ess < FEW)
-        .double()
-        .mean()
-        .item(),  # share of images whose nll is too high, and its error
+        "few_effective": few,  # share of images
         "inference_gap": (found.log_p - found.elbo).mean().item(),
+        **_bits(subject, part, found),
     }
-    is_density = not isinstance(subject.vae.likelihood, Bernoulli)
+
+
+def _bits(subject: Subject, part: Part, found: Likelihood) -> Values:
+    """Bits per dimension: of binary images their log p(x) says, a density is asked about dequantised ones."""
+    density = not isinstance(subject.vae.likelihood, Bernoulli)
     pixels = "binary" if subject.binarized else "grey"
-    bits = bits_per_dimension(found.log_p, subject.data.shape, pixels, is_density)
-    return values if bits is None else values | {"bits_per_dim": bits}
+    if density and not subject.binarized:
+        pixels = "dequantised"
+        batches = ((dequantised(images), labels) for images, labels in subject.batches(part))
+        found = importance_likelihood(subject.vae, batches, subject.effort.samples)
+    bits = bits_per_dimension(found.log_p, subject.data.shape, pixels, density)
+    return {} if bits is None else {"bits_per_dim": bits}
 
 
 def _gap(subject: Subject) -> Values:
@@ -141,6 +159,13 @@ def _aggregate(subject: Subject) -> Values:
     z = q.sample()[chosen]
     parts = aggregate.decompose(q, chosen, z, p)
     test = aggregate.mmd_test(z, p.sample(z.shape[:1]))
+    ceiling = math.log(len(q.loc))
+    if parts.mi.value > ceiling - 1:
+        log.warning(
+            "the mutual information of %.2f nats is near log %s = %.2f, the most that so many images can show: "
+            "the true one is higher, and the total correlation lower",
+            *(parts.mi.value, f"{len(q.loc):,}", ceiling),
+        )
     return {
         "active_units": latents.active_units(subject.codes.means).sum().item(),
         **{name: estimate.value for name, estimate in parts._asdict().items()},

@@ -13,6 +13,8 @@ from vae.tables import Table, order
 
 # What may differ between runs on the same test images: all else in the group is taken for a part of the data.
 TRAINING = ("data._target_", "data.batch_size", "data.val_fraction")
+# What a comparison shows of an evaluation unless it is told.
+HEADLINES = ("nll", "active_units", "knn_accuracy", "samples_frechet", "mig")
 
 
 class Comparable(NamedTuple):
@@ -87,7 +89,7 @@ class Pool(NamedTuple):
     runs: list[Run]
 
     def mean(self, metric: str) -> Mean:
-        """The mean of a metric over seeds; of runs with the same seed, their mean counts once."""
+        """The mean of a metric that all runs have over seeds; of runs with the same seed, their mean counts once."""
         by_seed = [[run.metrics[metric] for run in same] for same in partition(self.runs, ["seed"]).values()]
         return mean_of([math.fsum(same) / len(same) for same in by_seed])
 
@@ -130,16 +132,32 @@ def _within(t: float, degrees: int) -> float:
     return 2 / math.pi * (angle + series) if odd else series
 
 
-def comparison_table(pools: Sequence[Pool], sort: str = "total") -> Table:
-    """One row a pool, the best marked, sorted by a column."""
+def metrics_of(runs: Sequence[Run], names: Sequence[str] | None) -> list[str]:
+    """The columns that evaluations of runs fill: those of these names, `["all"]`, or a few headlines by default."""
+    tags = dict.fromkeys(tag for run in runs for tag in run.metrics if tag.startswith("test/"))
+    there = [name for tag in tags if (name := tag.removeprefix("test/")) not in TERMS]
+    if names is None:
+        return [name for name in HEADLINES if name in there]
+    for name in names:
+        if name not in (*there, "all"):
+            hint = ", ".join(there) or "nothing: evaluate the runs first, with scripts/evaluate.py"
+            raise ValueError(f"--metrics {name}: must be all, or some of what has been measured: {hint}")
+    return there if "all" in names else list(names)
+
+
+def comparison_table(pools: Sequence[Pool], sort: str = "total", metrics: Sequence[str] = ()) -> Table:
+    """One row a pool, the best marked, sorted by a column; a metric is blank where not all runs of the pool have it."""
     keys = list(pools[0].values)
-    columns = [*keys, "seeds", *(name for term in TERMS for name in (term, f"{term} ±")), "best"]
+    figures = (*TERMS, *metrics)
+    columns = [*keys, "seeds", *(name for figure in figures for name in (figure, f"{figure} ±")), "best"]
     refuse_unknown_key(sort, [name for name in columns if name == sort or not name.endswith("±")])
     rows = []
     for i, pool in enumerate(pools):
         row = {**pool.values, "best": i == 0}
-        for term in TERMS:
-            row[term], row[f"{term} ±"], row["seeds"] = pool.mean(f"test/{term}")
+        for name in figures:
+            has = all(run.metrics.get(f"test/{name}") is not None for run in pool.runs)
+            row[name], row[f"{name} ±"], seeds = pool.mean(f"test/{name}") if has else (None, None, 0)
+            row["seeds"] = max(row.get("seeds", 0), seeds)
         rows.append(row)
     rows.sort(key=lambda row: order(row[sort]))
     pooling = any(row["seeds"] > 1 for row in rows)

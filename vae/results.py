@@ -15,7 +15,8 @@ from vae.config import flatten, unknown_key
 from vae.tables import Table, natural, order, typed
 
 TERMS = ("total", "recon", "kl")
-PICTURES = "figures"  # the group that changes nothing of what is trained
+AFTERWARDS = ("figures", "evaluate")  # groups that change nothing of what is trained
+EVALUATION = "evaluation.json"
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Run:
     error: str | None
     config: dict[str, Any]
     choices: dict[str, str]  # of each group: the YAML's name, or the class that was typed in its place
-    metrics: dict[str, Any]  # empty unless the run is completed
+    metrics: dict[str, Any]  # with those of its evaluation; empty unless the run is completed
 
     @cached_property
     def flat(self) -> dict[str, Any]:
@@ -73,6 +74,8 @@ def read_run(folder: Path) -> Run | None:
     has_terms = all(isinstance(metrics.get(f"test/{term}"), int | float) for term in TERMS)
     if state == "completed" and not (has_terms and isinstance(metrics.get("data"), str)):
         raise ValueError(f"{folder / 'metrics.json'}: must hold test/total, test/recon, test/kl and data")
+    if metrics:
+        metrics |= _read_json(folder / EVALUATION) or {}
     return Run(folder, state, status.get("error"), config, choices | typed_classes, metrics)
 
 
@@ -114,7 +117,7 @@ def differing(runs: Sequence[Run]) -> list[str]:
     Keys inside of a group only where they differ among runs with the same choice, and not where they repeat a
     top-level key. Pictures and the place of the data do not count.
     """
-    names = dict.fromkeys(name for run in runs for name in run.config if name != PICTURES)
+    names = dict.fromkeys(name for run in runs for name in run.config if name not in AFTERWARDS)
     groups = [name for name in names if any(isinstance(run.config.get(name), Mapping) for run in runs)]
     top = [name for name in names if name not in groups]
     found = [name for name in (*top, *groups) if differ(runs, name)]

@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
@@ -34,8 +34,12 @@ from vae.module import VAEModule
 from vae.objectives import Objective
 from vae.parallel import run_processes
 from vae.record import overrides
+from vae.results import EVALUATION
 from vae.seeding import derive
 from vae.tensorboard import RunLogger
+
+if TYPE_CHECKING:
+    from vae.evaluate import Evaluation
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +141,6 @@ def _train(
     logger.log_metrics(
         {name: value for name, value in metrics.items() if name.startswith("test/")}, trainer.global_step
     )
-    logger.close()
     metrics |= {
         "data": data.name,
         "epochs": trainer.current_epoch,
@@ -150,7 +153,14 @@ def _train(
     }
     write_csv(folder / "history.csv", scalars.history)
     write_json(folder / "metrics.json", metrics)
+    (folder / EVALUATION).unlink(missing_ok=True)  # that of a run before it was trained further
     log.info(report.closing(config, metrics, folder, objective.monitor))
+    if config["evaluate"].get("metrics") != []:  # importing it takes a second
+        evaluation: Evaluation = build(config, "evaluate")
+        found = evaluation(model, source, data, folder, read(best)["global_step"])
+        logger.log_metrics(found.values, trainer.global_step)
+        log.info(found.table)
+    logger.close()
     return metrics
 
 

@@ -19,6 +19,11 @@ PICTURES = (
     *("reconstructions", "samples", "interpolation", "traversal", "losses"),
 )
 
+METRICS = (
+    *("likelihood", "gap", "aggregate", "geometry", "structure"),
+    *("reconstruction", "samples", "disentanglement", "anomaly"),
+)
+
 
 def require(ok: bool, key: str, value: object, allowed: str) -> None:
     """Refuse a value in one line that names the key, the value and what is allowed."""
@@ -330,6 +335,20 @@ class PicturesSchema:
 
 
 @dataclass
+class EvaluationSchema:
+    _target_: str = MISSING
+    metrics: list[str] | None = None
+    images: int | None = None
+    samples: int = MISSING
+
+    def __post_init__(self) -> None:
+        for name in self.metrics or []:
+            require_one_of("evaluate.metrics", name, METRICS)
+        require(self.images is None or self.images >= 1, "evaluate.images", self.images, "null or a positive integer")
+        require(self.samples >= 1, "evaluate.samples", self.samples, "a positive integer")
+
+
+@dataclass
 class Config:
     """The top level. The groups' own schemas stand behind their YAMLs."""
 
@@ -348,6 +367,7 @@ class Config:
     scheduler: Any = MISSING
     trainer: Any = MISSING
     figures: Any = MISSING
+    evaluate: Any = MISSING
 
     def __post_init__(self) -> None:
         require(self.latent_dim >= 1, "latent_dim", self.latent_dim, "a positive integer")
@@ -385,6 +405,7 @@ SCHEMAS: dict[str, dict[str, type[Any]]] = {
     "scheduler": {"scheduler": SchedulerSchema},
     "trainer": {"trainer": TrainerSchema, "ddp": DDPSchema},
     "figures": {"pictures": PicturesSchema},
+    "evaluate": {"evaluation": EvaluationSchema},
 }
 
 

@@ -66,9 +66,15 @@ class Table(NamedTuple):
         hidden = ["error", *(name for name in self.columns if name.endswith("±") and not self._is_number(name))]
         names = [name for name in self.columns if name not in hidden]
         texts = [
-            {name: typed(row[name]) if name in self.keys else _shown(row[name]) for name in names} for row in self.rows
+            {name: typed(row[name]) if name in self.keys else _shown(row[name], self._digits(name)) for name in names}
+            for row in self.rows
         ]
         return names, [list(row.values()) for row in texts]
+
+    def _digits(self, name: str) -> int:
+        """After the point: of shares and scores one more than of nats."""
+        values = [row[name.removesuffix(" ±")] for row in self.rows]
+        return 3 if all(isinstance(value, float) and abs(value) <= 1 for value in values if value is not None) else 2
 
     def _is_number(self, name: str) -> bool:
         values = [row[name] for row in self.rows if row[name] not in (None, "")]
@@ -91,10 +97,10 @@ def natural(text: str) -> list[Any]:
     return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", text))]
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any, digits: int) -> str:
     if isinstance(value, bool):
         return "←" if value else ""
-    return f"{value:.2f}" if isinstance(value, float) else "" if value is None else str(value)
+    return f"{value:.{digits}f}" if isinstance(value, float) else "" if value is None else str(value)
 
 
 def _cut(text: str, width: int) -> str:

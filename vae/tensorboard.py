@@ -130,7 +130,8 @@ def hyperparameters(config: Mapping[str, Any], overrides: Sequence[str]) -> dict
             columns[key] = kind(value)
         else:
             columns[key] = value
-    del columns["figures"], columns["trainer"]  # how it was run, not what
+    for group in ("figures", "evaluate", "trainer"):  # how it was run, not what
+        del columns[group]
     flat = flatten(config)
     for override in overrides:
         key, _, value = override.lstrip("+").partition("=")

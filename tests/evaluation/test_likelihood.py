@@ -9,7 +9,7 @@ from torch.distributions import Normal
 from vae.backbones import Dense
 from vae.distributions import DiagonalNormal
 from vae.evaluation import likelihood
-from vae.evaluation.likelihood import bits_per_dimension, importance_likelihood, weighed
+from vae.evaluation.likelihood import bits_per_dimension, dequantised, importance_likelihood, weighed
 from vae.likelihoods import Bernoulli, Gaussian
 from vae.model import VAE
 from vae.posteriors import Diagonal
@@ -195,6 +195,14 @@ def test_a_fair_coin_takes_one_bit():
 
 def test_a_uniform_density_takes_eight_bits():
     assert bits_per_dimension(torch.zeros(7), (3, 2, 2), "dequantised", density=True) == pytest.approx(8)
+
+
+def test_dequantised_pixels_fill_their_level_evenly():
+    torch.manual_seed(0)
+    levels = torch.tensor([0, 7, 255]).repeat(4000, 1)
+    found = dequantised(levels / 255) * 256
+    assert torch.equal(found.floor().long(), levels)
+    torch.testing.assert_close((found - levels).mean(0), torch.full((3,), 0.5), atol=0.03, rtol=0)
 
 
 def test_bits_are_a_bound_on_those_of_the_levels_probabilities():

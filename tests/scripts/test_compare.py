@@ -78,6 +78,16 @@ def test_seeds_are_pooled_and_the_best_is_marked(sweep, capsys):
     assert float(rows[0]["total ±"]) == pytest.approx(12.7062047 * 1.5)
 
 
+def test_evaluations_are_columns(sweep, capsys):
+    for seed in range(2):
+        folder = sweep(seed=seed)
+        (folder / "evaluation.json").write_text(json.dumps({"test/nll": 90.0 + seed, "test/mse": 0.03}))
+    compare.main(["s"])
+    assert " nll " in (printed := capsys.readouterr().out) and " mse " not in printed
+    (row,) = table(capsys, "--metrics", "mse, nll", "--sort", "mse")
+    assert float(row["mse"]) == 0.03 and float(row["nll"]) == 90.5
+
+
 def test_only_the_runs_asked_for(sweep, capsys):
     for beta in (0.5, 1.0, 4.0):
         for prior in ("isotropic", "correlated"):

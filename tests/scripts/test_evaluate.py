@@ -22,6 +22,7 @@ def test_what_is_measured_is_printed_written_and_in_tensorboard(run, capsys):
     (folder / "metrics.json").write_text("{}")
     evaluate.main([str(folder), "likelihood", "reconstruction", *SMALL])
     found = written(folder)
+    assert found.pop("step") == 20  # of the best checkpoint
     assert {"test/nll", "test/nll_error", "test/ess", "test/mse", "test/psnr", "test/ssim"} <= found.keys()
     printed = capsys.readouterr().out
     for name, value in found.items():
@@ -29,7 +30,7 @@ def test_what_is_measured_is_printed_written_and_in_tensorboard(run, capsys):
     events = EventAccumulator(str(folder))
     events.Reload()
     assert {name: events.Scalars(name)[-1].value for name in found} == pytest.approx(found, rel=1e-5)
-    assert events.Scalars("test/nll")[-1].step == 20  # of the best checkpoint
+    assert events.Scalars("test/nll")[-1].step == 20
 
 
 def test_what_was_measured_before_is_kept(run):
@@ -40,6 +41,8 @@ def test_what_was_measured_before_is_kept(run):
     after = written(folder)
     assert before.items() < after.items() and "test/nll" in after
     assert not list(folder.glob("events.*"))  # a folder without metrics is no run's
+    evaluate.main([str(folder / "checkpoints" / "last.ckpt"), "reconstruction"])  # other weights
+    assert "test/nll" not in written(folder) and written(folder)["step"] == 30
 
 
 def test_each_run_of_a_sweep_is_measured(run):
@@ -58,9 +61,18 @@ def test_each_run_of_a_sweep_is_measured(run):
 
 def test_what_cannot_be_measured_is_left_out_unless_asked_for(run, capsys):
     folder = run()
-    with pytest.raises(SystemExit, match=r"^error: metric=disentanglement: cannot be measured here: the data has"):
+    with pytest.raises(SystemExit, match=r"^error: metric=disentanglement: cannot be measured in .*: the data has"):
         evaluate.main([str(folder), "disentanglement"])
     assert not (folder / "evaluation.json").exists()
+    with pytest.raises(SystemExit, match="metric=disentanglement"):
+        evaluate.main([str(folder), "disentanglement", "reconstruction"])
+    assert "test/mse" in written(folder)  # nothing is lost
+
+
+def test_a_sweep_without_completed_runs_is_refused(tmp_path):
+    (tmp_path / "status.json").write_text(json.dumps({"state": "failed", "config": {}, "choices": {}}))
+    with pytest.raises(SystemExit, match="no run in it is completed"):
+        evaluate.main([str(tmp_path)])
 
 
 @pytest.mark.parametrize(

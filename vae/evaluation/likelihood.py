@@ -59,6 +59,11 @@ def weighed(vae: VAE, x: Tensor, labels: Tensor, q: Distribution, p: Distributio
     return Likelihood(log_sum - math.log(samples), variance.sqrt(), ess, sum_log / samples)
 
 
+def dequantised(images: Tensor) -> Tensor:
+    """(v + u) / 256 of images v / 255 with u uniform on [0, 1): what a density has a code length of."""
+    return (images * (LEVELS - 1) + torch.rand_like(images)) / LEVELS
+
+
 def bits_per_dimension(log_p: Tensor, shape: Sequence[int], pixels: str, density: bool) -> float | None:
     """−log₂ P(x) / D, mean over log p(x) (n,) of images of D = Π shape numbers; None where that is no code length.
 

@@ -1,0 +1,66 @@
+"""Evaluate a trained model: the measures that apply, in one table and in `evaluation.json` beside its metrics."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from vae.data.base import Dataset, DataSource
+from vae.files import relative, write_json
+from vae.measures import EVERY, Effort, NotApplicableError, Subject, Values, measure, select
+from vae.model import VAE
+from vae.results import EVALUATION
+
+log = logging.getLogger(__name__)
+
+
+class Findings(NamedTuple):
+    """What an evaluation gave."""
+
+    values: Values  # by their TensorBoard tags
+    table: str
+    left_out: dict[str, str]  # the measures that do not apply, with the reason
+
+
+class Evaluation:
+    """Which measures are taken, and with how much effort. `metrics=None` means all that apply, `images=None` all."""
+
+    def __init__(self, metrics: Sequence[str] | None, images: int | None, samples: int):
+        self.names = select(metrics or ())
+        self.effort = Effort(EVERY if images is None else images, samples)
+
+    def __call__(
+        self, vae: VAE, source: DataSource, data: Dataset, folder: Path, step: int, against: Dataset | None = None
+    ) -> Findings:
+        """Measure a model of so many training steps, and write the values into its run's folder.
+
+        What an earlier evaluation of the same weights measured besides is kept.
+        """
+        subject = Subject(vae, source, data, self.effort, against)
+        values: Values = {}
+        left_out = {}
+        lines = []
+        log.info("measuring %s", ", ".join(self.names))  # the first of them may take a minute
+        for name in self.names:
+            start = time.perf_counter()
+            try:
+                found = measure(subject, name)
+            except NotApplicableError as reason:
+                left_out[name] = str(reason)
+                continue
+            values |= {f"test/{key}": value for key, value in found.items()}
+            lines += [f"{name:<16}{key:<28}{value:>12.5g}" for key, value in found.items()]
+            log.info("%s: %.1f s", name, time.perf_counter() - start)
+        path = folder / EVALUATION
+        if values:
+            before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+            write_json(path, (before if before.get("step") == step else {}) | {"step": step} | values)
+            lines.append(f"written to {relative(path)}")
+        rule = "─" * 56
+        notes = [f"left out: {name} ({reason})" for name, reason in left_out.items()]
+        table = "\n".join([f"{data.name}: {relative(folder)}", rule, *lines[:-1], rule, *notes, *lines[-1:]])
+        return Findings(values, table, left_out)
