@@ -136,3 +136,17 @@ def test_a_conditional_backbone_is_told_the_class_and_no_other_one(make, shape):
     (told.encode(x, labels).sum() + told.decode(z, labels).sum()).backward()
     assert first.shape[1] == next(other.encoder.parameters()).shape[1] + 3 and last.shape[1] == 5
     assert last.grad[:, 2:].abs().sum(0).all()
+
+
+def test_gated_layers_are_products_with_sigmoids():
+    torch.manual_seed(0)
+    network = Dense((1, 2, 3), latent_dim=2, hidden=[5, 4], gated=True)
+    x = torch.rand(7, 1, 2, 3)
+    h = x.flatten(1)
+    for layer in (network.encoder[1], network.encoder[3]):
+        value, gate = layer.weight.chunk(2), layer.bias.chunk(2)
+        h = (h @ value[0].T + gate[0]) * torch.sigmoid(h @ value[1].T + gate[1])
+    assert h.shape == (7, network.features) == (7, 4)
+    torch.testing.assert_close(network.encode(x), h)
+    assert not any(isinstance(module, torch.nn.ReLU) for module in network.modules())
+    assert network.decode(torch.randn(7, 2)).shape == x.shape

@@ -17,7 +17,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from vae.build import build, build_model
-from vae.config import check, plain
+from vae.config import check, flatten, plain
 from vae.data import strokes
 from vae.data.base import DataSource
 from vae.data.idx import FILES, IdxFiles
@@ -119,10 +119,13 @@ def test_a_choice_trains_a_step(group, name, small):
 @pytest.mark.parametrize("overrides", [[], ["backbone=conv"], ["data=strokes"]])
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiment_trains_a_step(name, overrides, small):
+    if overrides == ["backbone=conv"] and not name.startswith("tutorial"):
+        pytest.skip("a published architecture is not to be replaced")
     cfg = composed(f"experiment={name}", *overrides)
     assert cfg.data.get("name", "strokes") == ("strokes" if overrides == ["data=strokes"] else "mnist")
     content = as_written(CONF / "experiment" / f"{name}.yaml")
-    assert all(cfg[key] == value for key, value in content.items() if key != "defaults")
+    del content["defaults"]
+    assert all(OmegaConf.select(cfg, key) == value for key, value in flatten(content).items())
     take_a_step(small(cfg))
 
 

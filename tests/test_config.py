@@ -175,7 +175,11 @@ NOT_COMPOSED = [
     ("objective=dip objective.kind=both", "objective.kind=both: ", "an integer"),
     ("conditional=perhaps", "conditional=perhaps: ", "true or false"),
     ("objective=dreg objective.dreg=maybe", "objective.dreg=maybe: ", "true or false"),
-    ("colour=red", "colour: no such key", "backbone, beta, conditional, data, epochs, evaluate, figures, latent_dim, likelihood"),
+    (
+        "colour=red",
+        "colour: no such key",
+        "backbone, beta, conditional, data, epochs, evaluate, figures, latent_dim, likelihood",
+    ),
     ("prior=isotopic", "prior=isotopic: no such choice", "correlated, flow, isotropic, learned, mixture, vamp"),
     ("data=cifar", "data=cifar: no such choice", "auto, fashion_mnist, images, kmnist, mnist, strokes"),
     ("experiment=tutorial", "experiment=tutorial: no such choice", "tutorial_2d, tutorial_3d, tutorial_correlated"),

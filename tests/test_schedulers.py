@@ -12,7 +12,14 @@ SHAPES = {  # of the rate after the warm-up, as a function of the fraction of th
     "constant": lambda t: 1.0,
     "cosine": lambda t: (1 + math.cos(math.pi * t)) / 2,
     "one_cycle": lambda t: 1 - t,
+    "stages": lambda t: stage(t),
 }
+
+
+def stage(t: float) -> float:
+    """Of Burda et al. (2016): 3^i epochs at 10^(−i/7), i = 0 … 7; t is the fraction of these 3,280 epochs."""
+    ends = [sum(3**j for j in range(i + 1)) for i in range(8)]
+    return 10 ** -(next((i for i, end in enumerate(ends) if t * ends[-1] < end - 1e-9), 7) / 7)
 
 
 def made(name: str, total_steps: int, warmup: float) -> LambdaLR:
@@ -77,3 +84,9 @@ def test_a_resumed_schedule_goes_on_exactly_and_stretches_to_a_new_end(name):
 @pytest.mark.parametrize("name", SHAPES)
 def test_one_step_is_enough(name):
     assert rates(made(name, 1, 0.0), 1)[0] == LR
+
+
+def test_the_stages_are_those_of_3280_epochs():
+    found = rates(made("stages", 3280, 0.0), 3280)[:-1]
+    expected = [LR * 10 ** (-i / 7) for i in range(8) for _ in range(3**i)]
+    assert found == pytest.approx(expected)

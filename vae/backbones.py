@@ -49,16 +49,19 @@ class Backbone(nn.Module):
 
 
 class Dense(Backbone):
-    """Fully connected: pixels → hidden[0] → … → features, and latents → … → hidden[0] → pixels, with ReLU."""
+    """Fully connected: pixels → hidden[0] → … → features, and latents → … → hidden[0] → pixels, with ReLU.
 
-    def __init__(self, shape: Shape, latent_dim: int, hidden: Sequence[int], classes: int = 0):
+    `gated` layers are (Wx + b) ⊙ σ(Vx + c) instead (Dauphin et al., 2017).
+    """
+
+    def __init__(self, shape: Shape, latent_dim: int, hidden: Sequence[int], gated: bool = False, classes: int = 0):
         super().__init__()
         pixels = math.prod(shape)
         self.features = hidden[-1]
         self.classes = classes
-        self.encoder = nn.Sequential(nn.Flatten(), *_dense_layers([pixels + classes, *hidden]))
+        self.encoder = nn.Sequential(nn.Flatten(), *_dense_layers([pixels + classes, *hidden], gated))
         self.decoder = nn.Sequential(
-            *_dense_layers([latent_dim + classes, *reversed(hidden)]),
+            *_dense_layers([latent_dim + classes, *reversed(hidden)], gated),
             nn.Linear(hidden[0], pixels),
             nn.Unflatten(1, shape),
         )
@@ -129,7 +132,10 @@ def _logits(mean: Tensor) -> Tensor:
     return mean.logit(eps=1e-3)
 
 
-def _dense_layers(widths: Sequence[int]) -> list[nn.Module]:
+def _dense_layers(widths: Sequence[int], gated: bool = False) -> list[nn.Module]:
+    if gated:
+        pairs = itertools.pairwise(widths)
+        return [module for n_in, n_out in pairs for module in (nn.Linear(n_in, 2 * n_out), nn.GLU())]
     return _with_relu([nn.Linear(n_in, n_out) for n_in, n_out in itertools.pairwise(widths)])
 
 

@@ -27,6 +27,18 @@ def one_cycle(optimizer: Optimizer, total_steps: int, warmup: float) -> LambdaLR
     return _schedule(optimizer, total_steps, warmup, lambda fraction: 1.0 - fraction)
 
 
+def stages(optimizer: Optimizer, total_steps: int, warmup: float) -> LambdaLR:
+    """After a linear warm-up 8 stages, each thrice as long as the one before, down to a tenth (Burda et al., 2016).
+
+    Stage i = 0 … 7 takes 3^i parts of the (3^8 − 1) / 2, at the optimiser's rate times 10^(−i/7).
+    """
+    return _schedule(optimizer, total_steps, warmup, lambda fraction: 10 ** (-_stage(fraction) / 7))
+
+
+def _stage(fraction: float) -> int:
+    return sum(fraction * (3**8 - 1) >= 3**i - 1 for i in range(1, 8))
+
+
 def _schedule(optimizer: Optimizer, total_steps: int, warmup: float, after: Callable[[float], float]) -> LambdaLR:
     """Rise over the first `warmup` of the steps, then `after(t)` with t from 0 to 1 over the rest."""
     rise = warmup * total_steps

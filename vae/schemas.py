@@ -101,6 +101,7 @@ class DenseSchema:
     _target_: str = MISSING
     latent_dim: int = MISSING
     hidden: list[int] = MISSING
+    gated: bool = MISSING
 
     def __post_init__(self) -> None:
         require_widths("backbone.hidden", self.hidden)
