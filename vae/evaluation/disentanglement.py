@@ -1,15 +1,16 @@
 """How far each dimension of the codes stands for one true factor: the usual scores, of which more is better.
 
-The protocols and sizes are those of Locatello et al. (2019), for a fixed sample of images instead of a generator and
-for continuous factors: a factor of more than 20 distinct values is continuous, and where a score needs it in classes
-these are quantile bins; of any other factor the values themselves are the classes. The codes are the posterior means
-(n, latent_dim), the factors (n, factors). Factors that do not vary are left out; of correlated factors even perfect
-codes have smaller gaps (`mig`, `sap`), for the code of one then tells of the other.
+The protocols and sizes are those of Locatello et al. (2019), for a fixed sample of images instead of a generator, and
+for continuous factors, too. A factor is discrete if it has at most 20 values, or so few that on average 64 of 10,000
+images share one (dSprites' have up to 40): its values themselves are the classes. Any other factor is continuous, and
+where a score needs classes these are quantile bins. The codes are the posterior means (n, latent_dim), the factors
+(n, factors). Factors that do not vary are left out; of correlated factors even perfect codes have smaller gaps (`mig`,
+`sap`), for the code of one then tells of the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -51,13 +52,13 @@ def scores(means: Tensor, factors: Tensor) -> dict[str, float]:
 def mig(means: Tensor, factors: Tensor) -> float:
     """Mutual information gap: mean over the factors of (I(zᵢ; f) − I(zⱼ; f)) / H(f), with zᵢ, zⱼ the best two codes.
 
-    From histograms of 10,000 codes with 20 bins of each code and factor (Chen et al., 2018). The bins of a code are
-    quantiles as well, so that a monotone function of a code does not change the score.
+    From histograms of 10,000 codes with 20 bins of each code and continuous factor (Chen et al., 2018). The bins of a
+    code are quantiles as well, so that a monotone function of a code does not change the score. They cannot tell all
+    values of a factor with more than 20: of 40 the gap is at most log 20 / log 40 = 0.81, in Locatello et al. as here.
     """
-    codes, truth = _sample(means, factors)
-    code_bins, factor_bins = _binned(codes), _binned(truth)
+    code_bins, factor_bins = _histograms(means, factors)
     entropy = np.diagonal(_information(factor_bins, factor_bins))  # I(f; f)
-    return _gap(_information(code_bins, factor_bins) / entropy)
+    return _gap(_information(code_bins, factor_bins) / np.where(entropy > 0, entropy, 1))  # 0: it varies elsewhere
 
 
 def modularity(means: Tensor, factors: Tensor) -> float:
@@ -65,10 +66,10 @@ def modularity(means: Tensor, factors: Tensor) -> float:
 
     From the histograms of `mig` (Ridgeway and Mozer, 2018). A constant code scores 0. So should noise, but by chance a
     histogram finds a little information about every factor, the more the more bins a factor has: with six factors of as
-    many bins noise scores about 0.2, and far more with factors of unlike numbers of bins.
+    many bins noise scores about 0.2, with dSprites' five of 3 to 40 values about 0.7. Locatello et al., too, take the
+    mean over all codes: many inactive dimensions bring the score near that of noise, whatever the others do.
     """
-    codes, truth = _sample(means, factors)
-    squares = _information(_binned(codes), _binned(truth)) ** 2
+    squares = _information(*_histograms(means, factors)) ** 2
     best = squares.max(1)
     others = (squares.sum(1) - best) / (squares.shape[1] - 1)
     return float(np.where(best > 0, 1 - others / np.where(best > 0, best, 1), 0).mean())
@@ -83,10 +84,10 @@ def sap(means: Tensor, factors: Tensor) -> float:
     1: by as much as is right by chance, and more for three classes or more, for along a line such a machine does not
     find the middle ones.
     """
-    codes, truth = _sample(means, factors)
+    codes, truth, discreteness = _sample(means, factors)
     matrix = np.empty((codes.shape[1], truth.shape[1]))
     train, test = _split(means, factors)
-    for j, discrete in enumerate(_discrete(truth)):
+    for j, discrete in enumerate(discreteness):
         if discrete:
             for i in range(codes.shape[1]):
                 machine = LinearSVC(C=0.01, class_weight="balanced", random_state=SEED)
@@ -110,7 +111,7 @@ def dci(means: Tensor, factors: Tensor) -> DCI:
     """
     train, test = _split(means, factors)
     importances, qualities = [], []
-    for target, expected, discrete in zip(train.factors.T, test.factors.T, _discrete(train.factors), strict=True):
+    for target, expected, discrete in zip(train.factors.T, test.factors.T, train.discrete, strict=True):
         kind = RandomForestClassifier if discrete else RandomForestRegressor
         forest = kind(TREES, min_samples_leaf=LEAF, max_features=1.0, random_state=SEED)
         forest.fit(train.codes, target)
@@ -126,17 +127,18 @@ def beta_vae_score(
     """Accuracy of a linear classifier that says which factor the two codes of each pair share (Higgins et al., 2017).
 
     A vote is the mean |z − z′| over 64 pairs of images, each pair with the same bin of one factor and otherwise drawn
-    at random; logistic regression learns from 10,000 votes and is scored on 5,000. Where images can be made to order
-    the factor is the same, here it is about the same: `_votes` says how the bins are made. The codes are standardised,
-    so that their scale does not matter.
+    at random; logistic regression learns from 10,000 votes and is scored on 5,000. A discrete factor is the same in
+    both images, a continuous one about the same: `_votes` says how the bins are made. The codes are standardised, so
+    that their scale does not matter.
     """
-    codes, truth = _arrays(means, factors)
+    pairs = _arrays(means, factors)
+    codes = pairs.codes
 
     def vote(bins: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
         first = generator.integers(len(codes), size=(count, BATCH))
         return np.abs(codes[first] - codes[_partners(bins, first, generator)]).mean(1)
 
-    (features, fixed), (test_features, test_fixed) = _votes(truth, vote, train_votes, test_votes)
+    (features, fixed), (test_features, test_fixed) = _votes(pairs, vote, train_votes, test_votes)
     return float(LogisticRegression(max_iter=1000).fit(features, fixed).score(test_features, test_fixed))
 
 
@@ -147,20 +149,21 @@ def factor_vae_score(
 
     A vote is the argmin over the dimensions of Var_batch(zᵢ) / Var(zᵢ), for 64 images with the same bin of one factor;
     each dimension stands for the factor with most of its 10,000 votes, and 5,000 more are scored (Kim and Mnih, 2018).
-    Dimensions with a variance below 0.05 are left out as collapsed; without any others the score is 0. `_votes` says
-    how the bins are made.
+    Dimensions with a variance below 0.05 are left out as collapsed, as Locatello et al. write (their program leaves out
+    standard deviations below 0.05); without any others the score is 0. `_votes` says how the bins are made.
     """
     active = means.double().var(0) >= PRUNED
     if not active.any():
         return 0.0
-    codes, truth = _arrays(means[:, active], factors)
+    pairs = _arrays(means[:, active], factors)
+    codes = pairs.codes
 
     def vote(bins: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
         first = np.broadcast_to(generator.integers(len(codes), size=(count, 1)), (count, BATCH))
         return codes[_partners(bins, first, generator)].var(1).argmin(1)
 
-    (least, fixed), (test_least, test_fixed) = _votes(truth, vote, train_votes, test_votes)
-    counts = np.zeros((codes.shape[1], truth.shape[1]))
+    (least, fixed), (test_least, test_fixed) = _votes(pairs, vote, train_votes, test_votes)
+    counts = np.zeros((codes.shape[1], pairs.factors.shape[1]))
     np.add.at(counts, (least, fixed), 1)
     return float((counts.argmax(1)[test_least] == test_fixed).mean())
 
@@ -169,24 +172,41 @@ class _Pairs(NamedTuple):
     """Codes, of mean 0 and variance 1 (or 0), with their factors, in double precision."""
 
     codes: np.ndarray  # (n, latent_dim)
-    factors: np.ndarray  # (n, factors)
+    factors: np.ndarray  # (n, factors); of a discrete factor 0, 1, 2, … in the order of its values
+    discrete: list[bool]  # (factors,)
+
+    def take(self, index: np.ndarray) -> _Pairs:
+        """The chosen ones, with the factors that are discrete among all."""
+        return _Pairs(self.codes[index], self.factors[index], self.discrete)
 
 
 def _arrays(means: Tensor, factors: Tensor) -> _Pairs:
-    codes, truth = means.double().numpy(), factors.double().numpy()
+    truth = factors.double().numpy()
     truth = truth[:, (truth != truth[:1]).any(0)]
     if truth.shape[1] < 2:
         raise ValueError(f"disentanglement needs at least two factors that vary, not {truth.shape[1]}")
-    codes, scale = codes - codes.mean(0), codes.std(0)
-    # The rounding of a mean is no variance.
-    constant = scale <= 1e-6 * np.abs(means.double().numpy()).max(0)
-    return _Pairs(np.where(constant, 0, codes / np.where(constant, 1, scale)), truth)
+    columns, discrete = [], []
+    for column in truth.T:
+        values, ranks = np.unique(column, return_inverse=True)
+        discrete.append(len(values) <= max(BINS, min(TRAIN, len(column)) // BATCH))
+        columns.append(ranks if discrete[-1] else column)
+    return _Pairs(_standardised(means), np.stack(columns, axis=1, dtype=np.float64), discrete)
+
+
+def _standardised(means: Tensor) -> np.ndarray:
+    codes = means.double().numpy()
+    scale = codes.std(0)
+    constant = scale <= 1e-6 * np.abs(codes).max(0)  # the rounding of a mean is no variance
+    return np.where(constant, 0, (codes - codes.mean(0)) / np.where(constant, 1, scale))
 
 
 def _sample(means: Tensor, factors: Tensor) -> _Pairs:
     """At most `TRAIN` of the codes."""
-    chosen = slice(None) if len(means) <= TRAIN else np.random.default_rng(SEED).permutation(len(means))[:TRAIN]
-    return _arrays(means[chosen], factors[chosen])
+    pairs = _arrays(means, factors)
+    if len(means) <= TRAIN:
+        return pairs
+    chosen = np.random.default_rng(SEED).permutation(len(means))[:TRAIN]
+    return pairs.take(chosen)._replace(codes=_standardised(means[chosen]))
 
 
 def _split(means: Tensor, factors: Tensor) -> tuple[_Pairs, _Pairs]:
@@ -194,23 +214,25 @@ def _split(means: Tensor, factors: Tensor) -> tuple[_Pairs, _Pairs]:
     pairs = _arrays(means, factors)
     order = np.random.default_rng(SEED).permutation(len(means))
     tests = min(TEST, len(means) // 3)
-    test, train = order[:tests], order[tests : tests + TRAIN]
-    return _Pairs(pairs.codes[train], pairs.factors[train]), _Pairs(pairs.codes[test], pairs.factors[test])
+    return pairs.take(order[tests : tests + TRAIN]), pairs.take(order[:tests])
 
 
-def _discrete(factors: np.ndarray) -> list[bool]:
-    return [len(np.unique(column)) <= BINS for column in factors.T]
+def _histograms(means: Tensor, factors: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """The bins of `TRAIN` codes (n, latent_dim) and of their factors (n, factors)."""
+    pairs = _sample(means, factors)
+    few = [len(np.unique(code)) <= BINS for code in pairs.codes.T]
+    return _binned(pairs.codes, few), _binned(pairs.factors, pairs.discrete)
 
 
-def _binned(values: np.ndarray, bins: int = BINS) -> np.ndarray:
-    """The classes of each column of (n, k), as integers: its values, or so many quantile bins where it is continuous.
+def _binned(values: np.ndarray, discrete: Sequence[bool], bins: int = BINS) -> np.ndarray:
+    """The classes of each column of (n, k), as integers: its values if it is discrete, else so many quantile bins.
 
     Equal values share a bin, which may leave fewer bins.
     """
     result = np.empty(values.shape, dtype=np.int64)
-    for i, (column, discrete) in enumerate(zip(values.T, _discrete(values), strict=True)):
+    for i, (column, as_it_is) in enumerate(zip(values.T, discrete, strict=True)):
         inner = np.quantile(column, np.arange(1, bins) / bins)
-        edges = np.unique(column)[1:] if discrete else np.unique(inner)
+        edges = np.unique(column)[1:] if as_it_is else np.unique(inner)
         result[:, i] = np.searchsorted(edges, column, side="right")
     return result
 
@@ -247,24 +269,31 @@ def _concentration(matrix: np.ndarray) -> float:
 
 
 def _partners(bins: np.ndarray, first: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """For each image of an array of indices, one that is drawn, with replacement, among those in the same bin."""
+    """For each image of an array of indices, another one that is drawn, with replacement, among those in the same bin.
+
+    Never itself, unless it is alone: in small bins such pairs, whose codes are all the same, would tell the factor.
+    """
     order, sizes = bins.argsort(kind="stable"), np.bincount(bins)
+    starts = sizes.cumsum() - sizes
+    position = np.empty(len(bins), dtype=np.int64)  # of each image in its bin
+    position[order] = np.arange(len(bins)) - starts[bins[order]]
     own = bins[first]
-    return order[(sizes.cumsum() - sizes)[own] + generator.integers(sizes[own])]
+    steps = generator.integers(1, np.maximum(sizes[own], 2))
+    return order[starts[own] + (position[first] + steps) % sizes[own]]
 
 
 def _votes(
-    factors: np.ndarray,
+    pairs: _Pairs,
     vote: Callable[[np.ndarray, int, np.random.Generator], np.ndarray],
     *counts: int,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """So many votes (count, …) with the factors (count,) that they are about, once for each count.
 
     Each vote is about a factor drawn at random. `vote(bins, count, generator)` makes the votes about one of which the
-    bins (n,) are given: 20 of a continuous factor, or as many as leave 64 images in each.
+    bins (n,) are given: the values of a discrete factor, 20 of a continuous one or as many as leave 64 images in each.
     """
     generator = np.random.default_rng(SEED)
-    bins = _binned(factors, max(2, min(BINS, len(factors) // BATCH)))
+    bins = _binned(pairs.factors, pairs.discrete, max(2, min(BINS, len(pairs.factors) // BATCH)))
     result = []
     for count in counts:
         fixed = np.sort(generator.integers(bins.shape[1], size=count))  # votes about one factor are made together
