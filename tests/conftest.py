@@ -49,6 +49,25 @@ def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def sprites(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small file of dSprites' name, layout and order: 240 squares and bars of 16×16 pixels."""
+    grid = [[1.0], [1.0, 2.0], [0.5, 0.75, 1.0], [0.0, 1.6], np.linspace(0, 1, 5), np.linspace(0, 1, 4)]
+    classes = np.stack([axis.ravel() for axis in np.meshgrid(*map(np.arange, map(len, grid)), indexing="ij")], 1)
+    values = np.stack([np.asarray(axis)[index] for axis, index in zip(grid, classes.T, strict=True)], 1)
+    _, shape, scale, orientation, x, y = classes.T[:, :, None]
+    short, long = 1 + 2 * scale, 1 + 2 * scale + 2 * shape
+    wide, high = np.where(orientation, short, long), np.where(orientation, long, short)
+    across, down = (abs(np.arange(16) - 3 - 2 * at) * 2 <= side for at, side in ((x, wide), (y, high)))
+    images = down[:, :, None] & across[:, None, :]
+    root = tmp_path_factory.mktemp("sprites")
+    metadata = np.array({"latents_names": ("color", "shape")}, dtype=object)
+    arrays = {"metadata": metadata, "imgs": images.astype(np.uint8)}
+    name = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
+    np.savez_compressed(root / name, **arrays, latents_values=values, latents_classes=classes)
+    return root
+
+
+@pytest.fixture(scope="session")
 def compose() -> Callable[..., dict[str, Any]]:
     """Composes the plain configuration that the command line would, for the given overrides."""
     register()

@@ -68,14 +68,17 @@ def idx_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def small(idx_folder: Path, image_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[DictConfig], dict]:
+def small(
+    idx_folder: Path, image_folder: Path, sprites: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[DictConfig], dict]:
     """A checked configuration in its plain form, on small data without a network."""
     monkeypatch.setattr(IdxFiles, "counts", COUNTS)
     monkeypatch.setattr(strokes, "COUNTS", {"train": 40, "test": 20})
+    folders = {"vae.data.images.ImageFolder": image_folder, "vae.data.factors.FactorFile": sprites}
 
     def prepared(cfg: DictConfig) -> dict[str, Any]:
         cfg = cfg.copy()
-        cfg.data.root = str(image_folder if cfg.data._target_.endswith("ImageFolder") else idx_folder)
+        cfg.data.root = str(folders.get(cfg.data._target_, idx_folder))
         check(cfg)
         config = plain(cfg)
         if "digests" in config["data"]:

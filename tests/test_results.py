@@ -168,6 +168,12 @@ def test_the_place_of_the_data_counts_only_where_it_is_the_data() -> None:
         run(choices={"data": "images"}, groups={"data": {"_target_": "vae.data.images.ImageFolder", "root": root}})
         for root in ("faces", "cats")
     )
+    sprites = {"_target_": "vae.data.factors.FactorFile", "file": "sprites.npz"}
+    same, moved, other = (
+        run(choices={"data": "factors"}, groups={"data": sprites | changed})
+        for changed in ({"root": "a"}, {"root": "b"}, {"root": "a", "file": "others.npz"})
+    )
+    assert differing([same, moved]) == [] and differing([same, other]) == ["data.file"]
     foreign = [run(groups={"data": {"_target_": "mypkg.Data", "root": root}}) for root in "ab"]
     assert differing([faces, cats]) == ["data.root"] == differing(foreign)
     assert differing([faces, run(), run(groups={"data": {"root": "b"}})]) == ["data"]

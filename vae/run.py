@@ -87,7 +87,8 @@ def _train(
     best, last = folder / "checkpoints" / "best.ckpt", folder / "checkpoints" / "last.ckpt"
     resumed = read(last) if last.exists() else None
     if resumed is None:
-        model.start_at(data.train.images / 255, data.train.labels)
+        some = data.train.some(100_000)  # whose mean is good enough: as floats, images take four times the memory
+        model.start_at(some.images / 255, some.labels)
     objective: Objective = build(config, "objective")
     if processes > 1:
         _refuse_to_share(processes, objective=objective, likelihood=model.likelihood)

@@ -93,6 +93,16 @@ class ImageFolderSchema(DataSchema):
         require(0 < self.test_fraction < 1, "data.test_fraction", self.test_fraction, "between 0 and 1, both excluded")
 
 
+@dataclass
+class FactorFileSchema(DataSchema):
+    file: str = MISSING
+    test_fraction: float = MISSING
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 < self.test_fraction < 1, "data.test_fraction", self.test_fraction, "between 0 and 1, both excluded")
+
+
 # Model ----------------------------------------------------------------------------------------------------------------
 
 
@@ -378,7 +388,12 @@ class Config:
 
 
 SCHEMAS: dict[str, dict[str, type[Any]]] = {
-    "data": {"idx_files": IdxFilesSchema, "strokes": StrokesSchema, "image_folder": ImageFolderSchema},
+    "data": {
+        "idx_files": IdxFilesSchema,
+        "strokes": StrokesSchema,
+        "image_folder": ImageFolderSchema,
+        "factor_file": FactorFileSchema,
+    },
     "backbone": {"dense": DenseSchema, "conv": ConvSchema},
     "prior": {
         "isotropic": LatentSchema,

@@ -87,3 +87,18 @@ class DataSource:
             )
         val_index, train_index = order[:n_val].sort().values, order[n_val:].sort().values
         return replace(data, train=train.take(train_index), val=train.take(val_index), test=test)
+
+
+def split_off_test(name: str, count: int, test_fraction: float, limit: int | None) -> tuple[Tensor, Tensor]:
+    """The indices of the training and of the test images, at most `limit` of each, in random order.
+
+    They depend on nothing but the name of the source and the number of its images.
+    """
+    n_test = round(test_fraction * count)
+    if not 0 < n_test < count:
+        raise ValueError(
+            f"data.test_fraction={test_fraction}: leaves {count - n_test} training and {n_test} test "
+            f"images of {count}; both must be at least 1"
+        )
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(derive(name, count)))
+    return order[n_test:][:limit], order[:n_test][:limit]

@@ -14,8 +14,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from tqdm import tqdm
 
-from vae.data.base import DataError, Dataset, DataSource, Part
-from vae.seeding import derive
+from vae.data.base import DataError, Dataset, DataSource, Part, split_off_test
 
 log = logging.getLogger(__name__)
 
@@ -56,15 +55,9 @@ class ImageFolder(DataSource):
         # Images beside sub-folders belong to none of them: to the class ".".
         labels = [name.parts[0] if len(name.parts) > 1 else "." for name in names]
         classes = sorted(set(labels)) if set(labels) != {"."} else []
-        n_test = round(self.test_fraction * len(paths))
-        if not 0 < n_test < len(paths):
-            raise ValueError(
-                f"data.test_fraction={self.test_fraction}: leaves {len(paths) - n_test} training and {n_test} test "
-                f"images of {len(paths)}; both must be at least 1"
-            )
         # The files are sorted by class: only in a random order are the first `limit` of them of every class.
-        order = torch.randperm(len(paths), generator=torch.Generator().manual_seed(derive("images", len(paths))))
-        parts = [index[: self.limit].tolist() for index in (order[n_test:], order[:n_test])]
+        indices = split_off_test("images", len(paths), self.test_fraction, self.limit)
+        parts = [index.tolist() for index in indices]
         chosen = [paths[i] for part in parts for i in part]
         images, good = self._decode_all(chosen, self.size or self._first_size(paths))
         label = torch.tensor([classes.index(labels[i]) if classes else 0 for part in parts for i in part])

@@ -1,0 +1,184 @@
+"""Images with the true factors that made them, in one `.npz` file such as that of dSprites."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import torch
+from numpy.lib import format as npy
+from torch import Tensor
+from tqdm import tqdm
+
+from vae.data.base import DataError, Dataset, DataSource, Part, split_off_test
+
+DSPRITES = ("color", "shape", "scale", "orientation", "posX", "posY")  # which its file has in a pickle only
+BLOCK = 2**24  # bytes of images that are unpacked at once
+
+
+class FactorFile(DataSource):
+    """The arrays of one `.npz` file, of which nothing is read but these, and no pickle ever.
+
+    - `imgs` or `images`: uint8 (n, height, width) or (n, height, width, 1 or 3); if none is above 1, 1 is white
+    - `latents_values` or `factors`: numbers (n, factors); those that do not vary are left out
+    - `factor_names`, if there: strings (factors,)
+    - `labels` or `classes`, if there: integers or strings (n,)
+
+    Which images are test images, and which those of a limit, is random and depends on nothing but their number.
+    """
+
+    def __init__(
+        self,
+        file: str | Path,
+        test_fraction: float,
+        root: str | Path,
+        batch_size: int,
+        val_fraction: float,
+        binarize: str,
+        limit: int | None,
+    ):
+        super().__init__(root, batch_size, val_fraction, binarize, limit)
+        self.path = self.root / Path(file).expanduser()  # an absolute one stays what it is
+        self.test_fraction = test_fraction
+
+    def read(self) -> Dataset:
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                factors, names = _factors(archive)
+                labels, classes = _labels(archive, len(factors))
+                # Only at random are the first images of all kinds: dSprites begins with a quarter of a million squares.
+                parts = split_off_test("factors", len(factors), self.test_fraction, self.limit)
+                images = _images(archive, len(factors), parts)
+        except (FileNotFoundError, NotADirectoryError):
+            raise DataError(
+                f"factors: there is no file {self.path}; set data.file to an .npz file of images and factors. The "
+                f"default is that of dSprites, which DeepMind's dsprites-dataset on GitHub has"
+            ) from None
+        except DataError as error:
+            raise DataError(f"factors: {self.path}: {error}") from None
+        except (ValueError, MemoryError):  # too few images to split, or too many: no fault of the file's
+            raise
+        except Exception as error:  # a damaged file may fail in any way
+            reason = getattr(error, "strerror", None) or error
+            raise DataError(f"factors: {self.path} cannot be read as an .npz file ({reason})") from None
+        train, test = (Part(image, labels[i], factors[i]) for image, i in zip(images, parts, strict=True))
+        return Dataset("factors", train, test, classes=classes, factor_names=names)
+
+
+def _factors(archive: zipfile.ZipFile) -> tuple[Tensor, tuple[str, ...]]:
+    """The factors that vary, float32 (n, factors), and their names."""
+    key = _one_of(archive, "latents_values", "factors")
+    factors = _array(archive, key)
+    if factors.ndim != 2 or factors.dtype.kind not in "biuf" or not np.isfinite(factors).all():
+        raise DataError(f"{key} is {_kind(factors)}; it must be finite numbers (images, factors)")
+    names = [f"factor {i + 1}" for i in range(factors.shape[1])]
+    if "factor_names.npy" in archive.namelist():
+        found = _array(archive, "factor_names")
+        if found.shape != (len(names),) or found.dtype.kind != "U":
+            raise DataError(f"factor_names is {_kind(found)}; it must be {len(names)} strings")
+        names = found.tolist()
+    elif key == "latents_values" and len(names) == len(DSPRITES):
+        names = list(DSPRITES)
+    varies = (factors != factors[:1]).any(0)
+    if not varies.any():
+        raise DataError(f"no factor in {key} varies")
+    kept = torch.from_numpy(factors[:, varies].astype(np.float32))
+    return kept, tuple(name for name, ok in zip(names, varies, strict=True) if ok)
+
+
+def _labels(archive: zipfile.ZipFile, count: int) -> tuple[Tensor, tuple[str, ...]]:
+    """The number of each image's class, int64 (n,), and the names of the classes, if there are any."""
+    if not {"labels.npy", "classes.npy"} & set(archive.namelist()):
+        return torch.zeros(count, dtype=torch.int64), ()
+    key = _one_of(archive, "labels", "classes")
+    labels = _array(archive, key)
+    if labels.shape != (count,) or labels.dtype.kind not in "biuU":
+        raise DataError(f"{key} is {_kind(labels)}; it must be an integer or a string for each of {count:,} images")
+    classes, index = np.unique(labels, return_inverse=True)
+    return torch.from_numpy(index.astype(np.int64)), tuple(map(str, classes))
+
+
+def _images(archive: zipfile.ZipFile, count: int, parts: Sequence[Tensor]) -> list[Tensor]:
+    """The images, uint8 (·, channels, height, width), of each part of the file, given by their indices.
+
+    In one pass, so that no more is in memory than these images: all those of dSprites take 3 GB.
+    """
+    key = _one_of(archive, "imgs", "images")
+    slots = [np.full(count, -1) for _ in parts]  # where in its part each image of the file goes, if anywhere
+    for slot, index in zip(slots, parts, strict=True):
+        slot[index] = np.arange(len(index))
+    found: list[np.ndarray] = []
+    start, brightest = 0, 0
+    for block in _blocks(archive, key, count):
+        if not found:
+            found = [np.empty((len(index), *block.shape[1:]), np.uint8) for index in parts]
+        for images, slot in zip(found, slots, strict=True):
+            own = slot[start : start + len(block)]
+            wanted = own >= 0
+            images[own[wanted]] = block[wanted]
+        start += len(block)
+        brightest = max(brightest, int(block.max()))
+    if brightest <= 1:
+        for images in found:
+            images *= 255
+    return [torch.from_numpy(images) for images in found]
+
+
+def _blocks(archive: zipfile.ZipFile, key: str, count: int) -> Iterator[np.ndarray]:
+    """The images in the file's order, uint8 (·, channels, height, width), some at a time."""
+    with archive.open(f"{key}.npy") as member:
+        shape, fortran, dtype = _header(member, key)
+        if dtype != np.uint8:
+            raise DataError(f"{key} is {dtype}; it must be uint8, from 0 to 255 or of 0 and 1 alone")
+        if not (len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3))) or min(shape) < 1:
+            raise DataError(f"{key} is of {shape}; it must be (n, height, width) or (n, height, width, 1 or 3)")
+        if shape[0] != count:
+            raise DataError(f"{key} has {shape[0]:,} images, but there are factors of {count:,}")
+        if fortran:
+            raise DataError(f"{key} is stored column by column; save numpy.ascontiguousarray of it")
+        height, width, *channels = shape[1:]
+        size = math.prod(shape[1:])
+        step = max(1, BLOCK // size)
+        for start in tqdm(range(0, count, step), "reading images", disable=None if count > step else True):
+            length = min(step, count - start) * size
+            content = member.read(length)
+            if len(content) != length:
+                raise DataError(f"{key} is truncated")
+            yield np.frombuffer(content, np.uint8).reshape(-1, height, width, *(channels or [1])).transpose(0, 3, 1, 2)
+        if member.read(1):  # the checksum, too, is compared only at the end
+            raise DataError(f"{key} is longer than it says")
+
+
+def _header(member: IO[bytes], key: str) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """The shape, whether it is stored column by column, and the type of the array that follows in the file."""
+    readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+    try:
+        return readers[npy.read_magic(member)](member)
+    except (ValueError, KeyError):
+        raise DataError(f"{key} is no NumPy array") from None
+
+
+def _array(archive: zipfile.ZipFile, key: str) -> np.ndarray:
+    """One of the smaller arrays, whole."""
+    with archive.open(f"{key}.npy") as member:
+        try:
+            return npy.read_array(member, allow_pickle=False)
+        except ValueError as error:
+            raise DataError(f"{key} cannot be read: {error}") from None
+
+
+def _one_of(archive: zipfile.ZipFile, *keys: str) -> str:
+    """The first of these keys that the file has."""
+    has = [name.removesuffix(".npy") for name in archive.namelist()]
+    for key in keys:
+        if key in has:
+            return key
+    raise DataError(f"has no {' or '.join(keys)}, only {', '.join(has) or 'nothing'}")
+
+
+def _kind(array: np.ndarray) -> str:
+    return f"{array.dtype} of {array.shape}"
