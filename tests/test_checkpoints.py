@@ -62,6 +62,19 @@ def test_a_hostile_file_is_refused_and_not_run(tmp_path: Path) -> None:
     assert not victim.exists()
 
 
+def test_nothing_is_called_that_an_interpolation_would_smuggle_in(tmp_path: Path) -> None:
+    victim, saved = tmp_path / "touched", content()
+    sigma = f"${{oc.create:{{_target_: numpy.savetxt, _args_: ['{victim}', [1]]}}}}"
+    saved["vae"]["config"] = CONFIG | {"likelihood": {"_target_": "vae.likelihoods.Gaussian", "sigma": sigma}}
+    torch.save(saved, tmp_path / "hostile.ckpt")
+    with pytest.raises(ValueError, match=r"asks for the class \$\{oc\.create:"):
+        vae.load(tmp_path / "hostile.ckpt")
+    assert not victim.exists()
+    with pytest.raises(ValueError, match="cannot be built"):  # trusted, it does what it says: the test above can fail
+        vae.load(tmp_path / "hostile.ckpt", trust=True)
+    assert victim.exists()
+
+
 @pytest.mark.parametrize("keep", [0, 1, 1000])
 def test_a_truncated_file_is_refused(tmp_path: Path, keep: int) -> None:
     torch.save(content(), tmp_path / "whole.ckpt")

@@ -71,7 +71,9 @@ def is_own(target: str, base: type) -> bool:
 
 
 def targets(node: Any) -> Iterator[Any]:
-    """Every `_target_` in a configuration, at any depth."""
+    """Every `_target_` in a configuration, at any depth, and every interpolation: it may become a node with one."""
+    if isinstance(node, str) and "${" in node:
+        yield node
     if isinstance(node, Mapping):
         if "_target_" in node:
             yield node["_target_"]
