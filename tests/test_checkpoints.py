@@ -7,14 +7,19 @@ import torch
 
 import vae
 from vae.build import build_model
-from vae.checkpoints import FORMAT, AtomicCheckpointIO, read
+from vae.checkpoints import FORMAT, MIGRATIONS, AtomicCheckpointIO, read
 
 CONFIG = {
+    "latent_dim": 2,
+    "conditional": False,
     "backbone": {"_target_": "vae.backbones.Dense", "latent_dim": 2, "hidden": [8, 4]},
     "prior": {"_target_": "vae.priors.Correlated", "latent_dim": 2, "covariance": [[2.0, 0.5], [0.5, 1.0]]},
     "posterior": {"_target_": "vae.posteriors.Tied", "latent_dim": 2},
     "likelihood": {"_target_": "vae.likelihoods.Gaussian", "sigma": "learned"},
 }
+
+
+FIRST = Path(__file__).with_name("format_1.ckpt")
 
 
 def content(config: dict = CONFIG, version: int = FORMAT) -> dict:
@@ -27,7 +32,7 @@ def content(config: dict = CONFIG, version: int = FORMAT) -> dict:
 def test_a_loaded_model_is_the_saved_one(tmp_path: Path) -> None:
     saved = content()
     torch.save(saved, tmp_path / "a.ckpt")
-    model = vae.load(tmp_path / "a.ckpt")
+    model = vae.load(tmp_path / "a.ckpt").vae
     assert not model.training
     for name, weight in model.state_dict().items():
         assert torch.equal(weight, saved["state_dict"][f"vae.{name}"])
@@ -38,7 +43,7 @@ def test_a_loaded_model_is_the_saved_one(tmp_path: Path) -> None:
 def test_a_run_folder_means_its_best_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     torch.save(content(), tmp_path / "checkpoints" / "best.ckpt")
-    assert isinstance(vae.load(tmp_path), torch.nn.Module)
+    assert vae.load(tmp_path).shape == (1, 5, 7)
 
 
 class Hostile:
@@ -83,10 +88,64 @@ def test_a_truncated_file_is_refused(tmp_path: Path, keep: int) -> None:
         read(tmp_path / "cut.ckpt")
 
 
-def test_other_programs_newer_formats_and_missing_files_are_refused(tmp_path: Path) -> None:
-    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
-    with pytest.raises(ValueError, match="a checkpoint of another program"):
+def test_a_single_changed_byte_of_the_weights_is_noticed(tmp_path: Path) -> None:
+    saved = content()
+    torch.save(saved, tmp_path / "a.ckpt")
+    damaged = bytearray((tmp_path / "a.ckpt").read_bytes())
+    weight = saved["state_dict"]["vae.backbone.encoder.1.weight"].numpy().tobytes()
+    damaged[damaged.index(weight) + 10] ^= 1
+    (tmp_path / "a.ckpt").write_bytes(damaged)
+    with pytest.raises(ValueError, match=r"a\.ckpt: not a readable checkpoint \(.* is damaged\)$"):
+        vae.load(tmp_path / "a.ckpt")
+
+
+OURS = content()
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        {"state_dict": {}},
+        [1, 2],
+        OURS | {"vae": 3},
+        OURS | {"vae": {"format": 1}},
+        OURS | {"vae": OURS["vae"] | {"format": "1"}},
+        OURS | {"vae": OURS["vae"] | {"format": 0}},
+        OURS | {"vae": OURS["vae"] | {"config": {}}},
+        {"vae": OURS["vae"]},
+    ],
+)
+def test_a_checkpoint_of_another_program_is_refused(tmp_path: Path, foreign: object) -> None:
+    torch.save(foreign, tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match=r"other\.ckpt: a checkpoint of another program$"):
         vae.load(tmp_path / "other.ckpt")
+
+
+def test_weights_of_another_model_are_refused_in_one_line(tmp_path: Path) -> None:
+    other = content(CONFIG | {"posterior": {"_target_": "vae.posteriors.Full", "latent_dim": 2}})
+    torch.save(other | {"vae": OURS["vae"]}, tmp_path / "mixed.ckpt")
+    with pytest.raises(ValueError, match=r"the checkpoint's weights are not those of its configuration") as error:
+        vae.load(tmp_path / "mixed.ckpt")
+    assert "\n" not in str(error.value)
+
+
+def test_every_older_format_has_a_step_to_the_next() -> None:
+    assert sorted(MIGRATIONS) == list(range(1, FORMAT))
+
+
+def test_a_file_of_the_first_version_is_read() -> None:
+    """It was trained by commit 36aee85, before models could be conditional; so are the numbers from that version."""
+    model = vae.load(FIRST)
+    assert not model.conditional and model.classes == ("a", "b")
+    assert read(FIRST)["vae"]["format"] == FORMAT
+    images = torch.linspace(0, 1, 20).reshape(1, 1, 5, 4)
+    assert model.encode(images).mean[0].tolist() == pytest.approx([-0.5468650460243225, 0.3186027705669403], rel=1e-5)
+    decoded = model.reconstruct(images)
+    assert decoded.flatten()[:3].tolist() == pytest.approx([0.4511030614, 0.5188578963, 0.5466635227], rel=1e-5)
+    assert decoded.sum().item() == pytest.approx(10.048783302307129, rel=1e-5)
+
+
+def test_newer_formats_and_missing_files_are_refused(tmp_path: Path) -> None:
     torch.save(content(version=FORMAT + 1), tmp_path / "newer.ckpt")
     with pytest.raises(ValueError, match="written by a newer version"):
         vae.load(tmp_path / "newer.ckpt")
@@ -101,7 +160,7 @@ def test_only_this_packages_classes_are_built_unless_trusted(tmp_path: Path) -> 
     torch.save(saved, tmp_path / "foreign.ckpt")
     with pytest.raises(ValueError, match=r"asks for the class torch\.nn\.Identity"):
         vae.load(tmp_path / "foreign.ckpt")
-    assert isinstance(vae.load(tmp_path / "foreign.ckpt", trust=True).likelihood, torch.nn.Identity)
+    assert isinstance(vae.load(tmp_path / "foreign.ckpt", trust=True).vae.likelihood, torch.nn.Identity)
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(tmp_path: Path) -> None:

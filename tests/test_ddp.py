@@ -187,7 +187,7 @@ def test_processes_train_and_measure_like_one(
     # The checkpoint that they chose, evaluated by this process: while training they have measured the same.
     source = build(settings, "data")
     data = source.load()
-    model = vae.load(tmp_path / "together").to(torch.float64 if "64" in settings["trainer"]["precision"] else None)
+    model = vae.load(tmp_path / "together").vae.to(torch.float64 if "64" in settings["trainer"]["precision"] else None)
     dynamic = source.binarize == "dynamic"
     torch.manual_seed(derive(0, "val"))
     val = mean_terms(model, BatchLoader(data.val, 4 * source.batch_size, derive("val"), dynamic=dynamic))

@@ -58,4 +58,5 @@ def test_the_library_is_used_as_shown(tmp_path: Path, compose: Compose, image_fo
     (shown,) = [block for block in blocks("python") if "vae.load" in block]
     names = {"images": torch.rand(5, 1, 10, 12)}
     exec(shown.replace("outputs/runs/DATE/TIME_NAME", str(tmp_path / "run")), names)
-    assert names["reconstructions"].shape == (5, 1, 10, 12)
+    assert names["reconstructions"].shape == (5, 1, 10, 12) and names["samples"].shape == (64, 1, 10, 12)
+    assert names["between"].shape == names["along"].shape == (8, 1, 10, 12) and names["anomalies"].shape == (5,)

@@ -99,7 +99,7 @@ def test_reported_figures_are_those_of_the_best_weights_on_whole_parts(config: C
     assert metrics["best_epoch"] == best["epoch"]
     assert metrics["val/total"] == pytest.approx(best["val/total"], rel=1e-5)  # the noise of validation is fixed
 
-    model = vae.load(tmp_path)
+    model = vae.load(tmp_path).vae
     test: Part = run.build(settings, "data").load().test
     torch.manual_seed(1)
     images = (test.images / 255).repeat(200, 1, 1, 1)  # the mean over many draws of z, where the run has one
@@ -122,7 +122,7 @@ def test_training_begins_around_the_mean_training_image(config: Compose, tmp_pat
     settings = config("optimizer.lr=1e-9", "epochs=1")  # as good as untrained
     run.train(settings, tmp_path)
     mean = run.build(settings, "data").load().train.images.double().mean(0) / 255
-    decoded = vae.load(tmp_path).decode(torch.randn(200, 2)).mean.mean(0)
+    decoded = vae.load(tmp_path).sample(200).mean(0)
     assert torch.corrcoef(torch.stack([decoded.flatten(), mean.flatten()]))[0, 1] > 0.8
 
 
@@ -224,7 +224,7 @@ def test_a_conditional_model_needs_labels(config: Compose, image_folder: Path, t
 def test_a_conditional_run_uses_the_true_labels(config: Compose, tmp_path: Path, backbone: str) -> None:
     settings = config("conditional=true", f"backbone={backbone}", "epochs=4", "optimizer.lr=0.01")
     metrics = run.train(settings, tmp_path)
-    model, test = vae.load(tmp_path), run.build(settings, "data").load().test
+    model, test = vae.load(tmp_path).vae, run.build(settings, "data").load().test
     images = (test.images / 255).repeat(500, 1, 1, 1)
     labels = test.labels.repeat(500)
     found = mean_terms(model, [(images, labels)])

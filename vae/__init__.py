@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vae.checkpoints import load
+    from vae.trained import Trained, interpolate, load, score, traverse
 
 __version__ = "0.1.0"
-__all__ = ["load"]
+__all__ = ["Trained", "interpolate", "load", "score", "traverse"]
 
 
 def __getattr__(name: str) -> Any:
     """Import torch only when the library is used, so that the command line answers at once."""
-    if name == "load":
-        from vae.checkpoints import load
-
-        return load
+    if name in __all__:
+        return getattr(import_module("vae.trained"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -28,7 +28,7 @@ def build(config: Config, group: str, **arguments: Any) -> Any:
 
 def build_model(config: Config, shape: Shape, classes: int) -> VAE:
     """The model for images of this shape and of so many classes, with fresh weights."""
-    conditional = config.get("conditional", False)
+    conditional = config["conditional"]
     if conditional and not classes:
         raise ValueError("conditional=true: needs data with labels, but these images have no classes")
     told = {"classes": classes} if conditional else {}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from vae.data.base import Dataset, DataSource
 from vae.files import replacing
 from vae.model import VAE
 
-FORMAT = 1  # of what `about` returns; raise it when older files need a migration
+FORMAT = 2  # of what `about` returns; raise it, with a step in MIGRATIONS, when the program needs what older files lack
+
+About = dict[str, Any]
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -25,7 +28,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, temporary)
 
 
-def about(config: Mapping[str, Any], data: Dataset) -> dict[str, Any]:
+def _unconditional(about: About) -> About:
+    """The first files of format 1 are older than conditional models, and do not say that theirs is none."""
+    return about | {"config": {"conditional": False, **about["config"]}}
+
+
+MIGRATIONS: dict[int, Callable[[About], About]] = {1: _unconditional}  # from each older format to the next one
+
+
+def about(config: Mapping[str, Any], data: Dataset) -> About:
     """What a checkpoint says of itself, in plain types only, so that `weights_only=True` can load it."""
     return {
         "format": FORMAT,
@@ -34,14 +45,6 @@ def about(config: Mapping[str, Any], data: Dataset) -> dict[str, Any]:
         "data": data.name,
         "classes": list(data.classes),
     }
-
-
-def load(path: str | Path, trust: bool = False) -> VAE:
-    """The trained model of a run folder (its best checkpoint) or of a checkpoint file, ready for use on the CPU.
-
-    Never runs code from the file. Only classes of this package are built, unless `trust` allows others.
-    """
-    return model_of(read(file_of(Path(path))), trust)
 
 
 def file_of(run: Path) -> Path:
@@ -53,12 +56,16 @@ def file_of(run: Path) -> Path:
 
 
 def model_of(checkpoint: Mapping[str, Any], trust: bool = False) -> VAE:
-    """The trained model in the content of a checkpoint, see `load`."""
+    """The trained model in the content of a checkpoint, on the CPU; for `trust` see `vae.load`."""
     if not trust:
         refuse_foreign_classes(checkpoint["vae"]["config"])
     channels, height, width = checkpoint["vae"]["shape"]
     model = build_model(checkpoint["vae"]["config"], (channels, height, width), len(checkpoint["vae"]["classes"]))
-    model.load_state_dict(model_weights(checkpoint))
+    try:
+        model.load_state_dict(model_weights(checkpoint))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"the checkpoint's weights are not those of its configuration ({reason:.200})") from error
     return model.eval()
 
 
@@ -81,18 +88,40 @@ def data_of(about: Mapping[str, Any], root: str | None = None, trust: bool = Fal
 
 
 def read(file: Path) -> dict[str, Any]:
-    """The content of a checkpoint file of this program; refuses anything else in one sentence."""
+    """The content of a checkpoint file of this program, brought to this format; refuses anything else in one line."""
     try:
+        with zipfile.ZipFile(file) as parts:
+            damaged = parts.testzip()  # torch itself would take changed bytes for weights
+        if damaged is not None:
+            raise ValueError(f"{damaged} is damaged")
         checkpoint = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # foreign bytes can fail in any way
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"{file}: not a readable checkpoint ({reason})") from error
-    if not isinstance(checkpoint, dict) or "vae" not in checkpoint:
+    if not _is_ours(checkpoint):
         raise ValueError(f"{file}: a checkpoint of another program")
     found = checkpoint["vae"]["format"]
     if found > FORMAT:
         raise ValueError(f"{file}: written by a newer version (format {found}, this version reads up to {FORMAT})")
+    for older in range(found, FORMAT):
+        checkpoint["vae"] = MIGRATIONS[older](checkpoint["vae"]) | {"format": older + 1}
     return checkpoint
+
+
+def _is_ours(content: Any) -> bool:
+    """Whether it has what checkpoints of every format have."""
+    if not isinstance(content, dict) or not isinstance(content.get("vae"), dict):
+        return False
+    about = content["vae"]
+    parts = {"backbone", "prior", "posterior", "likelihood"}
+    return (
+        content.keys() >= {"state_dict"}
+        and about.keys() >= {"format", "config", "shape", "data", "classes"}
+        and type(about["format"]) is int
+        and about["format"] >= 1
+        and isinstance(about["config"], dict)
+        and about["config"].keys() >= parts
+    )
 
 
 def model_weights(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:

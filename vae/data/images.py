@@ -119,19 +119,27 @@ class ImageFolder(DataSource):
 
 
 def decode(path: Path, channels: int, size: tuple[int, int] | None) -> np.ndarray:
-    """One image file as uint8 (height, width, channels), upright, on white, antialiased where it is made smaller."""
-    mode = "L" if channels == 1 else "RGB"
+    """One image file as uint8 (height, width, channels), see `to_pixels`."""
     with Image.open(path) as image:
         if size is not None:  # lets JPEG decode at a fraction of the size, but at twice what is needed, either way up
-            image.draft(mode, (2 * max(size), 2 * max(size)))
-        upright = _to_8_bit(ImageOps.exif_transpose(image))
+            image.draft(_mode(channels), (2 * max(size), 2 * max(size)))
+        return to_pixels(image, channels, size)
+
+
+def to_pixels(image: Image.Image, channels: int, size: tuple[int, int] | None = None) -> np.ndarray:
+    """A picture as uint8 (height, width, channels), upright, on white, antialiased where it is made smaller."""
+    upright = _to_8_bit(ImageOps.exif_transpose(image))
     if upright.has_transparency_data:
         upright = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
-    upright = upright.convert(mode)
+    upright = upright.convert(_mode(channels))
     if size is not None and upright.size != size[::-1]:
         upright = upright.resize(size[::-1], Image.Resampling.LANCZOS)
     return np.asarray(upright).reshape(upright.height, upright.width, channels)
+
+
+def _mode(channels: int) -> str:
+    return "L" if channels == 1 else "RGB"
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:

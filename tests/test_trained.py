@@ -1,0 +1,201 @@
+"""A model in use is checked against its own distributions, asked one image at a time."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import vae
+from vae import trained
+from vae.build import build_model
+from vae.distributions import DiagonalNormal, FullNormal
+
+CLASSES = ["ant", "bee", "cat"]
+CONFIG = {
+    "latent_dim": 3,
+    "backbone": {"_target_": "vae.backbones.Dense", "latent_dim": 3, "hidden": [8, 4]},
+    "posterior": {"_target_": "vae.posteriors.Diagonal", "latent_dim": 3},
+    "likelihood": {"_target_": "vae.likelihoods.Bernoulli"},
+}
+PRIORS = {
+    "isotropic": {"_target_": "vae.priors.Isotropic", "latent_dim": 3},
+    "correlated": {"_target_": "vae.priors.Correlated", "latent_dim": 3},
+    "vamp": {"_target_": "vae.priors.Vamp", "latent_dim": 3, "components": 4, "init": "random"},
+    "flow": {"_target_": "vae.priors.Flow", "latent_dim": 3, "kind": "maf", "layers": 1, "hidden": [4]},
+}
+
+
+def a_model(conditional=False, shape=(1, 5, 7), prior="isotropic", **changed):
+    config = CONFIG | {"conditional": conditional, "prior": PRIORS[prior]} | changed
+    about = {"config": config, "shape": list(shape), "data": "insects", "classes": CLASSES}
+    return vae.Trained(build_model(config, shape, len(CLASSES)), about)
+
+
+IMAGES = torch.rand(6, 1, 5, 7, generator=torch.Generator().manual_seed(0))
+
+
+def test_it_says_what_it_is():
+    assert repr(a_model(conditional=True)) == "Trained(insects, images of 1×5×7, latent_dim 3, conditional)"
+    model = a_model()
+    assert (model.shape, model.classes, model.data) == ((1, 5, 7), tuple(CLASSES), "insects")
+    assert model.config["prior"]["_target_"] == "vae.priors.Isotropic" and not model.conditional
+
+
+@pytest.mark.parametrize(("posterior", "kind"), [("Diagonal", DiagonalNormal), ("Full", FullNormal)])
+def test_encoding_in_parts_is_encoding_at_once(monkeypatch, posterior, kind):
+    model = a_model(posterior={"_target_": f"vae.posteriors.{posterior}", "latent_dim": 3})
+    monkeypatch.setattr(trained, "AT_ONCE", 2 * 35)  # two images
+    q, expected = model.encode(IMAGES), model.vae.encode(IMAGES)
+    assert isinstance(q, kind) and q.batch_shape == (6,) and not q.mean.requires_grad
+    assert torch.allclose(q.mean, expected.mean) and torch.allclose(q.stddev, expected.stddev)
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+def test_decoding_and_reconstructing(monkeypatch, prior):
+    model = a_model(prior=prior)
+    monkeypatch.setattr(trained, "AT_ONCE", 2 * 35)
+    z = torch.randn(2, 3, 3)
+    expected = torch.stack([model.vae.decode(each).mean for each in z])
+    assert torch.allclose(model.decode(z), expected) and torch.allclose(model.decode(z.double().numpy()), expected)
+    assert torch.allclose(model.decode(z[0, 0]), expected[0, 0])
+    assert torch.allclose(model.reconstruct(IMAGES), model.vae.decode(model.vae.encode(IMAGES).mean).mean)
+
+
+def test_nothing_is_done_twice_where_a_picture_is_given():
+    model = a_model(shape=(3, 5, 7))
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    expected = model.reconstruct(torch.tensor(pixels).permute(2, 0, 1) / 255)
+    assert torch.equal(model.reconstruct(Image.fromarray(pixels)), expected) and expected.shape == (1, 3, 5, 7)
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+def test_samples_depend_on_the_seed_alone(monkeypatch, prior):
+    model = a_model(prior=prior)
+    monkeypatch.setattr(trained, "BLOCK", 7)
+    state = torch.get_rng_state()
+    many = model.sample(20, seed=3)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert many.shape == (20, 1, 5, 7) and many.min() >= 0 and many.max() <= 1
+    torch.rand(5)
+    assert torch.equal(model.sample(20, seed=3), many)
+    assert torch.allclose(model.sample(10, seed=3), many[:10], atol=1e-6)  # other batches, other rounding
+    assert len(many.flatten(1).unique(dim=0)) == 20
+    assert not torch.isclose(model.sample(20, seed=4), many).all((1, 2, 3)).any()
+
+
+def test_samples_are_of_the_prior():
+    """The decoder is linear here, so that the mean image is that of the prior's mean."""
+    model = a_model(prior="correlated")
+    weight = torch.zeros(35, 3)
+    weight[:3] = torch.eye(3)
+    model.vae.decode = lambda z, labels=None: DiagonalNormal(
+        (z @ weight.T).unflatten(1, model.shape), torch.ones(1, 5, 7)
+    )
+    z = model.sample(20_000).flatten(1)[:, :3]
+    expected = model.vae.prior().covariance_matrix
+    assert torch.allclose(z.T.cov(), expected, atol=0.05) and z.mean(0).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("labels", ["bee", 1, np.int64(1), torch.tensor(1), ["bee"] * 6, [1] * 6, torch.ones(6).long()])
+def test_labels_are_names_or_positions_one_or_many(labels):
+    model = a_model(conditional=True)
+    ones = torch.ones(6, dtype=torch.int64)
+    assert torch.equal(model.encode(IMAGES, labels).mean, model.vae.encode(IMAGES, ones).mean)
+    assert torch.equal(model.sample(6, labels=labels), model.sample(6, labels=ones))
+    assert torch.equal(vae.score(model, IMAGES, labels), vae.score(model, IMAGES, ones))
+
+
+def test_each_image_has_its_own_label(monkeypatch):
+    model = a_model(conditional=True)
+    monkeypatch.setattr(trained, "AT_ONCE", 2 * 35)
+    monkeypatch.setattr(trained, "BLOCK", 4)
+    labels = ["ant", "bee", "cat", "cat", "bee", "ant"]
+    together = model.reconstruct(IMAGES, labels)
+    alone = [model.reconstruct(image, label)[0] for image, label in zip(IMAGES, labels, strict=True)]
+    assert torch.allclose(together, torch.stack(alone))
+    drawn = torch.stack([model.sample(6, labels=label)[i] for i, label in enumerate(labels)])
+    assert torch.allclose(model.sample(6, labels=labels), drawn)
+
+
+ALLOWED = r"classes \(ant, bee, cat\) or their positions from 0 to 2$"
+
+
+@pytest.mark.parametrize(
+    ("conditional", "use", "message"),
+    [
+        (True, lambda m: m.encode(IMAGES), f"^labels: must be given, because this model is conditional: {ALLOWED}"),
+        (True, lambda m: m.sample(3), "^labels: must be given"),
+        (True, lambda m: vae.score(m, IMAGES), "^labels: must be given"),
+        (True, lambda m: m.sample(3, labels="dog"), f"^labels=dog: must be {ALLOWED}"),
+        (True, lambda m: m.sample(3, labels=3), f"^labels=3: must be {ALLOWED}"),
+        (True, lambda m: m.sample(3, labels=[0, -1, 0]), f"^labels=-1: must be {ALLOWED}"),
+        (True, lambda m: m.sample(3, labels=1.0), f"^labels=1.0: must be {ALLOWED}"),
+        (True, lambda m: m.sample(3, labels=[0, 1]), r"^labels of shape \(2,\): must be one, or of shape \(3,\)$"),
+        (False, lambda m: m.sample(3, labels=1), "^labels: must be left out, because this model is not conditional$"),
+        (False, lambda m: m.sample(0), "^n=0: must be a positive integer$"),
+        (False, lambda m: m.encode(IMAGES[:, :, 1:]), r"^images of shape \(6, 1, 4, 7\): must be"),
+        (False, lambda m: m.encode(IMAGES - 1), "^images from -"),
+        (False, lambda m: m.decode(torch.zeros(4, 2)), r"^z of shape \(4, 2\): must be finite .* \(…, 3\)$"),
+        (False, lambda m: m.decode([0, 0, float("nan")]), "^z with NaN or infinity: must be finite"),
+        (False, lambda m: vae.interpolate(m, IMAGES, IMAGES[0]), "^a: must be a single image, not 6$"),
+        (False, lambda m: vae.interpolate(m, IMAGES[0], IMAGES[0, :, 1:]), r"^b of shape \(1, 4, 7\): must be"),
+        (False, lambda m: vae.interpolate(m, IMAGES[0], IMAGES[1], steps=1), "^steps=1: must be at least 2$"),
+        (False, lambda m: vae.traverse(m, IMAGES[0], dim=3), "^dim=3: must be from 0 to 2$"),
+        (False, lambda m: vae.score(m, IMAGES, kind="elbo"), "^kind=elbo: must be one of total, nll$"),
+        (False, lambda m: vae.score(m, IMAGES, samples=0), "^samples=0: must be a positive integer$"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(conditional, use, message):
+    with pytest.raises(ValueError, match=message):
+        use(a_model(conditional))
+
+
+def test_an_interpolation_goes_from_one_reconstruction_to_the_other():
+    model = a_model()
+    found = vae.interpolate(model, IMAGES[0], IMAGES[1], steps=5)
+    middle = model.decode(model.encode(IMAGES[:2]).mean.mean(0))
+    assert torch.allclose(found[[0, -1]], model.reconstruct(IMAGES[:2])) and torch.allclose(found[2], middle)
+
+
+def test_a_traversal_moves_one_dimension_by_the_priors_standard_deviations():
+    model = a_model(prior="correlated")
+    found = vae.traverse(model, IMAGES[0], dim=2, steps=3)
+    step = torch.tensor([0, 0, 3 * 0.5**0.5])
+    code = model.encode(IMAGES[0]).mean[0]
+    assert torch.allclose(found, model.decode(torch.stack([code - step, code, code + step])), atol=1e-6)
+
+
+def test_a_conditional_model_goes_between_images_of_a_class():
+    model = a_model(conditional=True)
+    found = vae.interpolate(model, IMAGES[0], IMAGES[1], steps=2, label="cat")
+    assert torch.allclose(found, model.reconstruct(IMAGES[:2], "cat"), atol=1e-6)
+    assert torch.allclose(vae.traverse(model, IMAGES[0], 1, 3, "cat")[1], found[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+def test_scores_are_the_negative_elbo_of_each_image(conditional):
+    model, labels = a_model(conditional), torch.arange(6) % 3
+    state = torch.get_rng_state()
+    total = vae.score(model, IMAGES, labels if conditional else None, samples=2000)
+    assert torch.equal(torch.get_rng_state(), state) and total.shape == (6,)
+    with torch.no_grad():
+        terms = model.vae(IMAGES, labels, samples=2000)
+    expected = terms.total.mean(0)  # with the exact KL, while the score draws that, too
+    error = (terms.recon + terms.q.log_prob(terms.z) - terms.p.log_prob(terms.z)).std(0) / 2000**0.5
+    assert ((expected - total).abs() < 6 * error).all() and error.max() < 0.02
+
+
+def test_scores_by_likelihood_are_below_those_by_the_bound_and_repeat_themselves():
+    model = a_model()
+    total, nll = (vae.score(model, IMAGES, kind=kind, samples=50) for kind in ("total", "nll"))
+    assert (nll < total).all()
+    assert torch.equal(vae.score(model, IMAGES, samples=50), total)
+    assert not torch.equal(vae.score(model, IMAGES, samples=50, seed=1), total)
+
+
+def test_a_model_in_training_mode_is_used_as_trained():
+    model = a_model(likelihood={"_target_": "vae.likelihoods.Gaussian", "sigma": "optimal"})
+    before = vae.score(model, IMAGES)
+    model.vae.train()
+    assert torch.equal(vae.score(model, IMAGES), before) and model.vae.training
+    assert model.vae.likelihood.batches == 0

@@ -1,0 +1,203 @@
+"""A trained model in use: images in, images out, from Python or by the programs in scripts/."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+from torch.distributions import Distribution
+
+from vae import checkpoints
+from vae.data.inputs import Images, as_batch, to_unit
+from vae.evaluation import grids
+from vae.evaluation.geometry import Geometry
+from vae.evaluation.likelihood import importance_likelihood
+from vae.model import VAE, evaluating
+from vae.seeding import apart
+
+AT_ONCE = 2**20  # numbers of images encoded or decoded at once: memory is that of so many, whatever their count
+BLOCK = 500  # latents drawn at once
+KINDS = ("total", "nll")
+
+Labels = ArrayLike | Tensor  # names of classes or their positions: one for all, or one for each image
+
+
+class Trained:
+    """A model with what its checkpoint says of it, ready for images of any kind and number.
+
+    Images are of numpy, torch or PIL, one or several, see `vae.data.inputs.as_batch`: bytes from 0 to 255 or floats
+    from 0 to 1. Nothing is binarised: give a model that was trained on binary images such images.
+
+    The model `vae` is on the CPU, until `vae.to(device)` moves it; images that come back are on the CPU. Results
+    depend on nothing but arguments and seed, and the caller's random numbers stay as they were. A conditional model
+    wants `labels`: names of classes or their positions, one for all images or one for each.
+    """
+
+    def __init__(self, vae: VAE, about: Mapping[str, Any]):
+        self.vae = vae
+        self.config: Mapping[str, Any] = about["config"]
+        self.data: str = about["data"]  # the name of the data it was trained on
+        self.classes: tuple[str, ...] = tuple(about["classes"])  # empty where the data has none
+        channels, height, width = about["shape"]
+        self.shape = (channels, height, width)
+
+    def __repr__(self) -> str:
+        size = "×".join(map(str, self.shape))
+        told = ", conditional" if self.conditional else ""
+        return f"Trained({self.data}, images of {size}, latent_dim {self.latent_dim}{told})"
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the model is told the class of every image."""
+        return self.config["conditional"]
+
+    @property
+    def latent_dim(self) -> int:
+        return self.config["latent_dim"]
+
+    @torch.no_grad()
+    def encode(self, images: Images, labels: Labels | None = None) -> Distribution:
+        """q(z|x) of n images, with batch shape (n,) and event shape (latent_dim,), on the model's device."""
+        with evaluating(self.vae):
+            # Features are joined and not posteriors, because those of any class can be made of them.
+            features = [self.vae.backbone.encode(x, classes) for x, classes in self.batches(images, labels)]
+            return self.vae.posterior(torch.cat(features), self.vae.prior())
+
+    @torch.no_grad()
+    def decode(self, z: ArrayLike | Tensor, labels: Labels | None = None) -> Tensor:
+        """E[x|z] of latents (…, latent_dim), with labels that broadcast to (…): images (…, channels, height, width)."""
+        z = torch.as_tensor(z)
+        if z.shape[-1:] != (self.latent_dim,) or not z.isfinite().all():
+            what = f"of shape {tuple(z.shape)}" if z.isfinite().all() else "with NaN or infinity"
+            raise ValueError(f"z {what}: must be finite numbers of shape (…, {self.latent_dim})")
+        flat = z.reshape(-1, self.latent_dim).to(next(self.vae.parameters()))
+        classes = self._positions(labels, z.shape[:-1]).flatten()
+        with evaluating(self.vae):
+            images = [
+                self.vae.decode(*part).mean.cpu() for part in zip(*map(self._split, (flat, classes)), strict=True)
+            ]
+        return torch.cat(images).reshape(*z.shape[:-1], *self.shape)
+
+    def sample(self, n: int, seed: int = 0, labels: Labels | None = None) -> Tensor:
+        """E[x|z] of n draws of z from the prior, (n, channels, height, width); more draws begin with the same."""
+        return torch.cat(list(self.samples(n, seed, labels)))
+
+    def samples(self, n: int, seed: int = 0, labels: Labels | None = None) -> Iterator[Tensor]:
+        """What `sample` gives, some hundred images at a time: for more than memory holds."""
+        if n < 1:
+            raise ValueError(f"n={n}: must be a positive integer")
+        classes = None if labels is None else self._positions(labels, (n,))
+        for start in range(0, n, BLOCK):
+            with torch.no_grad(), evaluating(self.vae), apart("sample", int(seed), start):
+                z = self.vae.prior().sample(torch.Size([BLOCK]))[: n - start]
+            yield self.decode(z, None if classes is None else classes[start : start + BLOCK])
+
+    def reconstruct(self, images: Images, labels: Labels | None = None) -> Tensor:
+        """E[x|z] at z = E[z|x], (n, channels, height, width)."""
+        return self.decode(self.encode(images, labels).mean, labels)
+
+    def batches(self, images: Images, labels: Labels | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images as the model takes them, so many as are worked at once, with the positions of their classes."""
+        array = as_batch(images, self.shape)
+        classes = self._positions(labels, (len(array),))
+        for part, labels_of_part in zip(self._split(array), self._split(classes), strict=True):
+            yield to_unit(part).to(next(self.vae.parameters())), labels_of_part
+
+    def _split(self, values: Any) -> list[Any]:
+        """Parts of what there is one of for each image."""
+        at_once = max(1, AT_ONCE // math.prod(self.shape))
+        return [values[start : start + at_once] for start in range(0, len(values), at_once)]
+
+    def _positions(self, labels: Labels | None, shape: Sequence[int]) -> Tensor:
+        """The classes' positions of that shape; zeros for a model that asks for no classes."""
+        if not self.conditional:
+            if labels is not None:
+                raise ValueError("labels: must be left out, because this model is not conditional")
+            return torch.zeros(tuple(shape), dtype=torch.int64)
+        names = ", ".join(self.classes[:12]) + (", …" if len(self.classes) > 12 else "")
+        allowed = f"classes ({names}) or their positions from 0 to {len(self.classes) - 1}"
+        if labels is None:
+            raise ValueError(f"labels: must be given, because this model is conditional: {allowed}")
+        given = np.asarray(labels.cpu() if isinstance(labels, Tensor) else labels)
+        positions = given if given.dtype.kind in "iu" else np.full(given.shape, -1)
+        if given.dtype.kind == "U":
+            known = {name: position for position, name in enumerate(self.classes)}
+            positions = np.array([known.get(name, -1) for name in given.flat]).reshape(given.shape)
+        wrong = given[(positions < 0) | (positions >= len(self.classes))]
+        if len(wrong):
+            raise ValueError(f"labels={wrong[0]}: must be {allowed}")
+        try:
+            return torch.from_numpy(np.broadcast_to(positions, tuple(shape)).astype(np.int64))
+        except ValueError:
+            raise ValueError(f"labels of shape {given.shape}: must be one, or of shape {tuple(shape)}") from None
+
+
+def load(path: str | Path, trust: bool = False) -> Trained:
+    """The trained model of a run folder (its best checkpoint) or of a checkpoint file, ready for use on the CPU.
+
+    Never runs code from the file. Only classes of this package are built, unless `trust` allows others.
+    """
+    checkpoint = checkpoints.read(checkpoints.file_of(Path(path)))
+    return Trained(checkpoints.model_of(checkpoint, trust), checkpoint["vae"])
+
+
+def interpolate(model: Trained, a: Images, b: Images, steps: int = 8, label: Labels | None = None) -> Tensor:
+    """Images decoded along the line from one image's code E[z|a] to another's, (steps, channels, height, width)."""
+    _refuse_fewer_than_two(steps)
+    start, end = _code(model, a, label, "a"), _code(model, b, label, "b")
+    return model.decode(grids.interpolation(start, end, steps)[0], label)
+
+
+def traverse(model: Trained, image: Images, dim: int = 0, steps: int = 8, label: Labels | None = None) -> Tensor:
+    """Images decoded along one dimension through an image's code, (steps, channels, height, width).
+
+    From −3 to +3 of the prior's standard deviations away from E[z|x], evenly spaced.
+    """
+    _refuse_fewer_than_two(steps)
+    if not 0 <= dim < model.latent_dim:
+        raise ValueError(f"dim={dim}: must be from 0 to {model.latent_dim - 1}")
+    code = _code(model, image, label, "image")[0]
+    with torch.no_grad(), evaluating(model.vae), apart("traverse"):
+        scale = Geometry.of(model.vae.prior()).scale
+    return model.decode(grids.traversal(code, scale, [dim], torch.linspace(-grids.SPAN, grids.SPAN, steps))[0], label)
+
+
+def score(
+    model: Trained,
+    images: Images,
+    labels: Labels | None = None,
+    kind: str = "total",
+    samples: int = 16,
+    seed: int = 0,
+) -> Tensor:
+    """How unlike the training data each image is, (n,) in nats, float64; the higher, the more anomalous.
+
+    `total` is −ELBO, `nll` the estimate of −log p(x) by importance sampling, which falls towards it with `samples`;
+    both are means over that many draws of z and are the same whenever images, their order and the seed are.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind={kind}: must be one of {', '.join(KINDS)}")
+    if samples < 1:
+        raise ValueError(f"samples={samples}: must be a positive integer")
+    with apart("score", int(seed)):
+        found = importance_likelihood(model.vae, model.batches(images, labels), samples)
+    return -(found.elbo if kind == "total" else found.log_p)
+
+
+def _code(model: Trained, image: Images, label: Labels | None, name: str) -> Tensor:
+    """E[z|x] of a single image, (1, latent_dim)."""
+    array = as_batch(image, model.shape, name)
+    if len(array) != 1:
+        raise ValueError(f"{name}: must be a single image, not {len(array)}")
+    return model.encode(array, label).mean
+
+
+def _refuse_fewer_than_two(steps: int) -> None:
+    if steps < 2:
+        raise ValueError(f"steps={steps}: must be at least 2")
