@@ -65,7 +65,8 @@ def test_scalars(ask: Ask) -> None:
 
 def test_images_have_one_step_for_each_epoch_drawn(ask: Ask) -> None:
     tags = ask("images/tags")
-    latent = {f"latent/{name}" for name in ("manifold", "clusters", "pairs", "covariance", "activity")}
+    names = ("manifold", "clusters", "pairs", "covariance", "activity", "true_posterior")
+    latent = {f"latent/{name}" for name in names}
     images = {f"images/{name}" for name in ("reconstructions", "samples", "interpolation", "traversal")}
     assert set(tags["a"]) == latent | images | {"curves/losses"}
     assert [image["step"] for image in ask("images/images?run=a&tag=latent/manifold&sample=0")] == [7, 14, 21]

@@ -15,13 +15,15 @@ from torch import Tensor
 from vae.config import kind
 from vae.data.loader import BatchLoader
 from vae.evaluation import grids, latents
-from vae.evaluation.geometry import Geometry, ellipse
-from vae.figures import curves, images, latent, manifold, solid
+from vae.evaluation.geometry import Geometry, contours, ellipse
+from vae.evaluation.true_posterior import true_posterior
+from vae.figures import curves, images, latent, manifold, posterior, solid
 from vae.figures.style import axis_name
 from vae.model import VAE, evaluating
 from vae.seeding import apart
 
 CLASSES = 12  # that a picture has rows for
+SINGLES = 4  # images whose true posterior is drawn
 
 History = Sequence[Mapping[str, float]]  # rows of the `Scalars` callback
 
@@ -62,9 +64,13 @@ class Scene:
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """The pictures that apply: a single dimension has no pairs, and curves need epochs."""
-        left_out = {"latent/pairs" if self.latent_dim == 1 else "", "" if self.history else "curves/losses"}
-        return tuple(tag for tag in TAGS if tag not in left_out)
+        """The pictures that apply: curves need epochs, others a number of dimensions."""
+        applies = {
+            "latent/pairs": self.latent_dim > 1,
+            "latent/true_posterior": self.latent_dim <= 2,
+            "curves/losses": bool(self.history),
+        }
+        return tuple(tag for tag in TAGS if applies.get(tag, True))
 
     def draw(self, tag: str) -> Figure:
         """One picture. The same model gives the same picture, and the caller's random numbers stay as they were."""
@@ -229,6 +235,25 @@ def _activity(scene: Scene) -> Figure:
     )
 
 
+def _true_posterior(scene: Scene) -> Figure:
+    chosen = scene.examples(SINGLES)
+    ends = torch.stack([_coordinates(scene, i)[[0, -1]] for i in range(scene.latent_dim)], 1)
+    originals, labels = scene.test_images(chosen), scene.loader.labels[chosen]
+    found = true_posterior(scene.vae, originals, labels, *ends)
+    singles = []
+    for i, original in enumerate(originals.cpu()):
+        title = f"KL(q‖p) = {found.kl[i]:.2f} nats\nlog p(x) = {found.log_p[i]:.1f}".replace("-", "−")
+        axes, density = found.q.axes[i], found.q.density[i]
+        if scene.latent_dim == 1:
+            q = [[torch.stack([axes[0], density], 1)]]
+        else:
+            q = [contours(axes[0], axes[1], density, sigmas) for sigmas in (1, 2)]
+        singles.append(posterior.Single(original, title, list(found.p.axes[i]), found.p.density[i], q))
+    if scene.latent_dim == 1:
+        return posterior.lines(singles, axis_name(0), scene.note)
+    return posterior.planes(singles, [axis_name(0), axis_name(1)], scene.note)
+
+
 def _reconstructions(scene: Scene) -> Figure:
     chosen = scene.examples(min(len(scene.classes) or 10, 12))
     originals, means, labels = scene.encoded(chosen)
@@ -273,6 +298,7 @@ _DRAW: dict[str, Callable[[Scene], Figure]] = {
     "latent/pairs": _pairs,
     "latent/covariance": _covariance,
     "latent/activity": _activity,
+    "latent/true_posterior": _true_posterior,
     "images/reconstructions": _reconstructions,
     "images/samples": _samples,
     "images/interpolation": _interpolation,

@@ -139,8 +139,12 @@ def test_every_picture_is_in_the_event_file_and_on_disk(fit):
     ("overrides", "left_out", "more"),
     [
         (["latent_dim=1"], {"latent/pairs"}, set()),
-        (["latent_dim=3", "prior=correlated"], set(), {"latent/clusters.gif"}),
-        (["latent_dim=4", "prior=correlated", "posterior=tied", "data.binarize=dynamic"], set(), set()),
+        (["latent_dim=3", "prior=correlated"], {"latent/true_posterior"}, {"latent/clusters.gif"}),
+        (
+            ["latent_dim=4", "prior=correlated", "posterior=tied", "data.binarize=dynamic"],
+            {"latent/true_posterior"},
+            set(),
+        ),
     ],
 )
 def test_other_models_have_the_pictures_that_apply(fit, caplog, overrides, left_out, more):

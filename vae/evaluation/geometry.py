@@ -95,12 +95,16 @@ class Geometry:
         low, high = self.samples.min(0).values, self.samples.max(0).values
         low, high = low - 0.1 * (high - low), high + 0.1 * (high - low)  # else the outermost lines would not close
         x, y = (torch.linspace(a, b, GRID, dtype=low.dtype) for a, b in zip(low.tolist(), high.tolist(), strict=True))
-        density = self.density(x, y)
-        falling = density.flatten().sort(descending=True).values
-        outside = (falling.cumsum(0) / falling.sum()) < 1 - math.exp(-0.5 * sigmas**2)
-        level = falling[int(outside.sum())].item()
-        lines = contourpy.contour_generator(x.numpy(), y.numpy(), density.T.numpy()).lines(level)
-        return [torch.as_tensor(line) for line in lines]
+        return contours(x, y, self.density(x, y), sigmas)
+
+
+def contours(x: Tensor, y: Tensor, density: Tensor, sigmas: float) -> list[Tensor]:
+    """Closed lines (points, 2) around the densest mass 1 − exp(−½ sigmas²) of a density (len(x), len(y)) on a grid."""
+    falling = density.flatten().sort(descending=True).values
+    outside = (falling.cumsum(0) / falling.sum()) < 1 - math.exp(-0.5 * sigmas**2)
+    level = falling[int(outside.sum())].item()
+    lines = contourpy.contour_generator(x.numpy(), y.numpy(), density.T.numpy()).lines(level)
+    return [torch.as_tensor(line) for line in lines]
 
 
 def ellipse(mean: Tensor, covariance: Tensor, sigmas: float, points: int = 181) -> Tensor:
