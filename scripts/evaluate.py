@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout that is not installed
 
+from vae.files import relative, replacing
 from vae.logs import to_terminal
 from vae.results import find_runs
 
 if TYPE_CHECKING:
     from vae.evaluate import Findings
+    from vae.measures import Subject
+    from vae.tensorboard import RunLogger
+
+SCORES = "curves/anomaly_scores"  # the picture's tag
 
 EXAMPLES = """
 examples:
@@ -62,15 +67,45 @@ def evaluate(
     checkpoint = checkpoints.read(file := checkpoints.file_of(run))
     source, data = checkpoints.data_of(checkpoint["vae"], data_root, trust)
     model = checkpoints.model_of(checkpoint, trust)
+    subject = measures.Subject(model, source, data, effort, _other_data(against) if against else None)
     folder = file.parent.parent if file.parent.name == "checkpoints" else file.parent
     step = checkpoint["global_step"]
-    found = evaluation(model, source, data, folder, step, _other_data(against) if against else None)
-    if found.values and (folder / "metrics.json").exists():
-        logger = RunLogger(folder)
-        logger.log_metrics(found.values, step)
-        logger.close()
+    found = evaluation(subject, folder, step)
     print(found.table)
+    logger = RunLogger(folder) if found.values and (folder / "metrics.json").exists() else None
+    if logger:
+        logger.log_metrics(found.values, step)
+    if "test/auroc_total" in found.values:
+        print(f"drawn in {relative(_draw_scores(subject, found.values, checkpoint, folder, logger))}")
+    if logger:
+        logger.close()
     return found
+
+
+def _draw_scores(
+    subject: Subject, values: Mapping[str, float], checkpoint: Mapping[str, Any], folder: Path, logger: RunLogger | None
+) -> Path:
+    """Histograms of the anomaly scores, beside the run's other pictures and for TensorBoard."""
+    from PIL import Image
+
+    from vae.figures import anomaly
+    from vae.figures.style import rasterise
+    from vae.pictures import small_print
+
+    assert subject.against is not None
+    names = {"total": "−ELBO, nats", "nll": "−log p(x), nats", "latent": "distance of the code"}
+    figure = anomaly.scores(
+        {names[key]: pair for key, pair in subject.anomaly_scores.items()},
+        [values[f"test/auroc_{key}"] for key in subject.anomaly_scores],
+        [f"{subject.data.name}, test", f"{subject.against.name}, test"],
+        small_print(checkpoint["vae"], checkpoint["epoch"] + 1),
+    )
+    image, path = Image.fromarray(rasterise(figure)), folder / "figures" / f"{SCORES}.png"
+    with replacing(path) as temporary:
+        image.save(temporary, "png")
+    if logger:
+        logger.image(SCORES, path.read_bytes(), image, checkpoint["global_step"])
+    return path
 
 
 @cache  # once for a whole sweep

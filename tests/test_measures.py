@@ -10,7 +10,7 @@ from vae import measures
 from vae.build import build, build_model
 from vae.data import strokes
 from vae.data.base import Part
-from vae.evaluation import classifier
+from vae.evaluation import anomaly, classifier
 from vae.evaluation.latents import covariance
 from vae.measures import MEASURES, Effort, NotApplicableError, Subject, measure, select
 from vae.schemas import METRICS
@@ -124,6 +124,20 @@ def test_images_of_another_kind_are_told_apart(subject):
     assert {"auroc_latent", "average_precision_latent"} <= found.keys()
     with pytest.raises(NotApplicableError, match="--against"):
         measure(taken, "anomaly")
+
+
+def test_scores_are_of_as_many_images_spread_over_both_sets(subject):
+    taken = subject()
+    test = taken.data.test
+    part = Part(test.images[:40].flip(0), test.labels[:40].flip(0))
+    scores = subject(against=replace(taken.data, test=part)).anomaly_scores
+    assert {name: tuple(map(len, pair)) for name, pair in scores.items()} == dict.fromkeys(
+        ("total", "nll", "latent"), (30, 30)
+    )
+    means = taken.codes.means
+    chosen = torch.arange(30) * 40 // 30
+    for found, own in zip(scores["latent"], (means[::10], means[:40].flip(0)[chosen]), strict=True):
+        assert torch.allclose(found, anomaly.latent_distance(own, taken.train_codes), rtol=1e-4)
 
 
 def test_the_images_measured_are_spread_over_the_test_set(subject):

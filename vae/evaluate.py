@@ -9,10 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from vae.data.base import Dataset, DataSource
 from vae.files import relative, write_json
 from vae.measures import EVERY, Effort, NotApplicableError, Subject, Values, measure, select
-from vae.model import VAE
 from vae.results import EVALUATION
 
 log = logging.getLogger(__name__)
@@ -33,14 +31,11 @@ class Evaluation:
         self.names = select(metrics or ())
         self.effort = Effort(EVERY if images is None else images, samples)
 
-    def __call__(
-        self, vae: VAE, source: DataSource, data: Dataset, folder: Path, step: int, against: Dataset | None = None
-    ) -> Findings:
+    def __call__(self, subject: Subject, folder: Path, step: int) -> Findings:
         """Measure a model of so many training steps, and write the values into its run's folder.
 
         What an earlier evaluation of the same weights measured besides is kept.
         """
-        subject = Subject(vae, source, data, self.effort, against)
         values: Values = {}
         left_out = {}
         lines = []
@@ -62,5 +57,5 @@ class Evaluation:
             lines.append(f"written to {relative(path)}")
         rule = "─" * 56
         notes = [f"left out: {name} ({reason})" for name, reason in left_out.items()]
-        table = "\n".join([f"{data.name}: {relative(folder)}", rule, *lines[:-1], rule, *notes, *lines[-1:]])
+        table = "\n".join([f"{subject.data.name}: {relative(folder)}", rule, *lines[:-1], rule, *notes, *lines[-1:]])
         return Findings(values, table, left_out)

@@ -103,6 +103,25 @@ class Subject:
             raise NotApplicableError("the posterior is not Gaussian")
         return type(gaussian[0])(*(torch.cat(each).cpu() for each in zip(*map(parameters, gaussian), strict=True)))
 
+    @cached_property
+    @torch.inference_mode()
+    def anomaly_scores(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Scores (n,) of test images, and of as many images of the other data, by their names."""
+        if self.against is None:
+            raise NotApplicableError("there is nothing to tell the test images from; say --against DATA")
+        if self.against.shape != self.data.shape:
+            raise NotApplicableError(f"its images are {self.against.shape}, those of the run {self.data.shape}")
+        count = min(self.effort.images, len(self.data.test), len(self.against.test))
+        scores = []
+        for whole in (self.data.test, self.against.test):
+            part = whole.take(torch.arange(count) * len(whole) // count)  # evenly chosen, and as many of both
+            found = importance_likelihood(self.vae, self.batches(part), self.effort.samples)
+            means = latents.encode(self.vae, self.batches(part)).means
+            distance = anomaly.latent_distance(means, self.train_codes)
+            scores.append({"total": -found.elbo, "nll": -found.log_p, "latent": distance})
+        inside, outside = scores
+        return {name: (inside[name], outside[name]) for name in inside}
+
     def refuse_without_classes(self) -> None:
         if len(self.data.classes) < 2:
             raise NotApplicableError("the data has no classes")
@@ -218,23 +237,11 @@ def _disentanglement(subject: Subject) -> Values:
     return disentanglement.scores(subject.codes.means, subject.data.test.factors)
 
 
-@torch.inference_mode()
 def _anomaly(subject: Subject) -> Values:
-    if subject.against is None:
-        raise NotApplicableError("there is nothing to tell the test images from; say --against DATA")
-    if subject.against.shape != subject.data.shape:
-        raise NotApplicableError(f"its images are {subject.against.shape}, those of the run {subject.data.shape}")
-    count = min(subject.effort.images, len(subject.data.test), len(subject.against.test))
-    scores = []
-    for part in (subject.data.test.some(count), subject.against.test.take(slice(count))):
-        found = importance_likelihood(subject.vae, subject.batches(part), subject.effort.samples)
-        means = latents.encode(subject.vae, subject.batches(part)).means
-        distance = anomaly.latent_distance(means, subject.train_codes)
-        scores.append({"total": -found.elbo, "nll": -found.log_p, "latent": distance})
     values: Values = {}
-    for name, inside in scores[0].items():
-        detection = anomaly.detection(inside, scores[1][name])
-        values |= {f"auroc_{name}": detection.auroc, f"average_precision_{name}": detection.average_precision}
+    for name, (inside, outside) in subject.anomaly_scores.items():
+        found = anomaly.detection(inside, outside)
+        values |= {f"auroc_{name}": found.auroc, f"average_precision_{name}": found.average_precision}
     return values
 
 

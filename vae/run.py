@@ -156,9 +156,11 @@ def _train(
     write_json(folder / "metrics.json", metrics)
     (folder / EVALUATION).unlink(missing_ok=True)  # that of a run before it was trained further
     log.info(report.closing(config, metrics, folder, objective.monitor))
-    if config["evaluate"].get("metrics") != []:  # importing it takes a second
+    if config["evaluate"].get("metrics") != []:  # importing measures takes a second
+        from vae.measures import Subject
+
         evaluation: Evaluation = build(config, "evaluate")
-        found = evaluation(model, source, data, folder, read(best)["global_step"])
+        found = evaluation(Subject(model, source, data, evaluation.effort), folder, read(best)["global_step"])
         logger.log_metrics(found.values, trainer.global_step)
         log.info(found.table)
     logger.close()

@@ -88,7 +88,7 @@ def test_a_scatter_draws_the_same_points_every_time():
 
 
 def test_pyplot_is_never_imported():
-    names = ("comparison", "curves", "images", "latent", "manifold", "posterior", "solid")
+    names = ("anomaly", "comparison", "curves", "images", "latent", "manifold", "posterior", "solid")
     modules = ", ".join(f"vae.figures.{name}" for name in names)
     code = f"import sys, {modules}; assert 'matplotlib.pyplot' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from vae import checkpoints
+
 PATH = Path(__file__).parents[2] / "scripts" / "evaluate.py"
 spec = importlib.util.spec_from_file_location("evaluate", PATH)
 evaluate = importlib.util.module_from_spec(spec)
@@ -73,6 +75,19 @@ def test_a_sweep_without_completed_runs_is_refused(tmp_path):
     (tmp_path / "status.json").write_text(json.dumps({"state": "failed", "config": {}, "choices": {}}))
     with pytest.raises(SystemExit, match="no run in it is completed"):
         evaluate.main([str(tmp_path)])
+
+
+def test_scores_of_anomalies_are_drawn(run, monkeypatch):
+    folder = run()
+    (folder / "metrics.json").write_text("{}")
+    _, data = checkpoints.data_of(checkpoints.read(folder / "checkpoints" / "best.ckpt")["vae"])
+    monkeypatch.setattr(evaluate, "_other_data", lambda name: data)
+    evaluate.main([str(folder), "anomaly", "--against", "itself", *SMALL])
+    png = (folder / "figures" / "curves" / "anomaly_scores.png").read_bytes()
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    (drawn,) = events.Images("curves/anomaly_scores")
+    assert drawn.encoded_image_string == png and drawn.step == 20 and written(folder)["test/auroc_latent"] == 0.5
 
 
 @pytest.mark.parametrize(
