@@ -94,7 +94,7 @@ def test_scores_of_anomalies_are_drawn(run, monkeypatch):
     ("arguments", "line"),
     [
         (["likelyhood"], r"^error: metric=likelyhood: must be one of likelihood, gap, "),
-        (["anomaly", "--against", "cifar"], r"^error: against=cifar: must be one of auto, fashion_mnist, "),
+        (["anomaly", "--against", "cifar"], r"^error: against=cifar: must be one of auto, factors, fashion_mnist, "),
         (
             ["anomaly", "--against", "strokes", *SMALL],
             r"^error: metric=anomaly: cannot .*: its images are \(1, 28, 28\)",
