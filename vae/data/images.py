@@ -68,20 +68,12 @@ class ImageFolder(DataSource):
         return Dataset("images", train, test, classes=tuple(classes))
 
     def _search(self) -> list[Path]:
-        """Every visible file that looks like an image, in one fixed order."""
         if not self.root.is_dir():
             raise DataError(f"images: there is no folder {self.root}; set data.root to the folder of the images")
-        suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-        paths, seen = [], set()
-        for folder, subfolders, files in os.walk(self.root, followlinks=True):
-            seen.add(Path(folder).resolve())
-            subfolders[:] = sorted(  # not through a link back up: that would never end
-                name for name in subfolders if name[0] != "." and (Path(folder) / name).resolve() not in seen
-            )
-            paths += [Path(folder, name) for name in files if name[0] != "." and Path(name).suffix.lower() in suffixes]
+        paths = image_files(self.root)
         if not paths:
             raise DataError(f"images: no image files in {self.root}; set data.root to the folder of the images")
-        return sorted(paths, key=lambda path: path.relative_to(self.root).as_posix())
+        return paths
 
     def _first_size(self, paths: Sequence[Path]) -> tuple[int, int]:
         for path in paths:
@@ -94,28 +86,51 @@ class ImageFolder(DataSource):
 
     def _decode_all(self, paths: Sequence[Path], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """The images (n, channels, height, width) and whether each could be read (n,)."""
-        images = np.zeros((len(paths), *size, self.channels), np.uint8)
-        good = np.zeros(len(paths), bool)
-
-        def fill(i: int) -> None:
-            try:
-                images[i] = decode(paths[i], self.channels, size)
-                good[i] = True
-            except Exception as error:  # a decoder may raise anything on a damaged file
-                log.debug("%s: %s", paths[i], error)
-
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            done = pool.map(fill, range(len(paths)))
-            # disable=None: shown only in a terminal
-            list(tqdm(done, "reading images", len(paths), disable=None if len(paths) > 500 else True))
+        images, good = decode_all(paths, self.channels, size, bar=len(paths) > 500)
         bad = [path.relative_to(self.root).as_posix() for path, ok in zip(paths, good, strict=True) if not ok]
         if bad:
-            more = f" and {len(bad) - 10} more" if len(bad) > 10 else ""
-            log.warning(
-                "%d of %d image files in %s cannot be read and are left out: %s",
-                len(bad), len(paths), self.root, ", ".join(sorted(bad)[:10]) + more,
-            )  # fmt: skip
+            log.warning("%s", left_out(bad, len(paths), self.root))
         return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(good)
+
+
+def image_files(root: Path) -> list[Path]:
+    """Every visible file below a folder that looks like an image, in one fixed order."""
+    suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    paths, seen = [], set()
+    for folder, subfolders, files in os.walk(root, followlinks=True):
+        seen.add(Path(folder).resolve())
+        subfolders[:] = sorted(  # not through a link back up: that would never end
+            name for name in subfolders if name[0] != "." and (Path(folder) / name).resolve() not in seen
+        )
+        paths += [Path(folder, name) for name in files if name[0] != "." and Path(name).suffix.lower() in suffixes]
+    return sorted(paths, key=lambda path: path.relative_to(root).as_posix())
+
+
+def decode_all(
+    paths: Sequence[Path], channels: int, size: tuple[int, int], bar: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """The images, uint8 (n, height, width, channels), and whether each could be read (n,)."""
+    images = np.zeros((len(paths), *size, channels), np.uint8)
+    good = np.zeros(len(paths), bool)
+
+    def fill(i: int) -> None:
+        try:
+            images[i] = decode(paths[i], channels, size)
+            good[i] = True
+        except Exception as error:  # a decoder may raise anything on a damaged file
+            log.debug("%s: %s", paths[i], error)
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        done = pool.map(fill, range(len(paths)))
+        list(tqdm(done, "reading images", len(paths), disable=None if bar else True))  # None: shown only in a terminal
+    return images, good
+
+
+def left_out(bad: Sequence[str], count: int, root: Path) -> str:
+    """Says which image files cannot be read."""
+    more = f" and {len(bad) - 10} more" if len(bad) > 10 else ""
+    named = ", ".join(sorted(bad)[:10]) + more
+    return f"{len(bad)} of {count} image files in {root} cannot be read and are left out: {named}"
 
 
 def decode(path: Path, channels: int, size: tuple[int, int] | None) -> np.ndarray:

@@ -1,0 +1,53 @@
+"""Encode images: mean and standard deviation of q(z|x) of each, as a table."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout that is not installed
+
+from vae import programs
+from vae.files import relative, replacing
+
+EXAMPLES = """
+examples:
+  python scripts/encode.py outputs/runs/2030-01-01/12-00-00-000000 photos --out codes.csv
+  python scripts/encode.py best.ckpt digits.npz --class 3 --out codes.csv
+
+Columns: file, mean_0, mean_1, …, std_0, std_1, …
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Encode what the command line asks for."""
+    programs.run(encode, _parser().parse_args(arguments))
+
+
+def encode(run: Path, images: Path, out: Path, label: str | None, trust: bool) -> None:
+    """Write the codes of all images, one line each."""
+    from vae.trained import load
+
+    model = load(run, trust)
+    header = [f"{name}_{i}" for name in ("mean", "std") for i in range(model.latent_dim)]
+    with replacing(out) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["file", *header])
+        for chunk in programs.chunks(model, images, label, "encoding"):
+            q = model.encode(chunk.images, chunk.labels)
+            codes = zip(chunk.names, q.mean.cpu().numpy(), q.stddev.cpu().numpy(), strict=True)
+            writer.writerows([name, *mean, *std] for name, mean, std in codes)
+    print(relative(out))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = programs.parser("encode.py", __doc__, EXAMPLES)
+    parser.add_argument("--out", type=Path, required=True, help="the table, a CSV file")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""Score how unlike a model's training data images are: −ELBO or −log p(x) in nats, the worst first."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout that is not installed
+
+from vae import programs
+from vae.files import new_folder, relative
+from vae.tables import Table
+
+PRINTED = 20  # rows of the table
+
+EXAMPLES = """
+examples:
+  python scripts/score.py outputs/runs/2030-01-01/12-00-00-000000 photos
+  python scripts/score.py best.ckpt digits.npz --kind nll --samples 500 --out scores
+
+Prints the 20 worst images. With --out a new folder gets scores.csv, of all images, and worst.png, a picture of 12.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Score what the command line asks for."""
+    programs.run(score, _parser().parse_args(arguments))
+
+
+def score(
+    run: Path, images: Path, out: Path | None, kind: str, samples: int, seed: int, label: str | None, trust: bool
+) -> None:
+    """Print the images with the highest scores, and write all scores."""
+    import numpy as np
+
+    from vae import trained
+    from vae.data.inputs import to_unit
+    from vae.figures.images import reconstructions
+    from vae.seeding import derive
+
+    model = trained.load(run, trust)
+    measured = {"total": "−ELBO", "nll": "−log p(x)"}[kind]
+    names: list[str] = []
+    parts: list[np.ndarray] = []  # of the scores; of images only the worst are kept
+    highest = np.empty(0)
+    worst, decoded = np.empty((2, 0, *model.shape), np.float32)
+    with nullcontext() if out is None else new_folder(out) as folder:
+        for chunk in programs.chunks(model, images, label, "scoring"):
+            found = trained.score(model, chunk.images, chunk.labels, kind, samples, derive(seed, len(names))).numpy()
+            candidates = np.append(highest, found)
+            chosen = np.argsort(-candidates, kind="stable")[: programs.SHOWN]
+            highest = candidates[chosen]
+            worst = np.concatenate([worst, to_unit(chunk.images)])[chosen]
+            decoded = np.concatenate([decoded, model.reconstruct(chunk.images, chunk.labels)])[chosen]
+            parts.append(found)
+            names += chunk.names
+        scores = np.concatenate(parts)
+        order = np.argsort(-scores, kind="stable")
+        if folder is not None:
+            with (folder / "scores.csv").open("w", encoding="utf-8", newline="") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerow(["image", "nats"])
+                writer.writerows((names[i], scores[i]) for i in order)
+            note = f"{model.data} · the highest {measured} of {len(names):,} images, in nats"
+            figure = reconstructions(worst, decoded, [f"{nats:.0f}" for nats in highest], note)
+            programs.save_picture(folder / "worst.png", figure)
+    rows = [{"rank": rank, "nats": scores[i], "image": names[i]} for rank, i in enumerate(order[:PRINTED], 1)]
+    table = Table(["image"], ["rank", "nats", "image"], rows)
+    print(f"{measured} of {len(names):,} images; the higher, the more unlike {model.data}\n{table.text()}")
+    if out is not None:
+        print(relative(out))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = programs.parser("score.py", __doc__, EXAMPLES)
+    parser.add_argument("--out", type=Path, help="a new folder for scores.csv and worst.png")
+    parser.add_argument("--kind", choices=("total", "nll"), default="total", help="−ELBO or −log p(x) (total)")
+    parser.add_argument("--samples", type=programs.positive, default=16, help="of z for each image (16)")
+    parser.add_argument("--seed", type=int, default=0, help="of these (0)")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""The programs that use a trained model must do what the library does, and say in one line what they cannot do."""
+
+import csv
+import importlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import vae
+from vae import programs
+from vae.data import stream
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+sample, encode, reconstruct, score = (
+    importlib.import_module(f"scripts.{name}") for name in ("sample", "encode", "reconstruct", "score")
+)
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch):
+    monkeypatch.setattr(stream, "MOST", 7)
+    monkeypatch.setattr("vae.trained.BLOCK", 7)
+
+
+def pixels(images):
+    return (255 * images).round().byte().squeeze(1).numpy()
+
+
+def table(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_samples_in_an_npz_are_the_librarys(run, tmp_path):
+    out = tmp_path / "new" / "samples.npz"
+    sample.main([str(run()), "--n", "20", "--seed", "3", "--out", str(out)])
+    with np.load(out) as found:
+        assert list(found) == ["images"]
+        assert np.array_equal(found["images"], pixels(vae.load(tmp_path / "run").sample(20, seed=3)))
+
+
+def test_samples_of_colours(run, tmp_path):
+    sample.main([str(run("data.channels=3")), "--n", "3", "--out", str(tmp_path / "a.npz")])
+    sample.main([str(tmp_path / "run"), "--n", "3", "--out", str(tmp_path / "a")])
+    images = np.load(tmp_path / "a.npz")["images"]
+    assert images.shape == (3, 10, 12, 3)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "a" / "00002.png")), images[2])
+
+
+def test_samples_of_a_conditional_model_are_of_all_classes_or_of_one(run, tmp_path):
+    folder = str(run("conditional=true"))
+    model = vae.load(folder)
+    sample.main([folder, "--n", "9", "--out", str(tmp_path / "a.npz")])
+    sample.main([folder, "--n", "9", "--class", "b", "--out", str(tmp_path / "b")])
+    with np.load(tmp_path / "a.npz") as found:
+        assert found["labels"].tolist() == [0, 1, 0, 1, 0, 1, 0, 1, 0] and found["classes"].tolist() == ["a", "b"]
+        assert np.array_equal(found["images"], pixels(model.sample(9, labels=found["labels"])))
+    rows = table(tmp_path / "b" / "labels.csv")
+    assert [row["file"] for row in rows] == [f"0000{i}.png" for i in range(9)] and {row["class"] for row in rows} == {
+        "b"
+    }
+    images = np.stack([np.asarray(Image.open(tmp_path / "b" / row["file"])) for row in rows])
+    assert np.array_equal(images, pixels(model.sample(9, labels="b")))
+
+
+def test_codes_are_the_librarys(run, tmp_path, image_folder):
+    encode.main([str(run()), str(image_folder), "--out", str(tmp_path / "codes.csv")])
+    rows = table(tmp_path / "codes.csv")
+    assert list(rows[0]) == ["file", "mean_0", "mean_1", "std_0", "std_1"] and len(rows) == 60
+    q = vae.load(tmp_path / "run").encode([Image.open(image_folder / row["file"]) for row in rows])
+    for name, values in (("mean", q.mean), ("std", q.stddev)):
+        found = torch.tensor([[float(row[f"{name}_{i}"]) for i in range(2)] for row in rows])
+        assert torch.allclose(found, values, atol=1e-5)
+
+
+def test_folders_are_the_classes_of_a_conditional_model(run, tmp_path, image_folder):
+    folder = str(run("conditional=true"))
+    encode.main([folder, str(image_folder), "--out", str(tmp_path / "own.csv")])
+    encode.main([folder, str(image_folder), "--class", "a", "--out", str(tmp_path / "all.csv")])
+    own, as_a = table(tmp_path / "own.csv"), table(tmp_path / "all.csv")
+    assert all((x == y) == x["file"].startswith("a/") for x, y in zip(own, as_a, strict=True))
+
+
+def test_images_are_thresholded_as_the_runs_were(run, tmp_path, image_folder):
+    encode.main([str(run("data.binarize=threshold")), str(image_folder), "--out", str(tmp_path / "codes.csv")])
+    row = table(tmp_path / "codes.csv")[0]
+    binary = np.asarray(Image.open(image_folder / row["file"])) >= 128
+    expected = vae.load(tmp_path / "run").encode(binary).mean[0]
+    assert [float(row["mean_0"]), float(row["mean_1"])] == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+def test_reconstructions_keep_their_names(run, tmp_path, image_folder):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in ("x.png", "x.bmp"):
+        Image.open(image_folder / "a" / "0.png").save(photos / name)
+    reconstruct.main([str(run()), str(photos), "--out", str(tmp_path / "out")])
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["x.bmp.png", "x.png"]
+    expected = pixels(vae.load(tmp_path / "run").reconstruct(Image.open(photos / "x.png")))[0]
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "x.png")), expected)
+
+
+def test_a_sheet_shows_the_first_images(run, tmp_path, image_folder, monkeypatch):
+    seen = []
+    monkeypatch.setattr("vae.figures.images.reconstructions", lambda *given, **more: seen.append(given))
+    monkeypatch.setattr(programs, "save_picture", lambda path, figure: seen.append(path))
+    monkeypatch.setattr(stream, "MOST", 30)
+    reconstruct.main([str(run()), str(image_folder), "--out", str(tmp_path / "sheet.png")])
+    (originals, decoded), path = seen
+    assert path == tmp_path / "sheet.png" and originals.shape == decoded.shape == (12, 1, 10, 12)
+    assert torch.allclose(vae.load(tmp_path / "run").reconstruct(originals), decoded)
+
+
+def test_the_worst_images_come_first(run, tmp_path, image_folder, capsys, monkeypatch):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for i in range(30):
+        Image.new("L", (12, 10), 255 * (i == 17)).save(photos / f"{i:02d}.png")
+    folder = str(run())
+    model = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)
+    model["state_dict"]["vae.backbone.decoder.4.bias"] -= 3  # a model of dark images
+    torch.save(model, tmp_path / "run" / "checkpoints" / "best.ckpt")
+    score.main([folder, str(photos), "--out", str(tmp_path / "scores")])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "−ELBO of 30 images; the higher, the more unlike images"
+    assert lines[4].split()[0] == "1" and lines[4].endswith("17.png") and lines[-1].endswith("scores")
+    rows = table(tmp_path / "scores" / "scores.csv")
+    values = [float(row["nats"]) for row in rows]
+    assert rows[0]["image"] == "17.png" and values == sorted(values, reverse=True) and len(rows) == 30
+    one = vae.score(vae.load(folder), Image.open(photos / "17.png"), samples=500).item()
+    assert values[0] == pytest.approx(one, rel=0.02)
+    assert Image.open(tmp_path / "scores" / "worst.png").width > 500
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments", "message"),
+    [
+        (
+            sample,
+            ["--class", "a", "--out", "x.npz"],
+            "--class a: must be left out, because the model is not conditional",
+        ),
+        (sample, ["--out", "run"], "run: exists already; name a new or an empty folder"),
+        (encode, ["nowhere", "--out", "x.csv"], "nowhere: there is no such file or folder"),
+        (reconstruct, ["nowhere", "--out", "x"], "nowhere: there is no such file or folder"),
+        (reconstruct, ["run", "--out", "x"], "run: there are no images"),
+        (score, ["text.png", "--out", "x"], "text.png: none of the 1 image files can be read"),
+    ],
+)
+def test_says_in_one_line_what_is_wrong_and_leaves_nothing(run, tmp_path, monkeypatch, program, arguments, message):
+    folder = run()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.png").write_text("no image")
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(SystemExit) as stop:
+        program.main([str(folder), *arguments])
+    assert str(stop.value) == f"error: {message}" and sorted(tmp_path.iterdir()) == before
+
+
+def test_a_conditional_model_wants_a_class_that_it_has(run, tmp_path, image_folder):
+    folder = str(run("conditional=true"))
+    with pytest.raises(SystemExit, match=r"^error: --class c: must be one of a, b$"):
+        sample.main([folder, "--class", "c", "--out", str(tmp_path / "x.npz")])
+    with pytest.raises(SystemExit, match=r"^error: --class: must be one of a, b, because .* names none$"):
+        encode.main([folder, str(image_folder / "a"), "--out", str(tmp_path / "x.csv")])
+
+
+@pytest.mark.parametrize("program", [sample, encode, reconstruct, score])
+def test_help_has_examples(program, capsys):
+    with pytest.raises(SystemExit) as stop:
+        program.main(["--help"])
+    assert stop.value.code == 0 and "examples:" in capsys.readouterr().out
+
+
+def test_counts_must_be_positive(run, capsys):
+    with pytest.raises(SystemExit):
+        sample.main([str(run()), "--n", "0", "--out", "x.npz"])
+    assert "--n: 0: must be a positive integer" in capsys.readouterr().err

@@ -1,0 +1,103 @@
+"""What the programs that use a trained model share: arguments, errors in one line, images with a progress bar."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from vae.data.stream import Chunk
+    from vae.trained import Trained
+
+SHOWN = 12  # images in a picture
+
+
+def parser(name: str, what: str | None, examples: str, images: bool = True) -> argparse.ArgumentParser:
+    """Asks for the run, for `images` where the program reads some, and for what depends on the model."""
+    made = argparse.ArgumentParser(
+        prog=name, description=what, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("run", type=Path, help="the folder of a run (its best checkpoint) or a checkpoint file")
+    if images:
+        made.add_argument(
+            "images",
+            type=Path,
+            help="a folder of image files, one such file, or an .npz with an array called images; files are scaled to "
+            "the model's size",
+        )
+    every = (
+        "of all images (the name of each one's folder, or the .npz's labels)" if images else "to sample (all, in turn)"
+    )
+    made.add_argument("--class", dest="label", metavar="NAME", help=f"{every}, where the model is conditional")
+    made.add_argument("--trust", action="store_true", help="build classes that are not of this program")
+    return made
+
+
+def positive(text: str) -> int:
+    """A type of arguments."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be a positive integer")
+    return int(text)
+
+
+def run(work: Callable[..., None], options: argparse.Namespace) -> None:
+    """Do it, or say in one line why not."""
+    try:
+        work(**vars(options))
+    except (ValueError, OSError, RuntimeError) as error:
+        sys.exit(f"error: {error}")
+
+
+def bar(what: str, total: int) -> Any:
+    """A progress bar on stderr, where that is a terminal."""
+    from tqdm import tqdm
+
+    return tqdm(desc=what, total=total, unit=" images", disable=None, leave=False)
+
+
+def save_picture(path: Path, figure: Figure) -> None:
+    """Write a figure as PNG, atomically."""
+    from PIL import Image
+
+    from vae.figures.style import rasterise
+    from vae.files import replacing
+
+    with replacing(path) as temporary:
+        Image.fromarray(rasterise(figure)).save(temporary)
+
+
+def refuse_unknown_class(model: Trained, label: str | None) -> None:
+    """Said of the option, before any work."""
+    if label is not None and not model.conditional:
+        raise ValueError(f"--class {label}: must be left out, because the model is not conditional")
+    if label is not None and label not in model.classes:
+        raise ValueError(f"--class {label}: must be one of {', '.join(model.classes)}")
+
+
+def chunks(model: Trained, images: Path, label: str | None, what: str) -> Iterator[Chunk]:
+    """The images of a file or folder as the model's run saw its own, with labels if and only if it wants them."""
+    import numpy as np
+
+    from vae.data.stream import ImageStream
+
+    refuse_unknown_class(model, label)
+    stream = ImageStream(images, model.shape)
+    with bar(what, len(stream)) as progress:
+        for chunk in stream:
+            labels = chunk.labels if model.conditional else None
+            if label is not None:
+                labels = np.full(len(chunk.names), label)
+            if labels is None and model.conditional:
+                raise ValueError(f"--class: must be one of {', '.join(model.classes)}, because {images} names none")
+            pixels = chunk.images
+            if model.config["data"].get("binarize") == "threshold":
+                pixels = pixels >= (128 if pixels.dtype == np.uint8 else 128 / 255)
+            yield chunk._replace(images=pixels, labels=labels)
+            progress.update(len(chunk.names))
+    if stream.note:
+        print(f"warning: {stream.note}", file=sys.stderr)
