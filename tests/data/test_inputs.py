@@ -89,6 +89,7 @@ def test_binary_and_half_precision_images():
         (np.full((5, 7), np.nan), "^images: contain NaN; floats must lie between 0 and 1$"),
         (np.full((5, 7), np.inf), "^images from inf to inf: floats must"),
         (Image.new("L", (5, 7)), r"^images of shape \(1, 7, 5\): must be"),
+        ([[0.0, 1.0], [0.0]], "^images: must be numbers in rows of one length"),
         (None, "^images of shape"),
         ("photo.png", "^images of shape"),
     ],

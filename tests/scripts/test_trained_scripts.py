@@ -136,29 +136,25 @@ def test_the_worst_images_come_first(run, tmp_path, image_folder, capsys, monkey
     assert Image.open(tmp_path / "scores" / "worst.png").width > 500
 
 
-@pytest.mark.parametrize(
-    ("program", "arguments", "message"),
-    [
-        (
-            sample,
-            ["--class", "a", "--out", "x.npz"],
-            "--class a: must be left out, because the model is not conditional",
-        ),
-        (sample, ["--out", "run"], "run: exists already; name a new or an empty folder"),
-        (encode, ["nowhere", "--out", "x.csv"], "nowhere: there is no such file or folder"),
-        (reconstruct, ["nowhere", "--out", "x"], "nowhere: there is no such file or folder"),
-        (reconstruct, ["run", "--out", "x"], "run: there are no images"),
-        (score, ["text.png", "--out", "x"], "text.png: none of the 1 image files can be read"),
-    ],
-)
-def test_says_in_one_line_what_is_wrong_and_leaves_nothing(run, tmp_path, monkeypatch, program, arguments, message):
-    folder = run()
+WRONG = [
+    (sample, "--class a --out x.npz", "--class a: must be left out, because the model is not conditional"),
+    (sample, "--out run", "run: exists already; name a new or an empty folder"),
+    (encode, "nowhere --out x.csv", "nowhere: there is no such file or folder"),
+    (reconstruct, "nowhere --out x", "nowhere: there is no such file or folder"),
+    (reconstruct, "run --out x", "run: there are no images"),
+    (score, "text.png --out x", "text.png: none of the 1 image files can be read"),
+]
+
+
+def test_says_in_one_line_what_is_wrong_and_leaves_nothing(run, tmp_path, monkeypatch):
+    folder = str(run())
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.png").write_text("no image")
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(SystemExit) as stop:
-        program.main([str(folder), *arguments])
-    assert str(stop.value) == f"error: {message}" and sorted(tmp_path.iterdir()) == before
+    for program, arguments, message in WRONG:
+        with pytest.raises(SystemExit) as stop:
+            program.main([folder, *arguments.split()])
+        assert str(stop.value) == f"error: {message}" and sorted(tmp_path.iterdir()) == before
 
 
 def test_a_conditional_model_wants_a_class_that_it_has(run, tmp_path, image_folder):

@@ -61,13 +61,16 @@ def _array(images: Any, channels: int, name: str) -> np.ndarray:
     if isinstance(images, Tensor):
         images = images.detach().cpu()
         return (images.float() if images.dtype == torch.bfloat16 else images).numpy()  # of which numpy has none
-    if isinstance(images, list | tuple):
+    if isinstance(images, list | tuple) and any(isinstance(each, np.ndarray | Tensor | Image.Image) for each in images):
         arrays = [_array(each, channels, name) for each in images]
         shapes = sorted({array.shape for array in arrays})
         if len(shapes) > 1:
             raise ValueError(f"{name} of different shapes: {_written(shapes[0])} and {_written(shapes[1])}")
-        return np.stack(arrays) if arrays else np.empty(0)
-    return np.asarray(images)
+        return np.stack(arrays)
+    try:
+        return np.asarray(images)
+    except ValueError as error:
+        raise ValueError(f"{name}: must be numbers in rows of one length ({error})") from error
 
 
 def _written(shape: Sequence[object]) -> str:
