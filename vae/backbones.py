@@ -103,12 +103,12 @@ class Conv(Backbone):
             for (c_in, c_out), size in zip(itertools.pairwise(up_channels), reversed(sizes[:-1]), strict=True)
         ]
         self.encoder = nn.Sequential(
-            _ChannelsLast(), *_with_relu(down), nn.Flatten(), *_dense_layers([math.prod(inner), hidden])
+            ChannelsLast(), *_with_relu(down), nn.Flatten(), *_dense_layers([math.prod(inner), hidden])
         )
         self.decoder = nn.Sequential(
             *_dense_layers([latent_dim + classes, math.prod(inner)]),
             nn.Unflatten(1, inner),
-            _ChannelsLast(),
+            ChannelsLast(),
             *_with_relu(up),
             nn.ConvTranspose2d(channels[0], shape[0], 3, padding=1),
         )
@@ -120,7 +120,7 @@ class Conv(Backbone):
         bias.copy_(_logits(mean.mean((1, 2))))
 
 
-class _ChannelsLast(nn.Module):
+class ChannelsLast(nn.Module):
     """Changes the memory layout only: convolutions on a CPU are 1.2 to 1.4 times faster in it."""
 
     def forward(self, images: Tensor) -> Tensor:

@@ -105,6 +105,13 @@ class Scene:
     def active(self, count: int) -> list[int]:
         return latents.most_active(self.codes, self.prior, count)
 
+    def coordinates(self, dim: int) -> Tensor:
+        """Coordinates (points,) that cover the prior and all codes in one dimension."""
+        middle, reach = self.prior.mean[dim].item(), 3.5 * self.prior.scale[dim].item()
+        means = self.codes.means[:, dim]
+        low, high = min(middle - reach, means.min().item()), max(middle + reach, means.max().item())
+        return torch.linspace(low, high, 150, dtype=torch.float64)
+
     @property
     def rows(self) -> list[int]:
         """The classes that pictures of a conditional model have a row for; none of any other model."""
@@ -185,7 +192,7 @@ def _manifold_by_class(scene: Scene, sheet: grids.Sheet) -> Figure:
 
 def _clusters(scene: Scene) -> Figure:
     if scene.latent_dim == 1:
-        x = _coordinates(scene, 0)
+        x = scene.coordinates(0)
         densities = scene.prior.density(x), latents.aggregate_density(scene.codes, 0, x)
         return latent.clusters_1d(scene.codes.means, scene.codes.labels, scene.classes, x, *densities, scene.note)
     if scene.latent_dim == 3:
@@ -209,7 +216,7 @@ def _pairs(scene: Scene) -> Figure:
     views = [[_view(scene, (j, i)) if j < i else None for j in dims] for i in dims]
     densities = []
     for i in dims:
-        x = _coordinates(scene, i)
+        x = scene.coordinates(i)
         densities.append((x, scene.prior.marginal([i]).density(x), latents.aggregate_density(scene.codes, i, x)))
     means, names = scene.codes.means[:, dims], [axis_name(i) for i in dims]
     return latent.pairs(means, scene.codes.labels, scene.classes, views, densities, names, scene.note)
@@ -237,7 +244,7 @@ def _activity(scene: Scene) -> Figure:
 
 def _true_posterior(scene: Scene) -> Figure:
     chosen = scene.examples(SINGLES)
-    ends = torch.stack([_coordinates(scene, i)[[0, -1]] for i in range(scene.latent_dim)], 1)
+    ends = torch.stack([scene.coordinates(i)[[0, -1]] for i in range(scene.latent_dim)], 1)
     originals, labels = scene.test_images(chosen), scene.loader.labels[chosen]
     found = true_posterior(scene.vae, originals, labels, *ends)
     singles = []
@@ -326,14 +333,6 @@ def _principal_view(scene: Scene) -> latent.View:
     prior = scene.prior.along(plane, origin)
     names = [f"principal component {i + 1} ({share:.0%})" for i, share in enumerate(shares[:2].tolist())]
     return latent.View(points, [prior.outline(k) for k in (1, 2, 3)], around, names)
-
-
-def _coordinates(scene: Scene, dim: int) -> Tensor:
-    """Coordinates (points,) that cover the prior and all codes in one dimension."""
-    middle, reach = scene.prior.mean[dim].item(), 3.5 * scene.prior.scale[dim].item()
-    means = scene.codes.means[:, dim]
-    low, high = min(middle - reach, means.min().item()), max(middle + reach, means.max().item())
-    return torch.linspace(low, high, 150, dtype=torch.float64)
 
 
 def _signed(value: float) -> str:

@@ -1,0 +1,76 @@
+"""Explore the latent space of finished runs by hand: one HTML file, in which the networks run in the browser itself."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout that is not installed
+
+EXAMPLES = """
+examples:
+  python scripts/explore.py outputs/runs/2030-01-01/12-00-00-000000 --open
+  python scripts/explore.py ISOTROPIC_RUN CORRELATED_RUN --out explorer.html
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the page that the command line asks for, and print its path."""
+    options = _parser().parse_args(arguments)
+    try:
+        explore(**vars(options))
+    except (ValueError, OSError, RuntimeError) as error:
+        sys.exit(f"error: {error}")
+
+
+def explore(runs: Sequence[Path], out: Path | None, open: bool, data_root: str | None, trust: bool) -> None:
+    """Write one page of run folders or checkpoints, side by side; by default into the first one's folder."""
+    from vae import checkpoints
+    from vae.explorer.page import page
+    from vae.files import relative, replacing
+
+    if out is None:
+        file = checkpoints.file_of(runs[0])
+        out = (file.parent.parent if file.parent.name == "checkpoints" else file.parent) / "explorer.html"
+    text = page([_described(run, data_root, trust) for run in runs])
+    with replacing(out) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    print(relative(out))
+    if open:
+        webbrowser.open(out.resolve().as_uri())
+
+
+def _described(run: Path, data_root: str | None, trust: bool) -> dict[str, Any]:
+    """What the page knows of one run, which is called by its folder."""
+    from vae import checkpoints
+    from vae.data.loader import evaluation_loader
+    from vae.explorer.page import describe
+    from vae.pictures import Scene
+
+    checkpoint = checkpoints.read(file := checkpoints.file_of(run))
+    about = checkpoint["vae"]
+    model = checkpoints.model_of(checkpoint, trust)
+    source, data = checkpoints.data_of(about, data_root, trust)
+    scene = Scene(model, evaluation_loader(source, data.test, "test"), about, checkpoint["epoch"] + 1)
+    folder = file.resolve().parent
+    return describe(scene, folder.parent.name if folder.name == "checkpoints" else file.stem)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="explore.py", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", type=Path, nargs="+", metavar="run", help="folder of a run, or a checkpoint file")
+    parser.add_argument("--out", type=Path, help="file to write (explorer.html in the first run's folder)")
+    parser.add_argument("--open", action="store_true", help="show it in the browser")
+    parser.add_argument("--data-root", help="where the data are, if not where they were")
+    parser.add_argument("--trust", action="store_true", help="build classes that are not of this program")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""The models that the page must run, small and with random weights."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from vae.backbones import Conv, Dense
+from vae.likelihoods import Bernoulli, ContinuousBernoulli, Gaussian
+from vae.model import VAE
+from vae.posteriors import Diagonal, Full, Tied
+from vae.priors import Correlated, Isotropic, Learned, Vamp
+
+CLASSES = ("a", "b", "</script>")
+
+
+class Setup(NamedTuple):
+    shape: tuple[int, int, int] = (1, 10, 12)
+    latent_dim: int = 2
+    backbone: type[Dense] | type[Conv] = Dense
+    conditional: bool = False
+    prior: Callable[..., nn.Module] = Isotropic
+    posterior: type[Diagonal] | type[Full] = Diagonal
+    likelihood: nn.Module = Bernoulli()
+
+
+MODELS = {
+    "dense": Setup(),
+    "conv": Setup((1, 10, 13), backbone=Conv),
+    "conv in colour": Setup((3, 20, 28), 5, Conv, prior=Correlated, posterior=Full),
+    "conditional dense": Setup(conditional=True, prior=Correlated, posterior=Tied),
+    "conditional conv": Setup((3, 9, 8), backbone=Conv, conditional=True, prior=Learned),
+    "one dimension": Setup(latent_dim=1, likelihood=Gaussian(0.1)),
+    "vamp": Setup(prior=lambda n: Vamp(n, 4, "random"), likelihood=ContinuousBernoulli()),
+}
+
+
+def build(name: str) -> VAE:
+    """One of `MODELS` with weights larger than fresh ones, which make images that hardly differ."""
+    setup = MODELS[name]
+    torch.manual_seed(0)
+    told: dict[str, Any] = {"classes": len(CLASSES) if setup.conditional else 0}
+    told |= {"hidden": [32, 16]} if setup.backbone is Dense else {"channels": [4, 6], "hidden": 16}
+    backbone = setup.backbone(setup.shape, setup.latent_dim, **told)
+    posterior = setup.posterior(backbone.features, setup.latent_dim)
+    prior = setup.prior(setup.latent_dim)
+    if isinstance(prior, Vamp):
+        prior.attach(backbone, posterior, setup.shape)
+    vae = VAE(backbone, prior, posterior, setup.likelihood).eval()
+    with torch.no_grad():
+        for parameter in [*backbone.parameters(), *posterior.parameters()]:
+            parameter.mul_(2)
+    return vae

@@ -1,0 +1,215 @@
+"""The page in a real browser, as a hand would use it."""
+
+import json
+import shutil
+from collections.abc import Iterator
+
+import pytest
+import torch
+from browser import NAMES, Browser
+from page_models import MODELS
+from PIL import Image
+
+from vae.explorer.page import describe, page
+
+pytestmark = pytest.mark.slow
+PANEL = "panels[0]"
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory) -> Iterator[Browser]:
+    executable = next(filter(None, map(shutil.which, NAMES)), None)
+    if executable is None:
+        pytest.skip("no Chromium is installed")
+    with Browser(executable, tmp_path_factory.mktemp("profile")) as started:
+        yield started
+
+
+@pytest.fixture
+def show(browser, scene_of, tmp_path):
+    """Opens the page of some of `MODELS`; afterwards nothing may have failed, and nothing been asked for."""
+
+    def opened(*names, **screen):
+        file = tmp_path / "explorer.html"
+        file.write_text(page([describe(scene_of(name), name) for name in names]), encoding="utf-8")
+        browser.open(file.as_uri(), **screen)
+        browser.settle()
+        return browser
+
+    yield opened
+    assert browser.errors == []
+    assert {url.partition(":")[0] for url in browser.requests} <= {"file", "data"} and len(browser.requests) <= 2
+
+
+def state(browser, expression):
+    return browser.evaluate(f"{PANEL}.{expression}")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_computes_what_torch_does(show, scene_of, name):
+    browser, scene = show(name), scene_of(name)
+    images, labels = scene.test_images(range(3)), scene.loader.labels[:3]
+    z = torch.randn(3, scene.latent_dim)
+    with torch.no_grad():
+        q, decoded = scene.vae.encode(images, labels), scene.vae.decode(z, labels).mean
+    for i, label in enumerate(labels.tolist()):
+        image = json.dumps(images[i].flatten().tolist())
+        code = torch.tensor(state(browser, f"model.encode(Float32Array.from({image}), {label}).mean"))
+        assert ((code - q.mean[i]).abs() <= 1e-3 * q.stddev[i]).all()
+        seen = torch.tensor(state(browser, f"model.decode({z[i].tolist()}, {label}).reduce((a, v) => [...a, v], [])"))
+        torch.testing.assert_close(seen, decoded[i].flatten(), rtol=0, atol=1e-3)
+
+
+def test_the_point_follows_the_pointer_and_the_arrow_keys(show, scene_of):
+    browser, scene = show("dense"), scene_of("dense")
+    for place in ((0.6, 0.4), (0.3, 0.7)):
+        browser.move(*browser.centre(".overlay", *place))
+        browser.settle()
+        z = torch.tensor([state(browser, "z")])
+        shown = browser.evaluate(
+            "(({width, height}, context) => [...context.getImageData(0, 0, width, height).data])"
+            "(...((canvas) => [canvas, canvas.getContext('2d')])(document.querySelector('.decoded canvas')))"
+        )
+        with torch.no_grad():
+            expected = scene.vae.decode(z).mean.flatten()
+        torch.testing.assert_close(
+            torch.tensor(shown)[::4] / 255, expected, rtol=0, atol=4e-3
+        )  # grey in steps of 1/255
+    browser.key("ArrowRight")
+    browser.key("ArrowUp")
+    browser.settle()
+    torch.testing.assert_close(torch.tensor([state(browser, "z")]) - z, torch.full((1, 2), 0.1))
+
+
+def test_a_drag_interpolates(show, tmp_path):
+    browser = show("dense")
+    assert state(browser, "line") is None
+    browser.drag([browser.centre(".overlay", x, 0.4) for x in (0.3, 0.5, 0.7)])
+    browser.settle()
+    line = state(browser, "line")
+    assert line["from"][0] < line["to"][0] and line["from"][1] == pytest.approx(line["to"][1])
+    assert browser.evaluate("document.querySelector('.strip canvas').width") == 11 * 12 + 10
+    browser.key("Escape")
+    assert state(browser, "line") is None
+
+
+@pytest.mark.parametrize("name", ["dense", "conditional conv"])
+def test_a_drawing_is_encoded(show, scene_of, name):
+    browser, scene = show(name), scene_of(name)
+    browser.drag([browser.centre(".pad", *at) for at in ((0.3, 0.3), (0.7, 0.3), (0.4, 0.8))])
+    browser.settle()
+    drawn = torch.tensor(browser.evaluate(f"[...{PANEL}.pad.image]")).view(1, *MODELS[name].shape)
+    assert drawn.max() == 1 and 0.02 < drawn.mean() < 0.6
+    with torch.no_grad():
+        q = scene.vae.encode(drawn, torch.tensor([0]))
+    assert ((torch.tensor(state(browser, "encoded.mean")) - q.mean[0]).abs() <= 1e-3 * q.stddev[0]).all()
+    assert "±" in browser.evaluate("document.querySelector('.draw .where').textContent")
+    browser.key("c")
+    assert state(browser, "encoded") is None
+
+
+def test_a_drawing_moves_to_the_middle(show):
+    browser = show("dense")
+    browser.click(*browser.centre(".pad", 0.2, 0.2))
+    browser.key("m")
+    image = torch.tensor(browser.evaluate(f"[...{PANEL}.pad.image]")).view(10, 12)
+    rows, columns = torch.arange(10.0), torch.arange(12.0)
+    assert abs((image.sum(1) * rows).sum() / image.sum() - 4.5) <= 0.5
+    assert abs((image.sum(0) * columns).sum() / image.sum() - 5.5) <= 0.5
+
+
+def test_keys_change_what_is_seen(show, tmp_path):
+    browser = show("conditional dense")
+    seen = []
+    for key in ("p", "v", "w", "2", "i", "t", "v", "?"):
+        browser.key(key)
+        browser.settle()
+        browser.screenshot(tmp_path / f"{key}.png")
+        seen.append((tmp_path / f"{key}.png").read_bytes())
+    assert len(set(seen)) == len(seen)
+    assert state(browser, "samples.length") == 30 and state(browser, "frame.symbol") == "u"
+    assert browser.evaluate("document.documentElement.dataset.theme") == "dark"
+    assert browser.evaluate("document.getElementById('help').open")
+    with Image.open(tmp_path / "v.png") as shot:
+        assert len(shot.convert("RGB").getcolors(1 << 24)) > 50  # a page that failed is one colour
+
+
+def test_whitening_makes_the_prior_round(show):
+    browser = show("conv in colour")
+    browser.key("w")
+    z = state(browser, "frame.from([1, 0, 0, 0, 0])")
+    factor = state(browser, "prior.factor")
+    torch.testing.assert_close(torch.tensor(z), torch.tensor([row[0] for row in factor]))
+    assert state(browser, f"frame.to({z})") == pytest.approx([1, 0, 0, 0, 0])
+    covariance = state(browser, "frame.covariance(panels[0].prior.factor, [1, 3])")
+    torch.testing.assert_close(torch.tensor(covariance).float(), torch.eye(2))
+
+
+def test_draws_from_the_prior_have_its_moments(show):
+    browser = show("conv in colour")
+    draws = torch.tensor(state(browser, "codes.constructor.from({length: 5000}, () => panels[0].prior.sample())"))
+    factor = torch.tensor(state(browser, "prior.factor"))
+    torch.testing.assert_close(draws.T.cov(), factor @ factor.T, rtol=0, atol=0.12)  # 6 standard errors of a variance
+    assert (draws.mean(0).abs() < 6 / 5000**0.5).all()
+
+
+def test_a_finger_moves_the_point_or_draws_a_line(show):
+    browser = show("dense", width=390, height=844, touch=True)
+    path = [browser.centre(".overlay", x, 0.5) for x in (0.4, 0.5, 0.6)]
+    browser.touch(path)
+    browser.settle()
+    x, _ = state(browser, "plane.toPixel(panels[0].plane.place(panels[0].z))")
+    assert x == pytest.approx(path[-1][0] - browser.centre(".overlay", 0, 0)[0], abs=1)
+    assert state(browser, "line") is None
+    browser.evaluate("document.querySelector('button.line').click()")
+    browser.touch(path)
+    browser.settle()
+    assert state(browser, "line")["to"][0] > state(browser, "line")["from"][0]
+
+
+def test_a_drawing_is_shared_by_runs_side_by_side(show):
+    browser = show("dense", "one dimension", "conv", width=1920, height=1080)
+    browser.drag([browser.centre(".pad", *at) for at in ((0.3, 0.3), (0.7, 0.6))])
+    browser.settle()
+    first, second, other = (browser.evaluate(f"[...panels[{i}].pad.image]") for i in range(3))
+    assert first == second and any(first) and not any(other)  # whose images have another shape
+    assert browser.evaluate("panels[1].encoded.mean.length") == 1
+
+
+@pytest.mark.parametrize("size", [(1280, 800), (1920, 1080), (390, 844)])
+@pytest.mark.parametrize("names", [["dense"], ["one dimension"], ["conv in colour", "conditional dense"]])
+def test_nothing_is_clipped(show, names, size):
+    browser = show(*names, width=size[0], height=size[1])
+    browser.key("p")
+    browser.settle()
+    assert browser.evaluate("document.documentElement.scrollWidth") <= size[0]
+    outside = browser.evaluate(
+        "[...document.querySelectorAll('.card')].flatMap((card) => [...card.querySelectorAll('*')].filter((e) => {"
+        "  const [a, b] = [card.getBoundingClientRect(), e.getBoundingClientRect()];"
+        "  return b.width && (b.left < a.left || b.right > a.right + 0.5 || b.bottom > a.bottom + 0.5);"
+        "}).map((e) => e.outerHTML.slice(0, 80)))"
+    )
+    assert outside == []
+
+
+def test_thirty_frames_a_second(browser, scene_of, compose, tmp_path):
+    from vae.build import build_model
+    from vae.pictures import Scene
+
+    scene = scene_of("dense")
+    config = compose("data=strokes")
+    scene.loader.images = torch.randint(0, 256, (3000, 1, 28, 28), dtype=torch.uint8)
+    scene.loader.labels = torch.arange(3000) % 3
+    about = {"config": config, "data": "strokes", "classes": scene.classes}
+    large = Scene(build_model(config, (1, 28, 28), 3).eval(), scene.loader, about, 1)
+    (tmp_path / "page.html").write_text(page([describe(large, "run")]), encoding="utf-8")
+    browser.open((tmp_path / "page.html").as_uri())
+    browser.settle()
+    frames = browser.evaluate(
+        "(async () => { const start = performance.now(); let frames = 0;"
+        "  while (performance.now() - start < 1000) {"
+        "    panels[0].moveTo([Math.sin(frames), Math.cos(frames)]);"
+        "    await new Promise(requestAnimationFrame); frames++; }"
+        "  return frames; })()"
+    )
+    assert frames >= 30

@@ -1,0 +1,69 @@
+import json
+import re
+
+import pytest
+import torch
+from page_models import CLASSES, MODELS
+
+from vae.build import build_model
+from vae.data.base import Part
+from vae.data.loader import BatchLoader
+from vae.explorer.page import SCRIPTS, describe, page
+from vae.figures import style
+from vae.pictures import Scene
+
+
+def embedded(text):
+    """The runs that a page holds, as a browser reads them."""
+    return json.loads(re.search(r'<script type="application/json" id="runs">(.*?)</script>', text, re.DOTALL)[1])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_page_holds_a_run(scene_of, name):
+    scene = scene_of(name)
+    (run,) = embedded(page([describe(scene, "a < b")]))
+    assert (run["name"], run["classes"], len(run["names"])) == ("a < b", list(CLASSES), scene.latent_dim)
+    assert run["colours"] == style.colours(3)
+    assert run["dims"] == scene.active(2)
+    assert len(run["outlines"]) == (0 if scene.latent_dim == 1 else 3)
+    assert (run["density"] is not None) == (scene.latent_dim == 1)
+    assert ("draws" in run["prior"]) == (name == "vamp") and ("factor" in run["prior"]) == (name != "vamp")
+    assert run["networks"]["classes"] == (3 if "conditional" in name else 0)
+    assert sorted(set(run["codes"]["labels"])) == [0, 1, 2]
+
+
+def test_the_same_run_gives_the_same_page(scene_of):
+    before = torch.get_rng_state()
+    pages = {page([describe(scene_of("vamp"), "run")]) for _ in range(2)}
+    assert len(pages) == 1
+    assert not torch.equal(before, torch.get_rng_state())  # by making the scenes, which the next lines do not do
+    scene, before = scene_of("vamp"), torch.get_rng_state()
+    describe(scene, "run")
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_asks_for_nothing_from_elsewhere(scene_of):
+    text = page([describe(scene_of("dense"), "one"), describe(scene_of("conv"), "two")])
+    assert [run["name"] for run in embedded(text)] == ["one", "two"]
+    assert "default-src 'none'" in text and "{{" not in text
+    assert not re.search(
+        r"://|@import|\bimport\(|\bfetch\(|XMLHttpRequest|\beval\(|new Function|<link [^>]*href=\"(?!data:)", text
+    )
+    assert not re.search(r"\bsrc=|url\(", text)
+    assert text.count("<script") == 2 and len(SCRIPTS) == text.count('"use strict";')
+
+
+def test_the_default_model_fits_into_six_megabytes(compose):
+    config = compose("data=strokes")
+    vae = build_model(config, (1, 28, 28), 10).eval()
+    loader = BatchLoader(Part(torch.zeros(5000, 1, 28, 28, dtype=torch.uint8), torch.arange(5000) % 10), 500)
+    about = {"config": config, "shape": [1, 28, 28], "data": "strokes", "classes": list("0123456789")}
+    assert len(page([describe(Scene(vae, loader, about, 1), "run")]).encode()) < 6e6
+
+
+def test_images_without_classes_have_one_colour(scene_of):
+    scene = scene_of("dense")
+    scene.classes = []
+    scene.loader.labels = torch.zeros(40, dtype=torch.int64)
+    run = describe(scene, "run")
+    assert run["classes"] == [] and run["colours"] == [style.CODES] and set(run["codes"]["labels"]) == {0}

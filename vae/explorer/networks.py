@@ -1,0 +1,134 @@
+"""The networks of a model as plain lists of operations, which `networks.js` runs in a browser."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vae.backbones import Backbone, ChannelsLast
+from vae.distributions import FullNormal
+from vae.likelihoods import Bernoulli, ContinuousBernoulli, Gaussian
+from vae.model import VAE
+from vae.posteriors import Diagonal, Full, Tied
+
+Operation = dict[str, Any]
+
+
+def networks(vae: VAE, shape: tuple[int, int, int]) -> dict[str, Any]:
+    """Everything that maps an image (channels, height, width) to its posterior, and a latent to the mean image."""
+    return {
+        "shape": list(shape),
+        "classes": vae.backbone.classes,
+        "beside": _beside(vae.backbone, shape),
+        "encoder": operations(vae.backbone.encoder),
+        "posterior": posterior(vae),
+        "decoder": operations(vae.backbone.decoder),
+        "likelihood": likelihood(vae.likelihood),
+    }
+
+
+def operations(module: nn.Module) -> list[Operation]:
+    """What a network does with one image or latent, step by step; refuses layers that the page cannot run."""
+    match module:
+        case nn.Sequential():
+            return [operation for layer in module for operation in operations(layer)]
+        case nn.Linear():
+            return [linear(module)]
+        case nn.Conv2d() | nn.ConvTranspose2d():
+            return [convolution(module)]
+        case nn.ReLU():
+            return [{"op": "relu"}]
+        case nn.Flatten():
+            return [{"op": "reshape", "shape": None}]
+        case nn.Unflatten():
+            return [{"op": "reshape", "shape": list(module.unflattened_size)}]
+        case ChannelsLast():
+            return []
+    raise ValueError(
+        f"backbone: the page cannot run the layer {module}; it must be one of Sequential, Linear, Conv2d, "
+        "ConvTranspose2d, ReLU, Flatten, Unflatten"
+    )
+
+
+def linear(layer: nn.Linear) -> Operation:
+    """y = W x + b with W (outputs, inputs)."""
+    return {"op": "linear", "weight": packed(layer.weight), "bias": _bias(layer, layer.out_features)}
+
+
+def convolution(layer: nn.Conv2d | nn.ConvTranspose2d) -> Operation:
+    """A convolution or its transpose; the weight as (inputs, height, width, outputs), in the order of the page's loops.
+
+    Both add to the outputs what each input reaches, and differ only in which these are.
+    """
+    padding = layer.padding
+    if layer.groups != 1 or layer.dilation != (1, 1) or layer.padding_mode != "zeros" or isinstance(padding, str):
+        raise ValueError(
+            f"backbone: the page runs convolutions without groups, dilation and named padding, not {layer}"
+        )
+    transposed = isinstance(layer, nn.ConvTranspose2d)
+    return {
+        "op": "convolution",
+        "transposed": transposed,
+        "outputs": layer.out_channels,
+        "kernel": list(layer.kernel_size),
+        "stride": list(layer.stride),
+        "padding": list(padding),
+        "output_padding": list(layer.output_padding),
+        "weight": packed(layer.weight.permute(0, 2, 3, 1) if transposed else layer.weight.permute(1, 2, 3, 0)),
+        "bias": _bias(layer, layer.out_channels),
+    }
+
+
+def posterior(vae: VAE) -> dict[str, Any]:
+    """The layers that read the mean and the scale off the features, and what the scale's numbers mean."""
+    match vae.posterior:
+        case Tied() as tied:  # before Diagonal, which it is as well
+            features = next(tied.parameters()).new_zeros(1, tied.mean.in_features)
+            q = tied(features, vae.prior())
+            assert isinstance(q, FullNormal)
+            factor = nn.functional.normalize(q.scale_tril[0], dim=-1)  # of the correlations, without the scales
+            parts = {"kind": "tied", "scale": linear(tied.log_var), "factor": factor.tolist()}
+        case Diagonal() as diagonal:
+            parts = {"kind": "diagonal", "scale": linear(diagonal.log_var)}
+        case Full() as full:
+            parts = {"kind": "full", "scale": linear(full.factor)}
+        case other:
+            raise ValueError(f"posterior={type(other).__name__}: must be Diagonal, Full or Tied for the page to run it")
+    return {"mean": linear(vae.posterior.mean), **parts}
+
+
+def likelihood(module: nn.Module) -> str:
+    """How the decoder's output becomes the mean of p(x|z)."""
+    match module:
+        case Bernoulli() | Gaussian():
+            return "sigmoid"
+        case ContinuousBernoulli():
+            return "continuous_bernoulli"
+    raise ValueError(
+        f"likelihood={type(module).__name__}: must be Bernoulli, Gaussian or ContinuousBernoulli for the page to run it"
+    )
+
+
+def packed(values: Tensor) -> str:
+    """Numbers as base64, three bytes each: float32 without its lowest byte, rounded, exact to 2⁻¹⁶.
+
+    Half precision would move codes by a fiftieth of their σ; this moves them by less than a thousandth.
+    """
+    bits = np.ascontiguousarray(values.detach().cpu().float().numpy()).view("<u4") + np.uint32(0x80)
+    return base64.b64encode(bits.reshape(-1, 1).view(np.uint8)[:, 1:].tobytes()).decode()
+
+
+def _bias(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d, outputs: int) -> str:
+    return packed(torch.zeros(outputs) if layer.bias is None else layer.bias)
+
+
+def _beside(backbone: Backbone, shape: tuple[int, int, int]) -> str | None:
+    """Whether a conditional encoder reads the class as a vector after the pixels, or as planes after the channels."""
+    if not backbone.classes:
+        return None
+    read = backbone.beside(torch.zeros(1, *shape), torch.zeros(1, backbone.classes))
+    return "vector" if read.ndim == 2 else "planes"
