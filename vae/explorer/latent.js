@@ -74,7 +74,7 @@ class Prior {
     this.mean = mean;
     this.scale = scale;
     this.factor = factor;
-    this.draws = draws ? rowsOf(floats(draws), mean.length) : null;
+    this.draws = draws ? rowsOf(floats(draws, 3), mean.length) : null;
     this.canBeWhitened = Boolean(factor) && mean.length > 1 && !isIdentity(factor);
   }
 

@@ -8,21 +8,21 @@ function bytes(text) {
   return values;
 }
 
-/** Three bytes each: a float32 without its lowest byte. */
-function floats(text) {
+/** float32 in four bytes each, or in three without the lowest one. */
+function floats(text, width) {
   const packed = bytes(text);
-  const whole = new Uint8Array((packed.length / 3) * 4);
-  for (let from = 0, to = 0; from < packed.length; from += 3, to += 4) {
-    whole[to + 1] = packed[from];
-    whole[to + 2] = packed[from + 1];
-    whole[to + 3] = packed[from + 2];
+  const whole = new Uint8Array((packed.length / width) * 4);
+  for (let from = 0, to = 4 - width; from < packed.length; from++, to++) {
+    if (to % 4 < 4 - width) to += 4 - width;
+    whole[to] = packed[from];
   }
   return new Float32Array(whole.buffer);
 }
 
 function unpacked(operation) {
-  const weights = "weight" in operation ? { weight: floats(operation.weight), bias: floats(operation.bias) } : {};
-  return { ...operation, ...weights };
+  if (!("weight" in operation)) return operation;
+  const { weight, bias, bytes: width } = operation;
+  return { ...operation, weight: floats(weight, width), bias: floats(bias, width) };
 }
 
 /** y = W x + b. */

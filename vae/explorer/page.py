@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vae.evaluation import latents
 from vae.evaluation.geometry import Geometry
-from vae.explorer.networks import networks, packed
+from vae.explorer.networks import DECODER, networks, packed
 from vae.figures import style
 from vae.model import evaluating
 from vae.pictures import Scene
@@ -58,7 +58,10 @@ def describe(scene: Scene, name: str) -> dict[str, Any]:
             "prior": prior(scene.prior),
             "outlines": outlines(scene.prior, dims),
             "density": density(scene) if scene.latent_dim == 1 else None,
-            "codes": {"means": packed(scene.codes.means[chosen]), "labels": scene.codes.labels[chosen].tolist()},
+            "codes": {
+                "means": packed(scene.codes.means[chosen], DECODER),
+                "labels": scene.codes.labels[chosen].tolist(),
+            },
             "images": examples(scene),
         }
 
@@ -68,7 +71,7 @@ def prior(p: Geometry) -> dict[str, Any]:
     told = {"mean": p.mean.tolist(), "scale": p.scale.tolist()}
     if p.samples is None:
         return told | {"factor": torch.linalg.cholesky(p.covariance).tolist()}
-    return told | {"draws": packed(p.samples[:DRAWS])}
+    return told | {"draws": packed(p.samples[:DRAWS], DECODER)}
 
 
 def outlines(p: Geometry, dims: Sequence[int]) -> list[list[Any]]:

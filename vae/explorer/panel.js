@@ -14,7 +14,7 @@ class Panel {
     this.model = new Model(run.networks);
     this.prior = new Prior(run.prior);
     this.shape = run.networks.shape;
-    this.codes = rowsOf(floats(run.codes.means), run.names.length);
+    this.codes = rowsOf(floats(run.codes.means, 3), run.names.length);
     this.z = [...run.prior.mean];
     this.label = 0;
     this.view = "points";
