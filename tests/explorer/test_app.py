@@ -89,6 +89,8 @@ def test_a_drag_interpolates(show, tmp_path):
     line = state(browser, "line")
     assert line["from"][0] < line["to"][0] and line["from"][1] == pytest.approx(line["to"][1])
     assert browser.evaluate("document.querySelector('.strip canvas').width") == 11 * 12 + 10
+    last = browser.evaluate(f"[...{PANEL}.strip.images[10]]")
+    assert last == pytest.approx(browser.evaluate(f"[...{PANEL}.decode({PANEL}.line.to)]"))
     browser.key("Escape")
     assert state(browser, "line") is None
 
@@ -143,6 +145,34 @@ def test_whitening_makes_the_prior_round(show):
     assert state(browser, f"frame.to({z})") == pytest.approx([1, 0, 0, 0, 0])
     covariance = state(browser, "frame.covariance(panels[0].prior.factor, [1, 3])")
     torch.testing.assert_close(torch.tensor(covariance).float(), torch.eye(2))
+
+
+def test_a_slider_moves_a_further_dimension_and_decodes_the_sheet_again(show):
+    browser = show("conv in colour")
+    browser.key("v")
+    browser.settle()
+    tiles = "canvas => [...canvas.getContext('2d').getImageData(0, 0, 400, 400).data].reduce((a, b) => a + b)"
+    before = browser.evaluate(f"({tiles})({PANEL}.sheet.canvas)")
+    browser.move(*browser.centre(".overlay", 0.3, 0.3))
+    browser.settle()
+    assert browser.evaluate(f"({tiles})({PANEL}.sheet.canvas)") == before
+    browser.evaluate(
+        "((slider) => { slider.value = slider.max; slider.dispatchEvent(new Event('input')); })"
+        "(document.querySelector('.sliders input'))"
+    )
+    browser.settle()
+    dim = int(browser.evaluate("document.querySelector('.sliders input').dataset.dim"))
+    high = float(browser.evaluate("document.querySelector('.sliders input').max"))
+    assert dim not in state(browser, "run.dims") and state(browser, f"z[{dim}]") == pytest.approx(high)
+    assert browser.evaluate(f"({tiles})({PANEL}.sheet.canvas)") != before
+
+
+def test_a_click_on_a_dot_goes_to_its_code(show):
+    browser = show("conv in colour")
+    left, top = browser.centre(".overlay", 0, 0)
+    x, y = state(browser, "plane.toPixel(panels[0].plane.places[7])")
+    browser.click(left + x, top + y)
+    assert state(browser, "z") in state(browser, "codes")
 
 
 def test_draws_from_the_prior_have_its_moments(show):

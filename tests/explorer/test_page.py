@@ -8,7 +8,7 @@ from page_models import CLASSES, MODELS
 from vae.build import build_model
 from vae.data.base import Part
 from vae.data.loader import BatchLoader
-from vae.explorer.page import SCRIPTS, describe, page
+from vae.explorer.page import SCRIPTS, _part, describe, page
 from vae.figures import style
 from vae.pictures import Scene
 
@@ -67,3 +67,9 @@ def test_images_without_classes_have_one_colour(scene_of):
     scene.loader.labels = torch.zeros(40, dtype=torch.int64)
     run = describe(scene, "run")
     assert run["classes"] == [] and run["colours"] == [style.CODES] and set(run["codes"]["labels"]) == {0}
+
+
+def test_help_names_every_key():
+    keys = re.findall(r"^  (\w): ", _part("app.js"), re.MULTILINE)
+    named = re.findall(r"<kbd>(\w)</kbd>", _part("page.html"))
+    assert len(keys) > 5 and {key.upper() for key in keys} == {key for key in named if key.isupper()}

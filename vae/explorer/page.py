@@ -22,7 +22,17 @@ from vae.model import evaluating
 from vae.pictures import Scene
 from vae.seeding import apart
 
-SCRIPTS = ("networks.js", "latent.js", "plane.js", "marks.js", "pad.js", "sheet.js", "panel.js", "app.js")
+SCRIPTS = (
+    "networks.js",
+    "latent.js",
+    "plane.js",
+    "marks.js",
+    "pad.js",
+    "sheet.js",
+    "controls.js",
+    "panel.js",
+    "app.js",
+)
 POINTS = 3000  # codes in the plane
 DRAWS = 600  # of a prior that the page has no formula for
 IMAGES = 60  # of the test set, to be encoded in the page

@@ -1,11 +1,10 @@
 "use strict";
-// One run on the page: what is shown of it, and what the pointer, the buttons and the keys do.
+// One run on the page: what can be done with it, and what is then shown.
 
 const STRIP = 11; // images along a line
 const SAMPLES = { columns: 10, rows: 3 };
-const CLICK = 5; // CSS pixels that a click may slip
 const BAND_GAP = 14; // CSS pixels between a strip of tiles and the axis above it
-const BUDGET = 10; // milliseconds of a frame for tiles
+const BUDGET = 10; // milliseconds of a frame for tiles, and for images along a line
 
 class Panel {
   constructor(run, element) {
@@ -26,8 +25,8 @@ class Panel {
     this.sheet = new Sheet(this.plane, this.shape);
     this.drawn = () => {}; // called with an image that was drawn here
     this.#write();
-    this.#listen();
-    this.#addSliders();
+    listen(this);
+    addSliders(this);
     this.plane.setFrame(this.frame);
     new ResizeObserver(() => this.resize()).observe(this.find(".plane"));
   }
@@ -45,7 +44,7 @@ class Panel {
   moveTo(z) {
     this.z = z;
     if (this.drawingLine) this.line = { from: this.line?.from ?? z, to: z };
-    this.#later("point", this.drawingLine && "line");
+    this.later("point", this.drawingLine && "line");
   }
 
   /** Move along the plane's axes, in tenths of the prior's scale. */
@@ -63,14 +62,14 @@ class Panel {
     this.label = label;
     this.element.querySelectorAll(".classes button").forEach((button, i) => press(button, i === label));
     this.#encode();
-    this.#later("point", "line", "samples", "sheet");
+    this.later("point", "line", "samples", "base");
   }
 
   setView(view) {
     this.view = view;
     this.element.querySelectorAll("[data-view]").forEach((button) => press(button, button.dataset.view === view));
     this.#layOut();
-    this.#later("sheet", "base");
+    this.later("sheet", "base");
   }
 
   /** Switch between the latents and the coordinates in which the prior is N(0, I). */
@@ -79,8 +78,9 @@ class Panel {
     this.frame = this.frame.symbol === "u" ? Frame.plain(this.z.length) : Frame.whitened(this.prior);
     press(this.find(".whiten"), this.frame.symbol === "u");
     this.plane.setFrame(this.frame);
-    this.#addSliders();
-    this.#later("point", "base", "sheet");
+    addSliders(this);
+    this.#encode();
+    this.later("point", "base", "sheet");
   }
 
   /** Begin a line at the point, or end the one that is being drawn. */
@@ -88,19 +88,19 @@ class Panel {
     this.drawingLine = !this.drawingLine;
     if (this.drawingLine) this.line = { from: this.z, to: this.z };
     press(this.find(".line"), this.drawingLine);
-    this.#later("line", "point");
+    this.later("line", "point");
   }
 
   removeLine() {
     if (this.drawingLine) this.toggleLine();
     this.line = null;
     this.samples = [];
-    this.#later("line", "samples", "point");
+    this.later("line", "samples", "point");
   }
 
   drawSamples() {
     this.samples = Array.from({ length: SAMPLES.columns * SAMPLES.rows }, () => this.prior.sample());
-    this.#later("samples", "point");
+    this.later("samples", "point");
   }
 
   /** Take a test image into the pad, with its class. */
@@ -122,7 +122,7 @@ class Panel {
   resize() {
     this.plane.resize();
     this.#layOut();
-    this.#later("base", "sheet", "point");
+    this.later("base", "sheet", "point");
   }
 
   #layOut() {
@@ -131,7 +131,7 @@ class Panel {
 
   // What is shown ----------------------------------------------------------------------------------------------------
 
-  #later(...parts) {
+  later(...parts) {
     this.due ??= new Set();
     parts.filter(Boolean).forEach((part) => this.due.add(part));
     if (this.waiting) return;
@@ -145,18 +145,28 @@ class Panel {
     this.due = new Set();
     if (!this.plane.width) return;
     if (due.has("point")) this.#showPoint();
-    if (due.has("line")) this.#showLine();
+    if (due.has("line") || due.has("more of line")) this.#showLine(due.has("line"));
     if (due.has("samples")) this.#showSamples();
     if (this.view === "sheet") {
-      if (due.has("sheet")) this.sheet.start(this.z);
+      const shown = this.#behindSheet();
+      if (due.has("sheet") || shown !== this.shownSheet) this.sheet.start(this.z);
+      this.shownSheet = shown;
       if (this.sheet.waiting.length) {
         this.sheet.goOn(this.decode, BUDGET);
         due.add("base");
-        this.#later("tiles");
+        this.later("tiles");
       }
     }
-    if (due.has("base")) this.plane.drawBase(this.view === "sheet" ? this.sheet.canvas : null);
+    if (due.has("base")) {
+      this.plane.drawBase(this.view === "sheet" ? this.sheet.canvas : null, this.model.classes ? this.label : null);
+    }
     drawMarks(this.plane, this);
+  }
+
+  /** What all tiles have in common: the class, and the dimensions that the plane does not show. */
+  #behindSheet() {
+    const rest = this.frame.to(this.z).filter((_, dim) => !this.run.dims.includes(dim));
+    return [this.label, ...rest.map((value) => Math.round(value * 1e6))].join(); // coordinates change in the last digit
   }
 
   #showPoint() {
@@ -172,12 +182,19 @@ class Panel {
     });
   }
 
-  #showLine() {
+  /** Decode images along the line in turn, as many as a frame has time for. */
+  #showLine(changed) {
     this.find(".strip").classList.toggle("empty", !this.line);
     if (!this.line) return;
+    const strip = (this.strip ??= { images: Array(STRIP).fill(new Float32Array(this.pad.image.length)), next: 0 });
+    if (changed) strip.stale = STRIP;
     const { from, to } = this.line;
-    const images = Array.from({ length: STRIP }, (_, i) => this.decode(lerp(from, to, i / (STRIP - 1))));
-    showImages(this.find(".strip canvas"), images, this.shape, STRIP, 1);
+    for (const until = performance.now() + BUDGET; strip.stale && performance.now() < until; strip.stale--) {
+      strip.images[strip.next] = this.decode(lerp(from, to, strip.next / (STRIP - 1)));
+      strip.next = (strip.next + 1) % STRIP;
+    }
+    showImages(this.find(".strip canvas"), strip.images, this.shape, STRIP, 1);
+    if (strip.stale) this.later("more of line");
   }
 
   #showSamples() {
@@ -194,7 +211,7 @@ class Panel {
     const image = drawn ? this.decode(this.encoded.mean) : new Float32Array(this.pad.image.length);
     showImages(this.find(".reconstruction"), [image], this.shape);
     this.find(".draw .where").textContent = drawn ? this.#encodedAt() : "";
-    this.#later("overlay");
+    this.later("overlay");
   }
 
   #encodedAt() {
@@ -227,86 +244,6 @@ class Panel {
       this.drawn(image);
     });
     this.#encode();
-  }
-
-  #addSliders() {
-    const rest = this.run.names.map((_, dim) => dim).filter((dim) => !this.run.dims.includes(dim));
-    const at = this.codes.map((z) => this.frame.to(z));
-    this.find(".sliders").replaceChildren(
-      ...rest.map((dim) => {
-        const scale = this.frame.symbol === "u" ? 1 : this.prior.scale[dim];
-        const middle = this.frame.symbol === "u" ? 0 : this.prior.mean[dim];
-        const low = at.reduce((least, c) => Math.min(least, c[dim]), middle - 3 * scale);
-        const high = at.reduce((most, c) => Math.max(most, c[dim]), middle + 3 * scale);
-        const label = document.createElement("label");
-        label.innerHTML = `<span></span><input type="range" step="any"><output></output>`;
-        label.firstChild.textContent = this.frame.name(dim);
-        const slider = label.children[1];
-        Object.assign(slider, { min: low, max: high, value: this.frame.to(this.z)[dim] });
-        slider.dataset.dim = dim;
-        slider.addEventListener("input", () => {
-          const c = this.frame.to(this.z);
-          c[dim] = Number(slider.value);
-          this.moveTo(this.frame.from(c));
-          this.#later("sheet");
-        });
-        return label;
-      }),
-    );
-  }
-
-  // Pointer and buttons ----------------------------------------------------------------------------------------------
-
-  #listen() {
-    const canvas = this.find(".overlay");
-    const at = (event) => {
-      const box = canvas.getBoundingClientRect();
-      return [event.clientX - box.left, event.clientY - box.top];
-    };
-    let start = null;
-    canvas.addEventListener("pointerdown", (event) => {
-      if (event.button !== 0) return;
-      canvas.setPointerCapture(event.pointerId);
-      start = at(event);
-      const drags = event.pointerType === "mouse" || this.drawingLine;
-      this.from = drags ? this.plane.latentAt(start, this.z) : null;
-      this.moveTo(this.plane.latentAt(start, this.z));
-    });
-    canvas.addEventListener("pointermove", (event) => {
-      const now = at(event);
-      const z = this.plane.latentAt(now, this.z);
-      if (start && this.from && Math.hypot(now[0] - start[0], now[1] - start[1]) > CLICK) {
-        this.line = { from: this.from, to: z };
-        this.#later("line");
-      }
-      this.moveTo(z);
-    });
-    canvas.addEventListener("pointerup", (event) => {
-      const now = at(event);
-      const clicked = start && Math.hypot(now[0] - start[0], now[1] - start[1]) <= CLICK;
-      const code = clicked ? this.plane.codeAt(now) : null;
-      if (code) this.moveTo(code);
-      if (this.drawingLine) this.toggleLine();
-      start = null;
-    });
-    canvas.addEventListener("pointercancel", () => (start = null));
-    this.find(".samples canvas").addEventListener("click", (event) => {
-      const column = Math.floor((event.offsetX / event.target.clientWidth) * SAMPLES.columns);
-      const row = Math.floor((event.offsetY / event.target.clientHeight) * SAMPLES.rows);
-      this.moveTo(this.samples[row * SAMPLES.columns + column]);
-    });
-    const buttons = {
-      ".line": () => this.toggleLine(),
-      ".whiten": () => this.whiten(),
-      ".sample": () => this.drawSamples(),
-      ".clear": () => this.pad.clear(),
-      ".centre": () => this.pad.centre(),
-      ".take": () => this.takeImage(),
-    };
-    for (const [selector, act] of Object.entries(buttons)) this.find(selector).addEventListener("click", act);
-    this.element.querySelectorAll("[data-view]").forEach((button) => {
-      button.addEventListener("click", () => this.setView(button.dataset.view));
-    });
   }
 }
 

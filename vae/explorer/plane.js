@@ -107,8 +107,8 @@ class Plane {
 
   // Below ------------------------------------------------------------------------------------------------------------
 
-  /** Ticks and the prior's contours over the codes, or over a canvas of tiles. */
-  drawBase(sheet) {
+  /** Ticks and the prior's contours over the codes, or over a canvas of tiles; a conditional model's class stands out. */
+  drawBase(sheet, label) {
     const context = this.context(this.base);
     const colours = palette();
     context.save();
@@ -116,10 +116,10 @@ class Plane {
     context.rect(MARGIN.left, MARGIN.top, this.inner.width, this.inner.height);
     context.clip();
     if (sheet) context.drawImage(sheet, MARGIN.left, MARGIN.top, this.inner.width, this.inner.height);
-    if (!sheet || this.single) this.#drawCodes(context, colours);
+    if (!sheet || this.single) this.#drawCodes(context, colours, label);
     const onTiles = sheet && !this.single;
     this.#drawPrior(context, onTiles ? { ...LIGHT, font: colours.font } : colours, onTiles);
-    if (!sheet) this.#nameClasses(context, colours);
+    if (!sheet && label === null) this.#nameClasses(context, colours);
     context.restore();
     this.#drawTicks(context, colours);
   }
@@ -133,7 +133,7 @@ class Plane {
     return context;
   }
 
-  #drawCodes(context, colours) {
+  #drawCodes(context, colours, label) {
     const radius = this.places.length > 1500 ? 2.2 : 3;
     context.lineWidth = 0.6;
     context.strokeStyle = colours.dot;
@@ -142,10 +142,11 @@ class Plane {
       context.beginPath();
       context.arc(x, y, radius, 0, 2 * Math.PI);
       context.fillStyle = this.run.colours[this.run.codes.labels[i]];
-      context.globalAlpha = 0.75;
+      const faint = label !== null && label !== this.run.codes.labels[i];
+      context.globalAlpha = faint ? 0.12 : 0.75;
       context.fill();
       context.globalAlpha = 1;
-      context.stroke();
+      if (!faint) context.stroke();
     });
   }
 
