@@ -58,7 +58,7 @@ function drawEncoded(plane, context, { mean, factor }, colours) {
   context.strokeStyle = colours.mark;
   context.stroke();
   const arms = [[1, 0, reachX], [-1, 0, reachX], [0, -1, reachY], [0, 1, reachY]].slice(0, plane.single ? 3 : 4);
-  for (const [width, colour] of [[5, colours.card], [2.4, colours.mark]])
+  for (const [width, colour] of [[5.5, colours.card], [3, colours.mark]])
     for (const [dx, dy, reach] of arms) {
       context.beginPath();
       context.moveTo(x + dx * (reach + 4), y + dy * (reach + 4));
