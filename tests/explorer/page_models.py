@@ -22,11 +22,13 @@ class Setup(NamedTuple):
     conditional: bool = False
     prior: Callable[..., nn.Module] = Isotropic
     posterior: type[Diagonal] | type[Full] = Diagonal
+    gated: bool = False
     likelihood: nn.Module = Bernoulli()
 
 
 MODELS = {
     "dense": Setup(),
+    "gated": Setup(gated=True),
     "conv": Setup((1, 10, 13), backbone=Conv),
     "conv in colour": Setup((3, 20, 28), 5, Conv, prior=Correlated, posterior=Full),
     "conditional dense": Setup(conditional=True, prior=Correlated, posterior=Tied),
@@ -41,7 +43,9 @@ def build(name: str) -> VAE:
     setup = MODELS[name]
     torch.manual_seed(0)
     told: dict[str, Any] = {"classes": len(CLASSES) if setup.conditional else 0}
-    told |= {"hidden": [32, 16]} if setup.backbone is Dense else {"channels": [4, 6], "hidden": 16}
+    told |= (
+        {"hidden": [32, 16], "gated": setup.gated} if setup.backbone is Dense else {"channels": [4, 6], "hidden": 16}
+    )
     backbone = setup.backbone(setup.shape, setup.latent_dim, **told)
     posterior = setup.posterior(backbone.features, setup.latent_dim)
     prior = setup.prior(setup.latent_dim)

@@ -86,18 +86,25 @@ function convolution(operation, { data, shape: [channels, height, width] }) {
   return { data: result, shape: [outputs, rows, columns] };
 }
 
+const sigmoid = (logit) => 1 / (1 + Math.exp(-logit));
+
+/** a ⊙ σ(b) of the two halves of the numbers. */
+function gate(numbers) {
+  const half = numbers.length / 2;
+  return numbers.slice(0, half).map((value, i) => value * sigmoid(numbers[half + i]));
+}
+
 const OPERATIONS = {
   linear: (operation, x) => ({ data: linear(operation, x.data), shape: [operation.bias.length] }),
   convolution,
   relu: (_, x) => ({ data: x.data.map((value) => Math.max(0, value)), shape: x.shape }),
+  gate: (_, { data }) => ({ data: gate(data), shape: [data.length / 2] }),
   reshape: ({ shape }, x) => ({ data: x.data, shape: shape ?? [x.data.length] }),
 };
 
 function apply(operations, x) {
   return operations.reduce((value, operation) => OPERATIONS[operation.op](operation, value), x);
 }
-
-const sigmoid = (logit) => 1 / (1 + Math.exp(-logit));
 
 /** ½ (1 + coth u − 1/u) with u half the logit: the mean of a density ∝ exp(logit · x) on [0, 1]. */
 function continuousBernoulli(logit) {

@@ -46,6 +46,8 @@ def operations(module: nn.Module, width: int) -> list[Operation]:
             return [convolution(module, width)]
         case nn.ReLU():
             return [{"op": "relu"}]
+        case nn.GLU():
+            return [{"op": "gate"}]
         case nn.Flatten():
             return [{"op": "reshape", "shape": None}]
         case nn.Unflatten():
@@ -54,7 +56,7 @@ def operations(module: nn.Module, width: int) -> list[Operation]:
             return []
     raise ValueError(
         f"backbone: the page cannot run the layer {module}; it must be one of Sequential, Linear, Conv2d, "
-        "ConvTranspose2d, ReLU, Flatten, Unflatten"
+        "ConvTranspose2d, ReLU, GLU, Flatten, Unflatten"
     )
 
 
