@@ -1,0 +1,114 @@
+"""Sections `startup`, `sweep` and `memory`: what processes take, from their start to their end."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from benchmarks.common import Options, in_turn, ratio, spread, table
+from vae.callbacks.pictures import Pictures
+from vae.files import write_json
+from vae.tables import Table
+
+ROOT = Path(__file__).parents[2]
+TRAIN = (sys.executable, str(ROOT / "train.py"))
+PEAK = (
+    "import resource, subprocess, sys\n"
+    "subprocess.run(sys.argv[1:], check=True, stdout=sys.stderr)\n"
+    "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+)
+
+
+class Stamps(Pictures):
+    """Stands where a run's pictures do and leaves in its folder when the first step began and the last one ended."""
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *arguments: Any) -> None:
+        if trainer.global_step == 0:
+            self.first = time.time()
+
+    def on_train_batch_end(self, *arguments: Any) -> None:
+        self.last = time.time()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        write_json(self.folder.parent / "stamps.json", {"first": self.first, "last": self.last})
+
+
+def finished(*command: str) -> str:
+    """What a command prints, after it has ended well."""
+    here = os.pathsep.join([str(ROOT), str(ROOT / "scripts"), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": here}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if result.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed: {result.stderr.strip()}")
+    return result.stdout
+
+
+def wall(*command: str) -> float:
+    """Seconds from a command's start to its end."""
+    start = time.perf_counter()
+    finished(*command)
+    return time.perf_counter() - start
+
+
+def startup(options: Options) -> dict[str, Table]:
+    """How long one waits for an answer, for the first step and after the last one."""
+    small = [*options.data, "data.limit=2000", "epochs=1", "figures=none"]
+    waits: dict[str, float] = {}  # of the last run
+
+    def run() -> float:
+        folder = options.folder / f"start {time.monotonic_ns()}"
+        start = time.time()
+        seconds = wall(*TRAIN, *small, "figures._target_=benchmarks.processes.Stamps", f"hydra.run.dir='{folder}'")
+        stamps = json.loads((folder / "stamps.json").read_text(encoding="utf-8"))
+        waits.update(first=stamps["first"] - start, last=start + seconds - stamps["last"])
+        return seconds
+
+    answers = {
+        "--help": lambda: wall(*TRAIN, "--help"),
+        "--cfg job": lambda: wall(*TRAIN, "--cfg", "job"),
+        "to the first step": lambda: run() and waits["first"],
+        "from the last step to the exit": lambda: waits["last"],
+        "import torch, pytorch_lightning": lambda: wall(sys.executable, "-c", "import torch, pytorch_lightning"),
+    }
+    imports = "import torch, pytorch_lightning"
+    rounds = in_turn(answers, options.repeats)
+    rows = [
+        {"python train.py …": name, "÷ importing": ratio(rounds, name, imports)["ratio"], **spread(rounds, name)}
+        for name in answers
+    ]
+    return {"startup": table(rows, "One epoch of 1,800 images, no pictures; the images' files in the system's cache.")}
+
+
+def sweep(options: Options) -> dict[str, Table]:
+    """What a job of a sweep takes besides its training."""
+
+    def overhead(seeds: str) -> float:
+        folder = options.folder / f"sweep {time.monotonic_ns()}"
+        quiet = ["epochs=1", "figures=none", f"seed={seeds}", f"hydra.sweep.dir='{folder}'"]
+        seconds = wall(*TRAIN, "-m", *options.limited, *quiet)
+        metrics = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*/metrics.json")]
+        return seconds - sum(each["seconds/fit"] for each in metrics)
+
+    rounds = in_turn({"one": lambda: overhead("0"), "four": lambda: overhead("0,1,2,3")}, options.repeats)
+    for each in rounds:
+        each["further"] = (each["four"] - each["one"]) / 3
+    names = {"one": "a sweep of one", "four": "a sweep of four", "further": "each further job"}
+    rows = [{"overhead of": text, **spread(rounds, name)} for name, text in names.items()]
+    note = "Wall seconds of python train.py -m seed=… epochs=1 figures=none less those of training (seconds/fit)."
+    return {"sweep": table(rows, note, "In: start, reading images, closing evaluation of all parts, files.")}
+
+
+def memory(options: Options) -> dict[str, Table]:
+    """The most memory that a default run has at once."""
+    command = [*TRAIN, *options.data, "epochs=2", f"hydra.run.dir='{options.folder / 'memory'}'"]
+    # By a process between: a child's peak begins with the size of the process that started it.
+    kilobytes = int(finished(sys.executable, "-c", PEAK, *command))
+    row = {"python train.py": " ".join(["epochs=2", *options.data[:1]]), "peak memory, GB": kilobytes * 1024 / 1e9}
+    return {"memory": table([row], "Resident, pictures after both epochs included.")}

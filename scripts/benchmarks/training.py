@@ -1,0 +1,189 @@
+"""Sections `train` and `growth`: what an epoch of the runner takes beside other ways, and how it grows."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+from benchmarks.common import Options, Seconds, composed, in_turn, ratio, table
+from benchmarks.loops import HandLoop, Products, UsualLightning
+from vae import run
+from vae.build import build, build_model
+from vae.callbacks.pictures import Pictures
+from vae.data.base import Dataset
+from vae.data.loader import BatchLoader
+from vae.tables import Table
+
+CASES = {
+    "dense, batch 128": [],
+    "conv, batch 128": ["backbone=conv"],
+    "2×200, latent_dim 50, batch 20": ["backbone.hidden=[200,200]", "latent_dim=50", "data.batch_size=20"],
+}
+PRIORS = ("isotropic", "correlated", "learned", "mixture", "vamp", "flow")
+POSTERIORS = ("diagonal", "tied", "full")
+DIMS = (2, 8, 32, 128, 512)
+
+
+class Turns(Pictures):
+    """Stands where a run's pictures do: before each of its epochs every other contender has one; times them all."""
+
+    # On the class, because the run makes the object.
+    others: ClassVar[Mapping[str, Seconds]] = {}
+    rounds: ClassVar[list[dict[str, float]]] = []
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._stop()
+        self.rounds.append({name: epoch() for name, epoch in self.others.items()})
+        self._start = time.perf_counter()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_end(trainer, pl_module)
+        self._stop()
+
+    def _stop(self) -> None:
+        if self.rounds:
+            self.rounds[-1]["runner"] = time.perf_counter() - self._start
+
+
+def race(options: Options, config: dict[str, Any], others: Mapping[str, Seconds]) -> list[dict[str, float]]:
+    """Seconds of each epoch of the run, and of the others' in between."""
+    Turns.others, Turns.rounds = others, []
+    config["figures"] |= {"_target_": f"{__name__}.Turns"}
+    run.train(config, options.folder / f"run {time.monotonic_ns()}")
+    return Turns.rounds
+
+
+def train(options: Options) -> dict[str, Table]:
+    """An epoch of the runner beside the others, and the whole default run beside the hand-written loop."""
+    rows = []
+    for case, overrides in CASES.items():
+        images = options.data if case.startswith("dense") else options.limited
+        config = composed(*images, *overrides, f"epochs={options.repeats + 1}", "figures=none")
+        data = build(config, "data").load()
+        hand = HandLoop(config, data)
+        products = Products(hand)
+        usual = UsualLightning(HandLoop(config, data), options.folder / "lightning")
+        others = {"hand-written loop": hand.epoch, "its products": products.epoch, "usual Lightning": usual.epoch}
+        _, *rounds = race(options, config, others)  # the first one warms up
+        for name in others:
+            found = ratio(rounds, "runner", name)
+            rate = products.rate(found["other's"]) if name == "its products" else ""
+            rows.append({"model": case, "images": len(data.train), "runner ÷": name, **found, "GFLOP/s": rate})
+    epochs = table(
+        rows,
+        "All take turns by epochs, the first of each is left out. Of the runner's epoch are in: training, validation,",
+        "TensorBoard, checkpoints and progress; out: pictures. The hand-written loop: images in memory as floats,",
+        "fused Adam, validation; nothing is written or shown. Its products: the matrix products of its layers alone,",
+        "forwards and backwards, of which one step in ten is measured. Usual Lightning: DataLoader over a",
+        "TensorDataset, self.log in each step, plain Adam, validation, TensorBoard, checkpoints, no progress bar.",
+    )
+    return {"epochs": epochs, "whole run": whole_run(options)}
+
+
+def whole_run(options: Options) -> Table:
+    """The default run, its pictures included, beside the hand-written loop of as many epochs."""
+    config = composed(*options.data, f"epochs={options.epochs}")
+    hand = HandLoop(config, build(config, "data").load())
+    start = time.perf_counter()
+    rounds = race(options, config, {"hand": hand.epoch})
+    everything = time.perf_counter() - start
+    loop, fit = (sum(each[name] for each in rounds) for name in ("hand", "runner"))
+    drawn = fit - options.epochs * statistics.median(each["runner"] for each in rounds)
+    parts = {"fit, validation, pictures": fit, "and data, closing evaluation": everything - loop}
+    rows = [
+        {"run": name, "ratio": seconds / loop, "seconds": seconds, "hand-written": loop}
+        for name, seconds in parts.items()
+    ]
+    return table(
+        rows,
+        f"{options.epochs} epochs, dense, batch 128, taking turns with as many of the hand-written loop. In the",
+        f"first row: all from the first epoch's start to the last picture; about {max(0.0, drawn):.1f} s are pictures.",
+        "In the second also: reading the images, the model, the closing evaluation of all parts and its files.",
+        "Out of both: the start of Python and its imports, see `startup`.",
+    )
+
+
+class Steps:
+    """Training steps of the runner's model, objective and optimiser, without Lightning."""
+
+    def __init__(self, config: Mapping[str, Any], data: Dataset):
+        self.model = build_model(config, data.shape, len(data.classes))
+        self.model.start_at(data.train.images[:1000] / 255, data.train.labels[:1000])
+        self.objective = build(config, "objective")
+        self.optimizer = build(config, "optimizer")(list(self.model.parameters()))
+        self.loader = BatchLoader(data.train, config["data"]["batch_size"], shuffle=True)
+        self.batch = next(iter(self.loader))
+
+    def step(self, images: torch.Tensor, labels: torch.Tensor) -> None:
+        (loss, _), _ = self.objective(self.model, images, 0, labels)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+
+    def epoch(self) -> float:
+        """Seconds of an epoch."""
+        start = time.perf_counter()
+        for images, labels in self.loader:
+            self.step(images, labels)
+        return time.perf_counter() - start
+
+    def one(self) -> float:
+        """Seconds of a step: the mean of those that fit into a tenth of a second, at least one."""
+        start, steps = time.perf_counter(), 0
+        while not steps or time.perf_counter() - start < 0.1:
+            self.step(*self.batch)
+            steps += 1
+        return (time.perf_counter() - start) / steps
+
+
+def growth(options: Options) -> dict[str, Table]:
+    """How training time grows with batch size, number of images and latent_dim."""
+    limit = min(options.images, 4000)
+    small = [*options.data, f"data.limit={limit}"]
+    data = build(composed(*small), "data").load()
+
+    def measured(name: str, sizes: Sequence[int], make: Callable[[int], Seconds], unit: float) -> dict[str, Any]:
+        contenders = {str(size): make(size) for size in sizes}
+        rounds = in_turn(contenders, options.repeats)
+        seconds = [min(each[str(size)] for each in rounds) for size in sizes]
+        cells = {str(size): unit * value for size, value in zip(sizes, seconds, strict=True)}
+        return {"": name, **cells, "exponent": exponent(sizes, seconds)}
+
+    def of(*overrides: str) -> Steps:
+        return Steps(composed(*small, *overrides), data)
+
+    def of_part(count: int) -> Seconds:
+        part = data.train.take(torch.arange(count) % len(data.train))
+        return Steps(composed(*small), Dataset(data.name, part, data.test, classes=data.classes)).epoch
+
+    def steps_of(choice: str, latent_dim: int) -> Seconds:
+        return of(choice, f"latent_dim={latent_dim}").one
+
+    batches = measured("s an epoch", (16, 64, 256, 1024), lambda n: of(f"data.batch_size={n}").epoch, 1)
+    counts = measured("s an epoch", (1000, 4000, 16000), of_part, 1)
+    dims = [
+        measured(choice, DIMS, partial(steps_of, choice), 1000)
+        for choice in (*(f"prior={name}" for name in PRIORS), *(f"posterior={name}" for name in POSTERIORS[1:]))
+    ]
+    full, isotropic = of("prior=correlated", "latent_dim=32"), of("latent_dim=32")
+    rounds = in_turn({"full": full.epoch, "isotropic": isotropic.epoch}, 3 * options.repeats)
+    note = "Training steps without Lightning; the fastest round. The exponent is that of the last three sizes."
+    return {
+        f"batch size, {len(data.train)} images": table([batches], note),
+        "images": table([counts]),
+        "latent_dim, ms a step of 128": table(dims),
+        "latent_dim 32, correlated prior ÷ isotropic": table([ratio(rounds, "full", "isotropic")]),
+    }
+
+
+def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:
+    """b of seconds ~ size^b at the large end: the slope through the last three points of the logarithms."""
+    slope, _ = np.polyfit(np.log(sizes[-3:]), np.log(seconds[-3:]), 1)
+    return float(slope)
