@@ -13,13 +13,18 @@ from typing import Any
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
+from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
 
 import vae
 from vae import run
 from vae.callbacks.scalars import Scalars
+from vae.checkpoints import model_weights
 from vae.data.base import Part
+from vae.data.loader import BatchLoader, evaluation_loader
 from vae.evaluation.terms import mean_terms
 from vae.record import Interrupted
+from vae.seeding import derive
 
 Compose = Callable[..., dict[str, Any]]
 
@@ -116,6 +121,53 @@ def test_same_seed_same_numbers_and_another_seed_others(config: Compose, tmp_pat
     assert without_seconds(first) == without_seconds(second)
     assert_same_training(tmp_path / "a", tmp_path / "b")
     assert first["test/total"] != third["test/total"]
+
+
+@pytest.mark.parametrize("overrides", [[], ["backbone=conv"], ["prior=correlated", "trainer.gradient_clip_val=20"]])
+def test_a_run_takes_the_steps_of_a_plain_loop(config: Compose, tmp_path: Path, overrides: list[str]) -> None:
+    # Validation takes two batches. In doubles, because Adam makes whole steps of rounding errors.
+    settings = config("epochs=2", "data.val_fraction=0.7", "trainer.precision=64-true", *overrides)
+    run.train(settings, tmp_path)
+
+    source = run.build(settings, "data")
+    data = source.load()
+    torch.manual_seed(0)
+    model = run.build_model(settings, data.shape, len(data.classes))
+    model.start_at(data.train.images / 255, data.train.labels)
+    model.double()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    prior = MultivariateNormal(torch.zeros(2).double(), model.prior().covariance_matrix)
+
+    def terms(images: Tensor) -> tuple[Tensor, Tensor]:
+        """recon and kl of each image."""
+        features = model.backbone.encoder(images)
+        q = Independent(Normal(model.posterior.mean(features), (model.posterior.log_var(features) / 2).exp()), 1)
+        z = q.mean + q.stddev * torch.randn_like(q.mean)
+        p = model.backbone.decoder(z).sigmoid()
+        recon = -(images * p.log() + (1 - images) * (1 - p).log()).sum((1, 2, 3))
+        return recon, kl_divergence(MultivariateNormal(q.mean, torch.diag_embed(q.variance)), prior)
+
+    for epoch, row in enumerate(weights(tmp_path)["callbacks"]["Scalars"]["history"]):
+        loader = BatchLoader(data.train, 8, seed=0, shuffle=True)
+        loader.start_epoch(epoch)
+        torch.manual_seed(derive(0, epoch, "train"))
+        train = []
+        for images, _ in loader:
+            train.append(terms(images.double()))
+            optimizer.zero_grad()
+            sum(train[-1]).mean().backward()
+            if clip := settings["trainer"]["gradient_clip_val"]:
+                torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+            optimizer.step()
+        torch.manual_seed(derive(0, "val"))
+        with torch.no_grad():
+            val = [terms(images.double()) for images, _ in evaluation_loader(source, data.val, "val")]
+        for part, batches in (("train", train), ("val", val)):
+            recon, kl = (torch.cat(values).mean().item() for values in zip(*batches, strict=True))
+            found = [row[f"{part}/{name}"] for name in ("recon", "kl", "total")]
+            assert found == pytest.approx([recon, kl, recon + kl], rel=1e-6)
+    for name, value in model_weights(weights(tmp_path)).items():
+        assert torch.allclose(value, model.state_dict()[name], atol=1e-8), name
 
 
 def test_training_begins_around_the_mean_training_image(config: Compose, tmp_path: Path) -> None:

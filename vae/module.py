@@ -39,6 +39,18 @@ class VAEModule(pl.LightningModule):
         # epoch, to hand the loader its position.
         self.total_steps = total_steps
         self.about = about
+        self._validated: list[tuple[Tensor, int]] = []  # means and sizes of this epoch's batches
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Lightning's note of the hook it calls, written forty times a step, of which nn.Module would first ask whether
+        # it is a weight.
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        return batch  # the loader keeps its images on the device
 
     def _step(self, batch: Batch, batch_idx: int, stage: str) -> dict[str, Any]:
         images, labels = batch
@@ -47,16 +59,12 @@ class VAEModule(pl.LightningModule):
             (loss, parts), terms = self.objective(self.vae, images, self.global_step, labels)
             if stage == "val" and self.objective.at_mean:
                 terms = self.vae(images, labels)  # validation reports the plain total, whatever is minimised
-        recon, kl = terms.recon.mean(), terms.kl.mean()
-        means = torch.stack([loss, recon, kl, recon + kl, *parts]).detach()
+        with torch.no_grad():
+            recon, kl = terms.recon.mean(), terms.kl.mean()
+            means = torch.stack([loss, recon, kl, recon + kl, *parts])
         if share:  # the average over the processes is to be what the whole batch would give
             loss, means = loss * share.weight, means * share.weight
-        size = share.size if share else len(images)
-        if stage == "val":
-            # Not through the logger, which would add a tag of its own; the Scalars callback writes them.
-            values = {f"val/{name}": value for name, value in zip(self.names, means, strict=True)}
-            self.log_dict(values, batch_size=size, logger=False, sync_dist=True)
-        return {"loss": loss, "means": means, "size": size}
+        return {"loss": loss, "means": means, "size": share.size if share else len(images)}
 
     def _share(self, batch_idx: int, stage: str) -> Any:
         loader: Any = self.trainer.train_dataloader if stage == "train" else self.trainer.val_dataloaders
@@ -66,7 +74,17 @@ class VAEModule(pl.LightningModule):
         return self._step(batch, batch_idx, "train")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._step(batch, batch_idx, "val")
+        outputs = self._step(batch, batch_idx, "val")
+        self._validated.append((outputs["means"], outputs["size"]))
+
+    def on_validation_epoch_end(self) -> None:
+        # Once an epoch, because it takes as long as a small batch; and not through the logger, which would add a tag of
+        # its own: the Scalars callback writes them.
+        count = sum(size for _, size in self._validated)
+        means = torch.stack([means * (size / count) for means, size in self._validated]).sum(0)
+        self._validated.clear()
+        values = {f"val/{name}": value for name, value in zip(self.names, means, strict=True)}
+        self.log_dict(values, batch_size=count, logger=False, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer([weight for weight in self.parameters() if weight.requires_grad])

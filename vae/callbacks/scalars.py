@@ -51,7 +51,7 @@ class Scalars(pl.Callback):
         self._sizes.append(outputs["size"])
         due = (batch_idx + 1) % self.every == 0
         at_once = pl_module.device.type == "cpu" and trainer.world_size == 1  # several processes have to write together
-        if due or (at_once and not outputs["loss"].isfinite()):
+        if due or (at_once and not math.isfinite(outputs["loss"].item())):
             self._write(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
