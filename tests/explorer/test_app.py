@@ -206,6 +206,18 @@ def test_a_drawing_is_shared_by_runs_side_by_side(show):
     assert browser.evaluate("panels[1].encoded.mean.length") == 1
 
 
+def test_a_test_image_is_shared_with_its_class(show):
+    browser = show("dense", "conditional dense", width=1920, height=1080)
+    for _ in range(4):
+        browser.evaluate("document.querySelector('.take').click()")
+        first, second = (browser.evaluate(f"[...panels[{i}].pad.image]") for i in range(2))
+        size = len(first)
+        values, labels = browser.evaluate("[[...panels[0].images], panels[0].run.images.labels]")
+        images = [values[i * size : (i + 1) * size] for i in range(len(labels))]
+        chosen = images.index([round(255 * value) for value in first])
+        assert first == second and browser.evaluate("panels[1].label") == labels[chosen]
+
+
 @pytest.mark.parametrize("size", [(1280, 800), (1920, 1080), (390, 844)])
 @pytest.mark.parametrize("names", [["dense"], ["one dimension"], ["conv in colour", "conditional dense"]])
 def test_nothing_is_clipped(show, names, size):

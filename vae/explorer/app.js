@@ -13,9 +13,12 @@ document.getElementById("runs").textContent = ""; // megabytes that are no longe
 let active = panels[0];
 for (const panel of panels) {
   for (const event of ["pointerenter", "focusin"]) panel.element.addEventListener(event, () => (active = panel));
-  panel.drawn = (image) => {
-    const alike = panels.filter((other) => other !== panel && String(other.shape) === String(panel.shape));
-    alike.forEach((other) => other.receive(image));
+  const alike = panels.filter((other) => other !== panel && String(other.shape) === String(panel.shape));
+  panel.drawn = (image, label) => {
+    for (const other of alike) {
+      const sameClasses = String(other.run.classes) === String(panel.run.classes);
+      other.receive(image, sameClasses ? label : undefined);
+    }
   };
 }
 

@@ -23,7 +23,7 @@ class Panel {
     this.frame = Frame.plain(run.names.length);
     this.plane = new Plane(this.find(".plane"), run, this.codes);
     this.sheet = new Sheet(this.plane, this.shape);
-    this.drawn = () => {}; // called with an image that was drawn here
+    this.drawn = () => {}; // called with an image that was drawn here, and its label where it has one
     this.#write();
     listen(this);
     addSliders(this);
@@ -109,13 +109,15 @@ class Panel {
     const { values, labels } = this.run.images;
     this.images ??= bytes(values);
     const chosen = Math.floor(Math.random() * labels.length);
-    this.setLabel(labels[chosen]);
-    this.pad.set(Float32Array.from(this.images.subarray(chosen * size, (chosen + 1) * size), (value) => value / 255));
+    const image = Float32Array.from(this.images.subarray(chosen * size, (chosen + 1) * size), (value) => value / 255);
+    this.receive(image, labels[chosen]);
+    this.drawn(image, labels[chosen]);
   }
 
-  /** Show an image that was drawn in another panel. */
-  receive(image) {
+  /** Show an image of the test set, or one that was drawn in another panel. */
+  receive(image, label) {
     this.pad.show(image);
+    this.setLabel(label);
     this.#encode();
   }
 

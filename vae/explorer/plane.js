@@ -135,19 +135,24 @@ class Plane {
 
   #drawCodes(context, colours, label) {
     const radius = this.places.length > 1500 ? 2.2 : 3;
-    context.lineWidth = 0.6;
-    context.strokeStyle = colours.dot;
-    this.places.forEach((place, i) => {
-      const [x, y] = this.toPixel(this.single ? [place[0], this.#jitter(i)] : place);
+    const draw = (i, opacity) => {
+      const [x, y] = this.toPixel(this.single ? [this.places[i][0], this.#jitter(i)] : this.places[i]);
       context.beginPath();
       context.arc(x, y, radius, 0, 2 * Math.PI);
       context.fillStyle = this.run.colours[this.run.codes.labels[i]];
-      const faint = label !== null && label !== this.run.codes.labels[i];
-      context.globalAlpha = faint ? 0.12 : 0.75;
+      context.globalAlpha = opacity;
       context.fill();
+    };
+    const chosen = (i) => label === null || this.run.codes.labels[i] === label;
+    context.lineWidth = 0.6;
+    context.strokeStyle = colours.dot;
+    const all = [...this.places.keys()];
+    all.filter((i) => !chosen(i)).forEach((i) => draw(i, 0.1));
+    for (const i of all.filter(chosen)) {
+      draw(i, label === null ? 0.75 : 1);
       context.globalAlpha = 1;
-      if (!faint) context.stroke();
-    });
+      context.stroke();
+    }
   }
 
   /** Codes of a single dimension fill the area under their density: the golden ratio spreads them evenly. */
