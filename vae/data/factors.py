@@ -6,7 +6,6 @@ import math
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from numpy.lib import format as npy
 from torch import Tensor
 from tqdm import tqdm
 
+from vae.data import npz
 from vae.data.base import DataError, Dataset, DataSource, Part, split_off_test
 
 DSPRITES = ("color", "shape", "scale", "orientation", "posX", "posY")  # which its file has in a pickle only
@@ -130,36 +130,18 @@ def _images(archive: zipfile.ZipFile, count: int, parts: Sequence[Tensor]) -> li
 
 def _blocks(archive: zipfile.ZipFile, key: str, count: int) -> Iterator[np.ndarray]:
     """The images in the file's order, uint8 (·, channels, height, width), some at a time."""
-    with archive.open(f"{key}.npy") as member:
-        shape, fortran, dtype = _header(member, key)
+    with npz.opened(archive, key) as (member, shape, dtype):
         if dtype != np.uint8:
             raise DataError(f"{key} is {dtype}; it must be uint8, from 0 to 255 or of 0 and 1 alone")
         if not (len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3))) or min(shape) < 1:
             raise DataError(f"{key} is of {shape}; it must be (n, height, width) or (n, height, width, 1 or 3)")
         if shape[0] != count:
             raise DataError(f"{key} has {shape[0]:,} images, but there are factors of {count:,}")
-        if fortran:
-            raise DataError(f"{key} is stored column by column; save numpy.ascontiguousarray of it")
         height, width, *channels = shape[1:]
-        size = math.prod(shape[1:])
-        step = max(1, BLOCK // size)
-        for start in tqdm(range(0, count, step), "reading images", disable=None if count > step else True):
-            length = min(step, count - start) * size
-            content = member.read(length)
-            if len(content) != length:
-                raise DataError(f"{key} is truncated")
-            yield np.frombuffer(content, np.uint8).reshape(-1, height, width, *(channels or [1])).transpose(0, 3, 1, 2)
-        if member.read(1):  # the checksum, too, is compared only at the end
-            raise DataError(f"{key} is longer than it says")
-
-
-def _header(member: IO[bytes], key: str) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """The shape, whether it is stored column by column, and the type of the array that follows in the file."""
-    readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-    try:
-        return readers[npy.read_magic(member)](member)
-    except (ValueError, KeyError):
-        raise DataError(f"{key} is no NumPy array") from None
+        step = max(1, BLOCK // math.prod(shape[1:]))
+        hidden = None if count > step else True  # None: shown only in a terminal
+        for part in tqdm(npz.parts(member, shape, dtype, step), "reading images", -(-count // step), disable=hidden):
+            yield part.reshape(-1, height, width, *(channels or [1])).transpose(0, 3, 1, 2)
 
 
 def _array(archive: zipfile.ZipFile, key: str) -> np.ndarray:
