@@ -32,6 +32,7 @@ from vae.data.loader import BatchLoader, evaluation_loader
 from vae.evaluation.terms import mean_terms
 from vae.files import write_csv, write_json
 from vae.ledger import Ledger
+from vae.loop import straighten
 from vae.module import VAEModule
 from vae.objectives import Objective
 from vae.parallel import run_processes
@@ -207,6 +208,7 @@ def _trainer(
     precision = config["trainer"]["precision"]
     if trainer.strategy.root_device.type == "cpu" and "16" in precision:
         raise ValueError(f"trainer.precision={precision}: must be 32-true or 64-true on a CPU, where 16 bits are slow")
+    straighten(trainer)
     return trainer
 
 

@@ -1,0 +1,82 @@
+"""Lightning's loop over an epoch's steps, without what takes longer than a small step and is not used here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
+
+HOOKS = (
+    *("on_train_batch_start", "on_before_zero_grad", "on_before_backward", "on_after_backward"),
+    *("on_before_optimizer_step", "on_train_batch_end"),
+)
+
+
+class StraightLoop(_TrainingEpochLoop):
+    """Forward, backward and step of a single optimiser in full precision, in one process.
+
+    Lightning's own takes several hundred calls for a step. Of the hooks only those of callbacks that have any are
+    called; the module's have no use here. Whatever happens once an epoch or on resuming is Lightning's.
+    """
+
+    def on_run_start(self, data_fetcher: Any) -> None:
+        super().on_run_start(data_fetcher)
+        callbacks: list[pl.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        self._hooks: dict[str, list[Callable[..., Any]]] = {
+            name: [getattr(callback, name) for callback in callbacks if overrides(callback, name)] for name in HOOKS
+        }
+
+    def advance(self, data_fetcher: Any) -> None:
+        """One training step."""
+        if self.restarting:  # the first step of a resumed run, or what is left to do after the last one
+            super().advance(data_fetcher)
+            return
+        trainer, progress = self.trainer, self.automatic_optimization.optim_progress.optimizer.step
+        module: Any = trainer.lightning_module
+        optimizer, precision = trainer.optimizers[0], trainer.precision_plugin
+        self.val_loop.restarting = False
+
+        batch, _, _ = next(data_fetcher)
+        batch = precision.convert_input(batch)
+        index = self.batch_idx + 1
+        self.batch_progress.is_last_batch = data_fetcher.done
+        self.batch_progress.increment_ready()
+        self._call("on_train_batch_start", batch, index)
+        self.batch_progress.increment_started()
+        with precision.train_step_context():
+            outputs = module.training_step(batch, index)
+        self._call("on_before_zero_grad", optimizer)
+        optimizer.zero_grad()
+        self._call("on_before_backward", outputs["loss"])
+        outputs["loss"].backward()
+        self._call("on_after_backward")
+        self._call("on_before_optimizer_step", optimizer)
+        if trainer.gradient_clip_val is not None:
+            module.clip_gradients(optimizer, trainer.gradient_clip_val, trainer.gradient_clip_algorithm)
+        progress.increment_ready()
+        optimizer.step()
+        progress.increment_completed()
+        self.batch_progress.increment_processed()
+        self.update_lr_schedulers("step", update_plateau_schedulers=False)
+        outputs["loss"] = outputs["loss"].detach()  # no callback is to hold on to the graph
+        self._call("on_train_batch_end", outputs, batch, index)
+        self.batch_progress.increment_completed()
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        for hook in self._hooks[name]:
+            hook(self.trainer, self.trainer.lightning_module, *arguments)
+
+
+def overrides(callback: pl.Callback, name: str) -> bool:
+    """Whether a callback does anything in the hook of this name."""
+    return getattr(type(callback), name) is not getattr(pl.Callback, name)
+
+
+def straighten(trainer: pl.Trainer) -> None:
+    """Give a trainer the straight loop where it can be used."""
+    plain = trainer.precision in ("32-true", "64-true") and trainer.accumulate_grad_batches == 1
+    if plain and trainer.world_size == 1:
+        own = trainer.fit_loop.epoch_loop
+        trainer.fit_loop.epoch_loop = StraightLoop(trainer, own.min_steps, own.max_steps)
