@@ -84,7 +84,9 @@ def test_only_hooks_that_do_something_are_called():
     assert all(overrides(Watch(), name) and not overrides(pl.Callback(), name) for name in HOOKS)
 
 
-@pytest.mark.parametrize("arguments", [{"accumulate_grad_batches": 2}, {"precision": "bf16-mixed"}])
+@pytest.mark.parametrize(
+    "arguments", [{"accumulate_grad_batches": 2}, {"precision": "bf16-mixed"}, {"profiler": "simple"}]
+)
 def test_what_it_cannot_do_is_left_to_lightning(arguments):
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, **arguments)
     straighten(trainer)

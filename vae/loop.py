@@ -7,6 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
+from pytorch_lightning.profilers import PassThroughProfiler
 
 HOOKS = (
     *("on_train_batch_start", "on_before_zero_grad", "on_before_backward", "on_after_backward"),
@@ -77,6 +78,7 @@ def overrides(callback: pl.Callback, name: str) -> bool:
 def straighten(trainer: pl.Trainer) -> None:
     """Give a trainer the straight loop where it can be used."""
     plain = trainer.precision in ("32-true", "64-true") and trainer.accumulate_grad_batches == 1
-    if plain and trainer.world_size == 1:
+    unprofiled = isinstance(trainer.profiler, PassThroughProfiler)  # type: ignore[attr-defined]
+    if plain and unprofiled and trainer.world_size == 1:
         own = trainer.fit_loop.epoch_loop
         trainer.fit_loop.epoch_loop = StraightLoop(trainer, own.min_steps, own.max_steps)

@@ -200,7 +200,7 @@ def _trainer(
         # This environment is told by `run_processes` which of the processes it is in, and starts none.
         plugins=[AtomicCheckpointIO(), *([LightningEnvironment()] if several else [])],
         strategy=config["trainer"]["strategy"] if several else "auto",
-        profiler=_Unprofiled(),
+        profiler=config["trainer"].get("profiler") or _Unprofiled(),
         num_sanity_val_steps=0,
         enable_progress_bar=False,
         enable_model_summary=False,
