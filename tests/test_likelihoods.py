@@ -44,6 +44,17 @@ def test_bernoulli_is_torch_s_own_of_each_pixel():
     assert torch.allclose(Bernoulli()(logits).log_prob(x), reference)
 
 
+def test_bernoulli_and_its_gradient_are_torch_s_own_to_the_last_bit():
+    logits, x = torch.stack([params(), params()]).requires_grad_(), images("grey")  # two samples for each image
+    reference = torch.distributions.Bernoulli(logits=logits, validate_args=False)
+    expected = torch.distributions.Independent(reference, 3, validate_args=False).log_prob(x)
+    found = Bernoulli()(logits).log_prob(x)
+    assert torch.equal(found, expected)
+    gradients = [torch.autograd.grad(each.mean(), logits)[0] for each in (found, expected)]
+    assert torch.equal(*gradients)
+    assert torch.equal(Bernoulli()(logits[0]).log_prob(torch.stack([x, x])), torch.stack([found[0], found[0]]))
+
+
 @pytest.mark.parametrize("kind", ["binary", "grey"])
 def test_bernoulli_is_binary_cross_entropy(kind):
     logits, x = params(), images(kind)

@@ -85,17 +85,22 @@ class BatchLoader:
         order = torch.randperm(len(self.images), generator=generator, device=device) if self.shuffle else None
         for batch in range(len(self)):
             chosen = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
-            index = chosen if order is None else order[chosen]
-            images = self.images[index] / 255
+            images = _taken(self.images, chosen, order) / 255
             if self.dynamic:
                 images = torch.bernoulli(images, generator=generator)  # drawn also where a batch is skipped
             if batch >= self._first:
                 self._served = batch + 1
-                labels = self.labels[index]
+                labels = _taken(self.labels, chosen, order)
                 if self._processes > 1:
                     share = self.share(batch).images
                     images, labels = images[share], labels[share]
                 yield images, labels
+
+
+def _taken(rows: Tensor, chosen: slice, order: Tensor | None) -> Tensor:
+    """The chosen rows, or those that have their places in the order."""
+    # index_select copies rows whole, where an index in brackets copies them by numbers, in three times the time.
+    return rows[chosen] if order is None else rows.index_select(0, order[chosen])
 
 
 def evaluation_loader(source: DataSource, part: Part, name: str) -> BatchLoader:
