@@ -40,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure the sections that the command line names."""
     options = _parser().parse_args(arguments)
     names = list(SECTIONS) if "all" in options.sections else options.sections
+    for name in names:
+        if name not in SECTIONS:
+            sys.exit(f"error: section={name}: must be one of {', '.join(SECTIONS)}, all")
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     machine = common.machine()
@@ -71,13 +74,20 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="benchmark.py", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    known = (*SECTIONS, "all")
-    parser.add_argument("sections", nargs="*", metavar="section", default=["all"], help=f"of {', '.join(known)} (all)")
+    names = ", ".join(SECTIONS)
+    parser.add_argument("sections", nargs="*", metavar="section", default=["all"], help=f"of {names}, all (all)")
     parser.add_argument("--out", type=Path, default=Path("outputs/benchmark.json"), help="(outputs/benchmark.json)")
-    parser.add_argument("--repeats", type=int, default=5, help="rounds of which the median is taken (5)")
-    parser.add_argument("--epochs", type=int, default=30, help="of the whole default run (30)")
-    parser.add_argument("--images", type=int, default=10_000, help="where not all are needed (10,000)")
+    parser.add_argument("--repeats", type=_positive, default=5, help="rounds of which the median is taken (5)")
+    parser.add_argument("--epochs", type=_positive, default=30, help="of the whole default run (30)")
+    parser.add_argument("--images", type=_positive, default=10_000, help="where not all are needed (10,000)")
     return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be a positive integer")
+    return number
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -12,7 +11,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
-from benchmarks.common import Options, Seconds, composed, in_turn, ratio, table
+from benchmarks.common import Options, Seconds, composed, in_turn, ratio, table, timed
 from benchmarks.loops import HandLoop, Products, UsualLightning
 from vae import run
 from vae.build import build, build_model
@@ -43,8 +42,11 @@ class Turns(Pictures):
         self.rounds.append({name: epoch() for name, epoch in self.others.items()})
         self._start = time.perf_counter()
 
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.rounds[-1]["pictures"] = timed(partial(super().on_train_epoch_end, trainer, pl_module))
+
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        super().on_train_end(trainer, pl_module)
+        self.rounds[-1]["pictures"] += timed(partial(super().on_train_end, trainer, pl_module))
         self._stop()
 
     def _stop(self) -> None:
@@ -53,7 +55,7 @@ class Turns(Pictures):
 
 
 def race(options: Options, config: dict[str, Any], others: Mapping[str, Seconds]) -> list[dict[str, float]]:
-    """Seconds of each epoch of the run, and of the others' in between."""
+    """Seconds of each epoch of the run, of the pictures in it, and of the others' in between."""
     Turns.others, Turns.rounds = others, []
     config["figures"] |= {"_target_": f"{__name__}.Turns"}
     run.train(config, options.folder / f"run {time.monotonic_ns()}")
@@ -94,19 +96,21 @@ def whole_run(options: Options) -> Table:
     start = time.perf_counter()
     rounds = race(options, config, {"hand": hand.epoch})
     everything = time.perf_counter() - start
-    loop, fit = (sum(each[name] for each in rounds) for name in ("hand", "runner"))
-    drawn = fit - options.epochs * statistics.median(each["runner"] for each in rounds)
-    parts = {"fit, validation, pictures": fit, "and data, closing evaluation": everything - loop}
+    loop, fit, drawn = (sum(each[name] for each in rounds) for name in ("hand", "runner", "pictures"))
+    parts = {
+        "training, validation": fit - drawn,
+        "and pictures": fit,
+        "and data, closing evaluation": everything - loop,
+    }
     rows = [
         {"run": name, "ratio": seconds / loop, "seconds": seconds, "hand-written": loop}
         for name, seconds in parts.items()
     ]
     return table(
         rows,
-        f"{options.epochs} epochs, dense, batch 128, taking turns with as many of the hand-written loop. In the",
-        f"first row: all from the first epoch's start to the last picture; about {max(0.0, drawn):.1f} s are pictures.",
-        "In the second also: reading the images, the model, the closing evaluation of all parts and its files.",
-        "Out of both: the start of Python and its imports, see `startup`.",
+        f"epochs={options.epochs}, dense, batch 128, taking turns with as many epochs of the hand-written loop.",
+        "Training is all from the first epoch's start to the last one's end. The last row has all of a run but the",
+        "start of Python and its imports, see `startup`: also reading images, the closing evaluation of all parts.",
     )
 
 

@@ -96,7 +96,7 @@ def test_a_run_takes_turns_with_the_others(compose, image_folder, tmp_path):
     options = common.Options([], tmp_path, 2, 1, 1)
     rounds = training.race(options, config, {"other": lambda: 7.0})
     assert len(rounds) == 3
-    assert all(each["other"] == 7.0 and 0 < each["runner"] < 7 for each in rounds)
+    assert all(each["other"] == 7.0 and 0 < each["pictures"] < each["runner"] < 7 for each in rounds)
 
 
 @pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
@@ -133,6 +133,11 @@ def test_a_section_is_printed_and_kept_beside_the_others(tmp_path, capsys, monke
     found = json.loads(out.read_text())
     assert found["growth"] == 1 and found["data"]["shown"] == {"rows": rows, "notes": ["A note."]}
     assert found["data"]["machine"].keys() >= {"cpu", "cores", "threads", "torch", "date"}
+
+
+def test_refuses_what_is_no_section():
+    with pytest.raises(SystemExit, match=r"^error: section=trian: must be one of train, data, .*, growth, all$"):
+        benchmark.main(["trian"])
 
 
 def test_a_command_that_fails_says_why():
