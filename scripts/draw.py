@@ -59,7 +59,7 @@ def draw(
     history = _history(checkpoints.read(last) if last.is_file() else checkpoint)
     scene = Scene(model, loader, about, checkpoint["epoch"] + 1, grid, history)
     if out is None:
-        out = (file.parent.parent if file.parent.name == "checkpoints" else file.parent) / "figures"
+        out = checkpoints.folder_of(file) / "figures"
 
     for tag in tags:
         if tag not in scene.tags:

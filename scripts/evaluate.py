@@ -68,7 +68,7 @@ def evaluate(
     source, data = checkpoints.data_of(checkpoint["vae"], data_root, trust)
     model = checkpoints.model_of(checkpoint, trust)
     subject = measures.Subject(model, source, data, effort, _other_data(against) if against else None)
-    folder = file.parent.parent if file.parent.name == "checkpoints" else file.parent
+    folder = checkpoints.folder_of(file)
     step = checkpoint["global_step"]
     found = evaluation(subject, folder, step)
     print(found.table)

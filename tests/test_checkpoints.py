@@ -7,7 +7,7 @@ import torch
 
 import vae
 from vae.build import build_model
-from vae.checkpoints import FORMAT, MIGRATIONS, AtomicCheckpointIO, read
+from vae.checkpoints import FORMAT, MIGRATIONS, AtomicCheckpointIO, read, write_weights
 
 CONFIG = {
     "latent_dim": 2,
@@ -97,6 +97,54 @@ def test_a_single_changed_byte_of_the_weights_is_noticed(tmp_path: Path) -> None
     (tmp_path / "a.ckpt").write_bytes(damaged)
     with pytest.raises(ValueError, match=r"a\.ckpt: not a readable checkpoint \(.* is damaged\)$"):
         vae.load(tmp_path / "a.ckpt")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.ckpt"])
+def test_weights_alone_are_read_as_the_checkpoint_is(tmp_path: Path, name: str) -> None:
+    if name.endswith(".safetensors"):
+        pytest.importorskip("safetensors", reason="comes with the extra export")
+    saved = content() | {"epoch": 3, "global_step": 40, "optimizer_states": [torch.ones(1000)]}
+    write_weights(saved, tmp_path / name, {"data": "strokes"})
+    found = read(tmp_path / name)
+    assert {key: found[key] for key in ("vae", "epoch", "global_step")} == {
+        key: saved[key] for key in ("vae", "epoch", "global_step")
+    }
+    assert found.keys() == {"vae", "epoch", "global_step", "state_dict"}
+    for key, weight in saved["state_dict"].items():
+        assert torch.equal(found["state_dict"][key], weight)
+    assert vae.load(tmp_path / name).shape == (1, 5, 7)
+
+
+def test_safetensors_are_refused_like_checkpoints(tmp_path: Path) -> None:
+    pytest.importorskip("safetensors", reason="comes with the extra export")
+    from safetensors.torch import save_file
+
+    file = tmp_path / "model.safetensors"
+    saved = content() | {"epoch": 3, "global_step": 40}
+    write_weights(saved, file)
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(ValueError, match=r"model\.safetensors: not a readable checkpoint \(its weights are damaged\)$"):
+        vae.load(file)
+    file.write_bytes(whole[:100])
+    with pytest.raises(ValueError, match=r"model\.safetensors: not a readable checkpoint"):
+        vae.load(file)
+    save_file({"weight": torch.ones(2)}, file, {"format": "pt"})
+    with pytest.raises(ValueError, match=r"model\.safetensors: a checkpoint of another program$"):
+        vae.load(file)
+    saved["vae"]["config"] = CONFIG | {"likelihood": {"_target_": "torch.nn.Identity"}}
+    saved["state_dict"] = {name: value for name, value in saved["state_dict"].items() if "likelihood" not in name}
+    write_weights(saved, file)
+    with pytest.raises(ValueError, match=r"asks for the class torch\.nn\.Identity"):
+        vae.load(file)
+    assert isinstance(vae.load(file, trust=True).vae.likelihood, torch.nn.Identity)
+
+
+def test_safetensors_without_the_package_say_where_it_comes_from(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "model.safetensors").touch()
+    monkeypatch.setattr("vae.errors.find_spec", lambda package: None)
+    with pytest.raises(ValueError, match=r'^safetensors is not installed; .* "\.\[export\]"$'):
+        vae.load(tmp_path / "model.safetensors")
 
 
 OURS = content()

@@ -15,7 +15,9 @@ from torch.distributions import (
     kl_divergence,
 )
 
-from vae.distributions import CholeskyFactor, DiagonalNormal, FullNormal, detached, is_exact, kl, marginals
+from vae.distributions import CholeskyFactor, DiagonalNormal, FullNormal, detached, from_noise, is_exact, kl, marginals
+from vae.priors import Flow
+from vae.priors import mixture as mixture_of
 
 BATCH, N = 5, 3
 KINDS = ("diagonal", "full")
@@ -227,3 +229,39 @@ def test_mixed_precision_leaves_a_full_gaussian_whole():
     q = FullNormal(torch.randn(BATCH, N).bfloat16(), CholeskyFactor.of(torch.randn(BATCH, CholeskyFactor.numbers(N))))
     z = q.rsample()
     assert z.dtype == q.log_prob(z).dtype == torch.float32 and q.log_prob(z).isfinite().all()
+
+
+@pytest.mark.parametrize("kind", ["diagonal", "full", "nsf", "maf"])
+def test_noise_is_carried_to_draws_by_a_change_of_variables(kind):
+    """log p(z) = log N(ε; 0, I) − log |det dz/dε|."""
+    p = gaussian(kind) if kind in KINDS else Flow(N, kind, 2, [8]).double()()
+    noise = torch.randn(20, N, dtype=torch.float64)
+    z = from_noise(p, noise)
+    standard = Normal(torch.zeros_like(noise), 1).log_prob(noise).sum(-1)
+    jacobians = [
+        torch.autograd.functional.jacobian(lambda each: from_noise(p, each.unsqueeze(0))[0], each) for each in noise
+    ]
+    assert torch.allclose(p.log_prob(z), standard - torch.stack(jacobians).logdet(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_image_has_a_gaussian_of_its_own_for_its_noise(kind):
+    q, noise = gaussian(kind, BATCH), torch.randn(BATCH, N, dtype=torch.float64)
+    found = from_noise(q, noise)
+    for i in range(BATCH):
+        assert torch.allclose(found[i], q.loc[i] + in_torch(q).scale_tril[i] @ noise[i])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_choice_selects_components_as_often_as_they_weigh(kind):
+    weights = torch.tensor([0.5, 0.125, 0.375], dtype=torch.float64)
+    parts = gaussian(kind, 3)
+    choice = torch.arange(8, dtype=torch.float64) / 8
+    found = from_noise(mixture_of(weights.log(), parts), torch.zeros(8, N, dtype=torch.float64), choice)
+    assert torch.equal(found, parts.loc[[0, 0, 0, 0, 1, 2, 2, 2]])
+
+
+def test_what_has_no_map_of_noise_is_refused():
+    cauchy = Independent(torch.distributions.Cauchy(torch.zeros(N), torch.ones(N)), 1)
+    with pytest.raises(ValueError, match=r"^Independent: must be a Gaussian, a mixture of them or a flow"):
+        from_noise(cauchy, torch.zeros(1, N))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,10 +14,14 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from vae.build import build, build_model, is_own, refuse_foreign_classes, targets
 from vae.data.base import Dataset, DataSource
+from vae.errors import require_packages
 from vae.files import replacing
 from vae.model import VAE
 
 FORMAT = 2  # of what `about` returns; raise it, with a step in MIGRATIONS, when the program needs what older files lack
+
+PREFIX = "vae."  # of the model's weights among those of the LightningModule
+SAFETENSORS = ".safetensors"
 
 About = dict[str, Any]
 
@@ -55,6 +61,11 @@ def file_of(run: Path) -> Path:
     return file
 
 
+def folder_of(file: Path) -> Path:
+    """The run's folder, for a checkpoint of a run; else the one that the file is in."""
+    return file.parent.parent if file.parent.name == "checkpoints" else file.parent
+
+
 def model_of(checkpoint: Mapping[str, Any], trust: bool = False) -> VAE:
     """The trained model in the content of a checkpoint, on the CPU; for `trust` see `vae.load`."""
     if not trust:
@@ -89,12 +100,10 @@ def data_of(about: Mapping[str, Any], root: str | None = None, trust: bool = Fal
 
 def read(file: Path) -> dict[str, Any]:
     """The content of a checkpoint file of this program, brought to this format; refuses anything else in one line."""
+    if file.suffix == SAFETENSORS:
+        require_packages("export", "safetensors")
     try:
-        with zipfile.ZipFile(file) as parts:
-            damaged = parts.testzip()  # torch itself would take changed bytes for weights
-        if damaged is not None:
-            raise ValueError(f"{damaged} is damaged")
-        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+        checkpoint = _from_safetensors(file) if file.suffix == SAFETENSORS else _from_torch(file)
     except Exception as error:  # foreign bytes can fail in any way
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"{file}: not a readable checkpoint ({reason})") from error
@@ -106,6 +115,53 @@ def read(file: Path) -> dict[str, Any]:
     for older in range(found, FORMAT):
         checkpoint["vae"] = MIGRATIONS[older](checkpoint["vae"]) | {"format": older + 1}
     return checkpoint
+
+
+def _from_torch(file: Path) -> Any:
+    with zipfile.ZipFile(file) as parts:
+        damaged = parts.testzip()  # torch itself would take changed bytes for weights
+    if damaged is not None:
+        raise ValueError(f"{damaged} is damaged")
+    return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def _from_safetensors(file: Path) -> Any:
+    from safetensors import safe_open
+
+    with safe_open(file, "pt") as content:
+        told = content.metadata() or {}
+        weights = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 (it is no dict)
+    if "checkpoint" not in told:
+        return None
+    if told["sha256"] != _digest(weights):
+        raise ValueError("its weights are damaged")
+    return json.loads(told["checkpoint"]) | {"state_dict": {f"{PREFIX}{name}": each for name, each in weights.items()}}
+
+
+def write_weights(checkpoint: Mapping[str, Any], file: Path, told: Mapping[str, str] | None = None) -> None:
+    """What `vae.load` needs of a checkpoint, without the optimiser's state; as safetensors where `file` is called so.
+
+    Their metadata are what is `told` and, as JSON, what else is in such a checkpoint.
+    """
+    kept = {key: checkpoint[key] for key in ("vae", "epoch", "global_step")}
+    weights = model_weights(checkpoint)
+    with replacing(file) as temporary:
+        if file.suffix == SAFETENSORS:
+            from safetensors.torch import save_file
+
+            metadata = {**(told or {}), "checkpoint": json.dumps(kept), "sha256": _digest(weights)}
+            save_file({name: each.contiguous() for name, each in weights.items()}, temporary, metadata)
+        else:
+            state = {f"{PREFIX}{name}": each for name, each in weights.items()}
+            torch.save(kept | {"state_dict": state}, temporary)
+
+
+def _digest(weights: Mapping[str, torch.Tensor]) -> str:
+    """Of names and values, because safetensors would take changed bytes for weights."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode() + weights[name].contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _is_ours(content: Any) -> bool:
@@ -126,6 +182,5 @@ def _is_ours(content: Any) -> bool:
 
 def model_weights(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     """The weights of the `VAE` out of those of the LightningModule around it."""
-    prefix = "vae."
     weights = checkpoint["state_dict"]
-    return {name.removeprefix(prefix): weight for name, weight in weights.items() if name.startswith(prefix)}
+    return {name.removeprefix(PREFIX): weight for name, weight in weights.items() if name.startswith(PREFIX)}

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, kl_divergence, register_kl
+from torch.distributions import (
+    Distribution,
+    Independent,
+    MixtureSameFamily,
+    MultivariateNormal,
+    Normal,
+    kl_divergence,
+    register_kl,
+)
 
 
 class DiagonalNormal(Independent):
@@ -52,6 +60,27 @@ def marginals(q: Distribution) -> DiagonalNormal:
     if not isinstance(q, DiagonalNormal | FullNormal):
         raise ValueError(f"{type(q).__name__}: must be a Gaussian, whose marginals are known")
     return DiagonalNormal(q.mean, q.stddev)
+
+
+def from_noise(p: Distribution, noise: Tensor, choice: Tensor | None = None) -> Tensor:
+    """Draws of p, (batch, latent_dim), as its map of standard-normal `noise` (batch, latent_dim).
+
+    A mixture also takes `choice` (batch,), uniform in [0, 1), which selects the component.
+    """
+    if isinstance(p, MixtureSameFamily) and isinstance(p.component_distribution, DiagonalNormal | FullNormal):
+        assert choice is not None
+        bounds = p.mixture_distribution.probs.cumsum(-1)[:-1]
+        component = (choice.unsqueeze(-1) >= bounds).sum(-1)  # (batch,)
+        parts = p.component_distribution
+        p = type(parts)(*(parameter[component] for parameter in parameters(parts)))
+    if isinstance(p, DiagonalNormal):
+        return p.loc + p.scale * noise
+    if isinstance(p, MultivariateNormal):
+        return p.loc + (p.scale_tril @ noise.unsqueeze(-1)).squeeze(-1)
+    base = getattr(p, "base", None)  # as zuko's flows have it
+    if isinstance(base, Independent) and isinstance(base.base_dist, Normal):
+        return p.transform.inv(base.mean + base.stddev * noise)  # type: ignore[attr-defined]
+    raise ValueError(f"{type(p).__name__}: must be a Gaussian, a mixture of them or a flow to be drawn from noise")
 
 
 class CholeskyFactor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from importlib.util import find_spec
 
 from hydra.errors import InstantiationException, MissingConfigException, OverrideParseException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
@@ -31,7 +32,7 @@ def explain(error: BaseException) -> str:
     cause = error.__cause__
     for said, (name, extra) in EXTRAS.items():
         if said in str(error):
-            return f'{name} is not installed; it comes with: pip install -c constraints.txt -e ".[{extra}]"'
+            return _comes_with(name, extra)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, choice = error.missing_cfg_file.rpartition("/")
         return f"{group}={choice}: no such choice; choose one of {', '.join(error.options)}"
@@ -56,6 +57,17 @@ def explain(error: BaseException) -> str:
     if isinstance(error, OmegaConfBaseException) and error.full_key:
         return f"{error.full_key}: {_one_line(error)}"
     return _one_line(error)
+
+
+def require_packages(extra: str, *packages: str) -> None:
+    """Raise a `ValueError` of one line unless these packages of an extra are installed."""
+    for package in packages:
+        if find_spec(package) is None:
+            raise ValueError(_comes_with(package, extra))
+
+
+def _comes_with(name: str, extra: str) -> str:
+    return f'{name} is not installed; it comes with: pip install -c constraints.txt -e ".[{extra}]"'
 
 
 def _one_line(error: BaseException) -> str:

@@ -1,0 +1,148 @@
+"""Export a trained model for other programs: encoder, decoder and sampler, checked against torch on the test set."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout that is not installed
+
+from vae import programs
+from vae.files import relative, write_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vae.data.loader import BatchLoader
+    from vae.parity import Parity, Run
+    from vae.portable import Program
+
+METADATA = "metadata.json"
+
+EXAMPLES = """
+examples:
+  python scripts/export.py outputs/runs/2030-01-01/12-00-00-000000
+  python scripts/export.py outputs/runs/2030-01-01/12-00-00-000000 --int8
+  python scripts/export.py best.ckpt --to safetensors --out weights
+
+  encoder   images (batch, channels, height, width) from 0 to 1 → mean and scale, or scale_tril, of q(z|x)
+  decoder   z (batch, latent_dim) → images, which are E[x|z], and logits, the parameters of p(x|z)
+  sampler   noise (batch, latent_dim) from N(0, I) → images of draws from the prior; where that is a mixture,
+            choice (batch,), uniform in [0, 1), selects its components
+  model     the weights for vae.load, as .safetensors or, beside torch's programs, as .ckpt
+
+The programs of a conditional model also take labels (batch,), the positions of the classes.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Export what the command line asks for."""
+    programs.run(export, _parser().parse_args(arguments))
+
+
+def export(run: Path, to: str, int8: bool, out: Path | None, data_root: str | None, trust: bool) -> None:
+    """Write the files, read them again, and print what they compute beside what torch does."""
+    from vae import checkpoints, export
+    from vae.data.loader import evaluation_loader
+    from vae.parity import parity
+    from vae.portable import programs_of
+    from vae.trained import Trained
+
+    export.refuse(to, int8)
+    checkpoint = checkpoints.read(file := checkpoints.file_of(run))
+    model = Trained(checkpoints.model_of(checkpoint, trust), checkpoint["vae"])
+    source, data = checkpoints.data_of(checkpoint["vae"], data_root, trust)
+    folder = checkpoints.folder_of(file)
+    out = out or folder / "export"
+    metadata = export.metadata_of(checkpoint, folder.resolve().name)
+    ours, left_out = programs_of(model)
+
+    theirs: dict[str, Run] = {}
+    files: dict[str, Any] = {}
+    if to != "onnx":
+        path = out / ("model.safetensors" if to == "safetensors" else "model.ckpt")
+        checkpoints.write_weights(checkpoint, path, export.texts(metadata))
+        theirs = export.read_model(path, trust)
+        files |= _wrote(path, None)
+    if to != "safetensors":
+        theirs = {}
+        for name, program in ours.items():
+            path = out / f"{name}{'_int8' * int8}.{'onnx' if to == 'onnx' else 'pt2'}"
+            try:
+                theirs[name] = export.write(program, path, metadata, int8)
+            except ValueError as reason:
+                if name != "sampler":
+                    raise ValueError(f"{name}: {reason}") from reason
+                left_out[name] = str(reason)
+            else:
+                files |= _wrote(path, program)
+
+    loader = evaluation_loader(source, data.test, "test")
+    own = {name: program.module for name, program in ours.items()}
+    with programs.bar("comparing", len(data.test)) as progress:
+        found = parity(model, own, theirs, _counted(loader, progress))
+    key = to + "_int8" * int8
+    _describe(out / METADATA, metadata, files, {key: found._asdict()})
+    print("\n".join([*_report(data.name, found), *(f"left out: {name} ({why})" for name, why in left_out.items())]))
+
+
+def _wrote(path: Path, program: Program | None) -> dict[str, Any]:
+    """Says so, and what is in the file."""
+    from vae.export import signature
+
+    told = signature(program) if program else {}
+    takes = f"{', '.join(told['inputs'])} → {', '.join(told['outputs'])}" if told else "for vae.load"
+    size = path.stat().st_size
+    width = len(str(relative(path.parent))) + 20
+    print(f"{relative(path)!s:<{width}}{size / 1e6:>8.3f} MB   {takes}")
+    return {path.name: {"bytes": size, **told}}
+
+
+def _counted(batches: BatchLoader, progress: Any) -> Iterator[tuple[Tensor, Tensor]]:
+    for images, labels in batches:
+        yield images, labels
+        progress.update(len(images))
+
+
+def _report(data: str, found: Parity) -> list[str]:
+    """The figures in two lines between rules."""
+    lines = [
+        f"{f'{found.images:,} test images of {data}':<32}{'torch':>12}{'files':>12}{'difference':>12}",
+        f"{'total, nats per image':<32}{found.torch:>12.4f}{found.exported:>12.4f}{round(found.loss, 4) + 0.0:>+12.4f}",
+        *(f"{f'largest error of {name}':<32}{'':>24}{error:>12.1e}" for name, error in found.errors.items()),
+    ]
+    rule = "─" * len(lines[0])
+    return [rule, lines[0], rule, *lines[1:], rule]
+
+
+def _describe(file: Path, metadata: Mapping[str, Any], files: Mapping[str, Any], checks: Mapping[str, Any]) -> None:
+    """Write metadata.json; what it says of other formats of the same model is kept."""
+    before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    if any(before.get(key) != value for key, value in json.loads(json.dumps(metadata)).items()):
+        before = {}
+    merged = {key: before.get(key, {}) | now for key, now in (("files", files), ("parity", checks))}
+    write_json(file, {**metadata, **merged})
+    print(relative(file))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="export.py", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path, help="the folder of a run (its best checkpoint) or a checkpoint file")
+    parser.add_argument("--to", choices=("onnx", "torch", "safetensors"), default="onnx", help="the format (onnx)")
+    parser.add_argument(
+        "--int8", action="store_true", help="round weights to 8 bits: a quarter of the size (onnx only)"
+    )
+    parser.add_argument("--out", type=Path, help="folder to write to (the run's export/)")
+    parser.add_argument("--data-root", help="where the data are, if not where they were")
+    parser.add_argument("--trust", action="store_true", help="build classes that are not of this program")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""The program must write what the library does, say what it cost, and say in one line what it cannot do."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import vae
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+export = importlib.import_module("scripts.export")
+
+
+def test_torch_programs_are_written_compared_and_described(run, tmp_path, capsys):
+    folder = run("conditional=true")
+    export.main([str(folder), "--to", "torch"])
+    out = folder / "export"
+    names = ["decoder.pt2", "encoder.pt2", "metadata.json", "model.ckpt", "sampler.pt2"]
+    assert sorted(each.name for each in out.iterdir()) == names
+    told = json.loads((out / "metadata.json").read_text())
+    assert (told["run"], told["shape"], told["classes"], told["epoch"]) == ("run", [1, 10, 12], ["a", "b"], 2)
+    assert told["files"]["encoder.pt2"]["inputs"] == {"images": ["batch", 1, 10, 12], "labels": ["batch"]}
+    assert told["files"]["model.ckpt"]["bytes"] == (out / "model.ckpt").stat().st_size
+    checked = told["parity"]["torch"]
+    assert checked["exported"] == pytest.approx(checked["torch"]) and max(checked["errors"].values()) < 1e-5
+    printed = capsys.readouterr().out
+    assert f"{checked['torch']:.4f}" in printed and "images, labels → mean, scale" in printed
+
+    model, labels = vae.load(out / "model.ckpt"), torch.tensor([0, 1, 1])
+    assert torch.equal(model.sample(3, labels=labels), vae.load(folder).sample(3, labels=labels))
+    program = torch.export.load(out / "decoder.pt2").module()
+    z = torch.randn(3, 2)
+    assert torch.allclose(program(z=z, labels=labels)["images"], model.decode(z, labels), atol=1e-6)
+
+
+def test_the_weights_alone(run, tmp_path, capsys):
+    pytest.importorskip("safetensors", reason="comes with the extra export")
+    folder = run("prior=correlated")
+    export.main([str(folder), "--to", "safetensors", "--out", str(tmp_path / "out")])
+    assert sorted(each.name for each in (tmp_path / "out").iterdir()) == ["metadata.json", "model.safetensors"]
+    assert f"{tmp_path / 'out' / 'model.safetensors'}" in capsys.readouterr().out
+    found = vae.load(tmp_path / "out" / "model.safetensors")
+    assert torch.equal(found.sample(3), vae.load(folder).sample(3)) and found.classes == ("a", "b")
+
+
+def test_metadata_keep_what_other_formats_of_the_model_have(tmp_path, capsys):
+    file = tmp_path / "metadata.json"
+
+    def described(model, name):
+        export._describe(file, {"run": model, "shape": (1, 2)}, {name: {}}, {name: {}})
+        return list(json.loads(file.read_text())["files"])
+
+    assert described("a", "onnx") == ["onnx"]
+    assert described("a", "torch") == ["onnx", "torch"]
+    assert described("b", "torch") == ["torch"]
+
+
+@pytest.mark.slow
+def test_int8_of_onnx(run, tmp_path, capsys):
+    pytest.importorskip("onnxruntime", reason="comes with the extra export")
+    folder = run("backbone.hidden=[256,128]")
+    export.main([str(folder)])
+    export.main([str(folder), "--int8"])
+    told = json.loads((folder / "export" / "metadata.json").read_text())
+    exact, rounded = told["parity"]["onnx"], told["parity"]["onnx_int8"]
+    assert max(exact["errors"].values()) < 1e-4 < rounded["errors"]["images"] < 0.1
+    assert 0 < abs(rounded["exported"] - rounded["torch"]) < 0.5 and exact["torch"] == rounded["torch"]
+    sizes = {name: each["bytes"] for name, each in told["files"].items()}
+    assert sizes["decoder_int8.onnx"] < 0.5 * sizes["decoder.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing"], r"^error: missing: must be the folder of a run or a checkpoint file"),
+        (["missing", "--to", "torch", "--int8"], r"^error: --int8: must be used with --to onnx"),
+    ],
+)
+def test_errors_are_one_line(arguments, message, monkeypatch):
+    monkeypatch.setattr("vae.errors.find_spec", lambda package: True)
+    with pytest.raises(SystemExit, match=message) as stop:
+        export.main(arguments)
+    assert "\n" not in str(stop.value)
+
+
+def test_foreign_classes_need_trust(run, tmp_path):
+    folder = run()
+    file = folder / "checkpoints" / "best.ckpt"
+    content = torch.load(file, weights_only=True)
+    content["vae"]["config"]["likelihood"] = {"_target_": "torch.nn.Identity"}
+    torch.save(content, file)
+    with pytest.raises(SystemExit, match=r"^error: the checkpoint asks for the class torch\.nn\.Identity"):
+        export.main([str(folder), "--to", "torch"])
+    assert not (folder / "export").exists()
+
+
+def test_a_sampler_that_cannot_be_had_is_named(run, tmp_path, capsys, monkeypatch):
+    def refused(prior, noise, choice):
+        raise ValueError("Strange: must be drawn from noise")
+
+    folder = run()
+    monkeypatch.setattr("vae.portable.from_noise", refused)
+    export.main([str(folder), "--to", "torch"])
+    assert not (folder / "export" / "sampler.pt2").exists() and (folder / "export" / "decoder.pt2").exists()
+    assert capsys.readouterr().out.endswith("left out: sampler (Strange: must be drawn from noise)\n")

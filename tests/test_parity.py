@@ -1,0 +1,72 @@
+"""What is reported of exported programs must be what was changed in them."""
+
+import math
+
+import pytest
+import torch
+from test_portable import MODELS, a_model
+
+from vae.evaluation.terms import mean_terms
+from vae.parity import parity
+from vae.portable import programs_of
+
+
+def batches(model, n=60):
+    return [(torch.rand(n, *model.shape), torch.arange(n) % 3) for _ in range(2)]
+
+
+def runs(model):
+    return {name: program.module for name, program in programs_of(model)[0].items()}
+
+
+@pytest.mark.parametrize("name", ["plain", "colours", "conditional", "diagonal mixture", "maf"])
+def test_the_same_programs_have_no_error_and_the_models_total(name):
+    model = a_model(**MODELS[name])
+    images = batches(model, 500)
+    found = parity(model, runs(model), runs(model), images)
+    assert found.images == 1000 and found.loss == 0 and set(found.errors.values()) == {0.0}
+    scale = "scale_tril" if "posterior" in MODELS[name] else "scale"
+    assert list(found.errors) == ["mean", scale, "images", "samples"]
+    assert found.torch == pytest.approx(mean_terms(model.vae, images)["total"], rel=0.02)  # of other draws of z
+
+
+def test_errors_are_the_largest_and_are_counted_where_they_are():
+    model = a_model()
+    images = batches(model)
+    theirs = runs(model)
+    encoder, decoder = theirs["encoder"], theirs["decoder"]
+
+    def shifted(images):
+        coded = encoder(images)
+        coded["mean"][3, 1] -= 0.25 * (len(calls) == 1)
+        calls.append(1)
+        return coded
+
+    calls = []
+    found = parity(model, runs(model), theirs | {"encoder": shifted}, images)
+    assert found.errors["mean"] == pytest.approx(0.25) and found.errors["scale"] == found.errors["samples"] == 0
+    assert found.errors["images"] > 0 and found.loss != 0
+
+    def broken(z):
+        return {"images": decoder(z)["images"] * math.nan, "logits": decoder(z)["logits"]}
+
+    assert math.isnan(parity(model, runs(model), theirs | {"decoder": broken}, images).errors["images"])
+
+
+def test_the_total_is_that_of_the_logits():
+    """With a Bernoulli likelihood a logit of 0 costs log 2 for each pixel, whatever the image."""
+    model = a_model()
+    theirs, images = runs(model), batches(model)
+    blind = {
+        "decoder": lambda z: {"images": torch.full((len(z), 1, 5, 7), 0.5), "logits": torch.zeros(len(z), 1, 5, 7)}
+    }
+    at_prior = {"encoder": lambda images: {"mean": torch.zeros(len(images), 3), "scale": torch.ones(len(images), 3)}}
+    found = parity(model, runs(model), theirs | blind | at_prior, images)
+    assert found.exported == pytest.approx(35 * math.log(2))
+
+
+def test_a_missing_sampler_is_not_compared():
+    model = a_model()
+    theirs = runs(model)
+    del theirs["sampler"]
+    assert list(parity(model, runs(model), theirs, batches(model)).errors) == ["mean", "scale", "images"]

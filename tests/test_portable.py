@@ -1,0 +1,147 @@
+"""The exported programs, run by torch, must be the model; `test_export.py` has them in files."""
+
+import pytest
+import torch
+
+import vae
+from vae.build import build_model
+from vae.portable import programs_of
+
+N = 3  # latent dimensions
+DENSE = {"_target_": "vae.backbones.Dense", "latent_dim": N, "hidden": [8, 4]}
+CONV = {"_target_": "vae.backbones.Conv", "latent_dim": N, "channels": [4, 6], "hidden": 5}
+MIXTURE = {"_target_": "vae.priors.Mixture", "latent_dim": N, "components": 4, "covariance": "full"}
+VAMP = {"_target_": "vae.priors.Vamp", "latent_dim": N, "components": 4, "init": "random"}
+CORRELATED = {"_target_": "vae.priors.Correlated", "latent_dim": N}
+FULL = {"_target_": "vae.posteriors.Full", "latent_dim": N}
+
+
+def flow(kind):
+    return {"_target_": "vae.priors.Flow", "latent_dim": N, "kind": kind, "layers": 1, "hidden": [4]}
+
+
+MODELS = {
+    "plain": {},
+    "gated": {"backbone": DENSE | {"gated": True}},
+    "correlated conv": {"backbone": CONV, "prior": CORRELATED},
+    "colours": {"shape": (3, 20, 28), "backbone": CONV, "posterior": FULL},
+    "conditional": {"conditional": True, "backbone": CONV, "prior": VAMP, "posterior": FULL},
+    "tied": {"prior": CORRELATED, "posterior": {"_target_": "vae.posteriors.Tied", "latent_dim": N}},
+    "learned": {"prior": {"_target_": "vae.priors.Learned", "latent_dim": N}, "likelihood": "ContinuousBernoulli"},
+    "mixture": {"prior": MIXTURE},
+    "diagonal mixture": {"prior": MIXTURE | {"covariance": "diagonal"}, "conditional": True},
+    "vamp": {"prior": VAMP},
+    "nsf": {"prior": flow("nsf")},
+    "maf": {"prior": flow("maf")},
+}
+
+
+def a_model(shape=(1, 5, 7), likelihood="Bernoulli", **changed):
+    config = {
+        "latent_dim": N,
+        "conditional": False,
+        "data": {},
+        "backbone": DENSE,
+        "prior": {"_target_": "vae.priors.Isotropic", "latent_dim": N},
+        "posterior": {"_target_": "vae.posteriors.Diagonal", "latent_dim": N},
+        "likelihood": {"_target_": f"vae.likelihoods.{likelihood}"},
+    } | changed
+    model = build_model(config, shape, 3)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.2 * torch.randn_like(weight))  # no factor is I, no weights are equal
+    return vae.Trained(model, {"config": config, "shape": list(shape), "data": "insects", "classes": ["a", "b", "c"]})
+
+
+def inputs(model, n):
+    """Of all programs, and the labels for the model itself."""
+    labels = torch.arange(n) % 3 if model.conditional else None
+    made = {"images": torch.rand(n, *model.shape), "z": torch.randn(n, N)}
+    made |= {"noise": torch.randn(n, N), "choice": torch.linspace(0, 0.999, n)}
+    return made | ({} if labels is None else {"labels": labels}), labels
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_programs_compute_what_the_model_does(name):
+    model = a_model(**MODELS[name])
+    programs, left_out = programs_of(model)
+    assert not left_out
+    given, labels = inputs(model, 5)
+    found = {key: program.module(**{each: given[each] for each in program.inputs}) for key, program in programs.items()}
+    q = model.encode(given["images"], labels)
+    assert torch.allclose(found["encoder"]["mean"], q.mean, atol=1e-6)
+    if "posterior" in MODELS[name]:
+        factor = found["encoder"]["scale_tril"]
+        assert torch.allclose(factor @ factor.mT, q.covariance_matrix, atol=1e-6)
+    else:
+        assert torch.allclose(found["encoder"]["scale"], q.stddev)
+    assert torch.allclose(found["decoder"]["images"], model.decode(given["z"], labels), atol=1e-6)
+    log_p = model.vae.likelihood(found["decoder"]["logits"]).log_prob(given["images"])
+    assert torch.allclose(log_p, model.vae.decode(given["z"], labels).log_prob(given["images"]))
+
+
+def test_samples_have_the_moments_of_the_models_own(mean_is):
+    for name in ("correlated conv", "mixture", "conditional"):
+        model = a_model(**MODELS[name])
+        program = programs_of(model)[0]["sampler"]
+        labels = {"labels": torch.full((4000,), 1)} if model.conditional else {}
+        given = {"noise": torch.randn(4000, N), "choice": torch.rand(4000)} | labels
+        with torch.no_grad():
+            found = program.module(**{each: given[each] for each in program.inputs})["images"]
+            own = model.vae.sample(20_000, 1 if model.conditional else None)
+        for power in (1, 2):
+            mean_is(found**power, (own**power).mean(0))
+
+
+def test_programs_stay_as_they_were_made():
+    model = a_model(prior=VAMP)
+    programs, _ = programs_of(model)
+    z = torch.randn(2, N)
+    before = programs["decoder"].module(z)["images"]
+    with torch.no_grad():
+        for weight in model.vae.parameters():
+            weight.zero_()
+    assert torch.equal(programs["decoder"].module(z)["images"], before)
+    assert all(weight.requires_grad for weight in model.vae.parameters())
+
+
+def test_each_program_holds_its_own_weights_only():
+    model = a_model(prior=VAMP)
+    programs, _ = programs_of(model)
+    counts = {key: sum(weight.numel() for weight in each.module.parameters()) for key, each in programs.items()}
+    encoder = sum(weight.numel() for weight in model.vae.backbone.encoder.parameters())
+    heads = sum(weight.numel() for weight in model.vae.posterior.parameters())
+    decoder = sum(weight.numel() for weight in model.vae.backbone.decoder.parameters())
+    assert counts == {"encoder": encoder + heads, "decoder": decoder, "sampler": decoder}
+
+
+class Cauchys(torch.nn.Module):
+    """A prior without a map of normal noise."""
+
+    def forward(self):
+        return torch.distributions.Independent(torch.distributions.Cauchy(torch.zeros(N), torch.ones(N)), 1)
+
+
+class Laplaces(torch.nn.Module):
+    """A posterior without a standard deviation to tell."""
+
+    def forward(self, features, prior):
+        means = features[:, :N]
+        return torch.distributions.Independent(torch.distributions.Laplace(means, torch.ones_like(means)), 1)
+
+
+def test_a_sampler_that_cannot_be_had_is_left_out():
+    model = a_model()
+    model.vae.prior = Cauchys()
+    programs, left_out = programs_of(model)
+    assert list(programs) == ["encoder", "decoder"]
+    assert left_out == {
+        "sampler": "Independent: must be a Gaussian, a mixture of them or a flow to be drawn from noise"
+    }
+
+
+def test_an_encoder_that_cannot_be_had_is_refused():
+    model = a_model()
+    model.vae.posterior = Laplaces()
+    with pytest.raises(ValueError, match=r"^posterior Laplaces: must be Gaussian to be exported$"):
+        programs_of(model)

@@ -1,0 +1,71 @@
+"""What exported programs compute, set beside what the model in torch computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.distributions import MixtureSameFamily
+
+from vae.distributions import DiagonalNormal, FullNormal, from_noise, kl
+from vae.portable import Tensors
+from vae.seeding import apart
+from vae.trained import Trained
+
+Run = Callable[..., Tensors]  # by the names of the inputs, to tensors by the names of the outputs
+
+
+class Parity(NamedTuple):
+    """Over all images; in nats with the same draw of z for both."""
+
+    images: int
+    torch: float  # mean total
+    exported: float  # mean total
+    errors: dict[str, float]  # the largest absolute one of every output
+
+    @property
+    def loss(self) -> float:
+        """What exporting cost."""
+        return self.exported - self.torch
+
+
+@torch.no_grad()
+def parity(
+    model: Trained, ours: Mapping[str, Run], theirs: Mapping[str, Run], batches: Iterable[tuple[Tensor, Tensor]]
+) -> Parity:
+    """The programs of `ours` and `theirs` compared on images; a sampler may be missing among `theirs`."""
+    errors: dict[str, Tensor] = {}
+    totals = torch.zeros(2, dtype=torch.float64)
+    count = 0
+    with apart("parity"):
+        for images, labels in batches:
+            noise, choice = torch.randn(len(images), model.latent_dim), torch.rand(len(images))
+            found = [_outputs(model, programs, images, labels, noise, choice) for programs in (ours, theirs)]
+            totals += torch.stack([each.pop("total").double().sum() for each in found])
+            count += len(images)
+            for name in found[1]:
+                error = (found[0][name] - found[1][name]).abs().max()
+                errors[name] = torch.maximum(errors.get(name, error), error)  # which a NaN does not pass unseen
+    mine, exported = (totals / count).tolist()
+    return Parity(count, mine, exported, {name: error.item() for name, error in errors.items()})
+
+
+def _outputs(
+    model: Trained, programs: Mapping[str, Run], images: Tensor, labels: Tensor, noise: Tensor, choice: Tensor
+) -> Tensors:
+    """All that the programs say about images, and −ELBO of each, `total` (batch,)."""
+    prior = model.vae.prior()
+    told = {"labels": labels} if model.conditional else {}
+    coded = programs["encoder"](images=images, **told)
+    full = "scale_tril" in coded
+    q = FullNormal(coded["mean"], coded["scale_tril"]) if full else DiagonalNormal(coded["mean"], coded["scale"])
+    z = from_noise(q, noise)
+    decoded = programs["decoder"](z=z, **told)
+    total = kl(q, prior, z) - model.vae.likelihood(decoded["logits"]).log_prob(images)
+    found = coded | {"images": decoded["images"], "total": total}
+    if "sampler" in programs:
+        chosen = {"choice": choice} if isinstance(prior, MixtureSameFamily) else {}
+        found["samples"] = programs["sampler"](noise=noise, **chosen, **told)["images"]
+    return found
