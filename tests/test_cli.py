@@ -103,7 +103,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory, image_folder: Path) -> tuple
 
 @pytest.mark.parametrize(
     ("signum", "state", "exit_status"),
-    [(signal.SIGINT, "interrupted", 130), (signal.SIGTERM, "interrupted", 143), (signal.SIGKILL, "running", -9)],
+    [
+        (signal.SIGINT, "interrupted", 130),
+        pytest.param(signal.SIGTERM, "interrupted", 143, marks=pytest.mark.slow),
+        (signal.SIGKILL, "running", -9),
+    ],
 )
 def test_a_stopped_run_goes_on_to_the_same_end(
     tmp_path: Path, whole: tuple[Path, list[str]], signum: int, state: str, exit_status: int

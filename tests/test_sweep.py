@@ -142,6 +142,7 @@ def test_a_sweep_goes_on_past_a_failure_and_can_be_corrected(tmp_path: Path, sma
     assert all(path.stat().st_mtime_ns == before for path, before in metrics.items())
 
 
+@pytest.mark.slow
 def test_a_job_of_a_sweep_is_the_run_that_it_is_alone(tmp_path: Path, small: list[str]) -> None:
     assert train("-m", *small, "epochs=2", "beta=4,1", "seed=1", "hydra.sweep.dir=many", cwd=tmp_path).returncode == 0
     assert train(*small, "epochs=2", "seed=1", "hydra.run.dir=one", cwd=tmp_path).returncode == 0
@@ -177,6 +178,7 @@ def test_a_sweep_killed_again_and_again_ends_like_an_undisturbed_one(tmp_path: P
     assert results(tmp_path / "parts") == results(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_sweep_and_says_how_to_go_on(tmp_path: Path, small: list[str]) -> None:
     command = [sys.executable, str(ROOT / "train.py"), "-m", *small, "epochs=300", "beta=1,4", "hydra.sweep.dir=s"]
     with subprocess.Popen(

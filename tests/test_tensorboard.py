@@ -57,12 +57,14 @@ def ask(tmp_path_factory: pytest.TempPathFactory, compose: Any, image_folder: Pa
     yield get
 
 
+@pytest.mark.slow
 def test_scalars(ask: Ask) -> None:
     losses = {f"{part}/{term}" for part in ("train", "val") for term in ("loss", "total", "recon", "kl")}
     for run in RUNS:
         assert set(ask("scalars/tags")[run]) == losses | {"test/total", "test/recon", "test/kl"}
 
 
+@pytest.mark.slow
 def test_images_have_one_step_for_each_epoch_drawn(ask: Ask) -> None:
     tags = ask("images/tags")
     names = ("manifold", "clusters", "pairs", "covariance", "activity", "true_posterior")
@@ -72,6 +74,7 @@ def test_images_have_one_step_for_each_epoch_drawn(ask: Ask) -> None:
     assert [image["step"] for image in ask("images/images?run=a&tag=latent/manifold&sample=0")] == [7, 14, 21]
 
 
+@pytest.mark.slow
 def test_hparams_unite_the_columns_of_all_runs(ask: Ask) -> None:
     experiment = ask("hparams/experiment", {"experimentName": ""})
     assert {"latent_dim", "beta", "prior", "prior.covariance"} <= {info["name"] for info in experiment["hparamInfos"]}
@@ -92,6 +95,7 @@ def test_hparams_unite_the_columns_of_all_runs(ask: Ask) -> None:
     assert "hp_metric" not in metrics
 
 
+@pytest.mark.slow
 def test_one_chart_holds_all_losses(ask: Ask) -> None:
     (category,) = ask("custom_scalars/layout")["category"]
     assert set(category["chart"][0]["multiline"]["tag"]) == {
@@ -99,12 +103,14 @@ def test_one_chart_holds_all_losses(ask: Ask) -> None:
     }
 
 
+@pytest.mark.slow
 def test_texts_say_how_to_repeat_the_run(ask: Ask) -> None:
     assert {f"{name}/text_summary" for name in ("configuration", "command", "ledger")} == set(ask("text/tags")["b"])
     (text,) = ask("text/text?run=b&tag=command/text_summary")
     assert "python train.py latent_dim=3 beta=4" in text["text"]
 
 
+@pytest.mark.slow
 def test_the_projector_has_codes_labels_and_sprites(ask: Ask) -> None:
     assert set(ask("projector/runs")) == set(RUNS)
     for run in RUNS:  # two dimensions get an empty third one, which the browser's part cannot do without
@@ -113,6 +119,7 @@ def test_the_projector_has_codes_labels_and_sprites(ask: Ask) -> None:
         assert embedding["metadataPath"] and embedding["sprite"]["singleImageDim"] == [12, 10]
 
 
+@pytest.mark.slow
 def test_the_mesh_shows_three_dimensions_only(ask: Ask) -> None:
     tags = ask("mesh/tags")
     assert set(tags["b"]) == {"latent/mesh"}
