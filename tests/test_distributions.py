@@ -15,7 +15,17 @@ from torch.distributions import (
     kl_divergence,
 )
 
-from vae.distributions import CholeskyFactor, DiagonalNormal, FullNormal, detached, from_noise, is_exact, kl, marginals
+from vae.distributions import (
+    CholeskyFactor,
+    DiagonalNormal,
+    FullNormal,
+    TiedNormal,
+    detached,
+    from_noise,
+    is_exact,
+    kl,
+    marginals,
+)
 from vae.priors import Flow
 from vae.priors import mixture as mixture_of
 
@@ -265,3 +275,18 @@ def test_what_has_no_map_of_noise_is_refused():
     cauchy = Independent(torch.distributions.Cauchy(torch.zeros(N), torch.ones(N)), 1)
     with pytest.raises(ValueError, match=r"^Independent: must be a Gaussian, a mixture of them or a flow"):
         from_noise(cauchy, torch.zeros(1, N))
+
+
+@pytest.mark.parametrize("batch", [(), (5,)])
+def test_a_tied_gaussian_s_kl_is_that_of_the_full_one(batch):
+    torch.manual_seed(0)
+    n = 4
+    loc, scale = torch.randn(*batch, n).double(), torch.rand(*batch, n).double() + 0.1
+    square = torch.randn(2, n, n).double()
+    first, second = torch.linalg.cholesky(square @ square.mT + torch.eye(n))
+    q = TiedNormal(loc, scale, torch.nn.functional.normalize(first, dim=-1))
+    p = MultivariateNormal(torch.randn(n).double(), scale_tril=second)
+    expected = kl_divergence(MultivariateNormal(q.loc, q.covariance_matrix), p)
+    found = kl_divergence(q, FullNormal(p.loc, second))
+    torch.testing.assert_close(found, expected)
+    assert found.shape == batch and not torch.isclose(found, kl_divergence(q, FullNormal(p.loc, first))).any()

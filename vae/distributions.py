@@ -43,15 +43,28 @@ class FullNormal(MultivariateNormal):
         super().__init__(loc.to(scale_tril.dtype), scale_tril=scale_tril, validate_args=False)
 
 
+class TiedNormal(FullNormal):
+    """N(μ, D C D) with D = diag σ, `scale` (…, latent_dim), and C = FFᵀ, F the same `factor` for all of a batch."""
+
+    def __init__(self, loc: Tensor, scale: Tensor, factor: Tensor):
+        super().__init__(loc, scale.unsqueeze(-1) * factor)
+        self.deviations, self.factor = scale, factor
+
+
 def parameters(q: DiagonalNormal | FullNormal) -> tuple[Tensor, Tensor]:
-    """What its constructor takes."""
+    """The mean, and σ (…, latent_dim) or L (…, latent_dim, latent_dim): what `gaussian` takes."""
     return q.loc, q.scale if isinstance(q, DiagonalNormal) else q.scale_tril
+
+
+def gaussian(loc: Tensor, scale: Tensor) -> DiagonalNormal | FullNormal:
+    """The Gaussian of these `parameters`."""
+    return DiagonalNormal(loc, scale) if scale.dim() == loc.dim() else FullNormal(loc, scale)
 
 
 def detached(q: Distribution) -> Distribution:
     """The same Gaussian, through whose parameters no gradient flows."""
     if isinstance(q, DiagonalNormal | FullNormal):
-        return type(q)(*(parameter.detach() for parameter in parameters(q)))
+        return gaussian(*(parameter.detach() for parameter in parameters(q)))
     raise ValueError(f"{type(q).__name__}: must be a Gaussian, whose parameters can be told apart from its samples")
 
 
@@ -72,7 +85,7 @@ def from_noise(p: Distribution, noise: Tensor, choice: Tensor | None = None) -> 
         bounds = p.mixture_distribution.probs.cumsum(-1)[:-1]
         component = (choice.unsqueeze(-1) >= bounds).sum(-1)  # (batch,)
         parts = p.component_distribution
-        p = type(parts)(*(parameter[component] for parameter in parameters(parts)))
+        p = gaussian(*(parameter[component] for parameter in parameters(parts)))
     if isinstance(p, DiagonalNormal):
         return p.loc + p.scale * noise
     if isinstance(p, MultivariateNormal):
@@ -147,6 +160,18 @@ def _kl_full_full(q: FullNormal, p: MultivariateNormal) -> Tensor:
     trace = ((inverse @ q.scale_tril) ** 2).sum((-2, -1))
     distance = _squared_distance(q, p, inverse)
     return 0.5 * (trace + distance - n) + _half_log_det(p) - _half_log_det(q)
+
+
+@register_kl(TiedNormal, FullNormal)
+def _kl_tied_full(q: TiedNormal, p: FullNormal) -> Tensor:
+    """The same with tr Σ⁻¹ D C D = σᵀ (Σ⁻¹ ⊙ C) σ: a product of matrices once a batch, and not once an image."""
+    inverse = _inverse_tril(p)
+    n = q.loc.shape[-1]
+    weights = (inverse.mT @ inverse) * (q.factor @ q.factor.mT)
+    trace = (q.deviations * (q.deviations @ weights)).sum(-1)
+    distance = _squared_distance(q, p, inverse)
+    half_log_det = q.deviations.log().sum(-1) + q.factor.diagonal().log().sum()
+    return 0.5 * (trace + distance - n) + _half_log_det(p) - half_log_det
 
 
 @register_kl(FullNormal, DiagonalNormal)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vae.data.base import Dataset, DataSource, Part
 from vae.data.loader import BatchLoader, evaluation_loader
-from vae.distributions import DiagonalNormal, FullNormal, parameters
+from vae.distributions import DiagonalNormal, FullNormal, gaussian, parameters
 from vae.evaluation import aggregate, anomaly, disentanglement, latents, quality, structure
 from vae.evaluation.classifier import trained_classifier
 from vae.evaluation.gap import inference_gap
@@ -98,10 +98,10 @@ class Subject:
     def posteriors(self) -> DiagonalNormal | FullNormal:
         """q(z|x) of all test images in one batch, on the CPU."""
         found = [self.vae.encode(images, labels) for images, labels in self.batches(self.data.test)]
-        gaussian = [q for q in found if isinstance(q, DiagonalNormal | FullNormal)]
-        if not gaussian:
+        normals = [q for q in found if isinstance(q, DiagonalNormal | FullNormal)]
+        if not normals:
             raise NotApplicableError("the posterior is not Gaussian")
-        return type(gaussian[0])(*(torch.cat(each).cpu() for each in zip(*map(parameters, gaussian), strict=True)))
+        return gaussian(*(torch.cat(each).cpu() for each in zip(*map(parameters, normals), strict=True)))
 
     @cached_property
     @torch.inference_mode()

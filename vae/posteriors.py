@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, MultivariateNormal
 
-from vae.distributions import CholeskyFactor, DiagonalNormal, FullNormal
+from vae.distributions import CholeskyFactor, DiagonalNormal, FullNormal, TiedNormal
 
 
 class Diagonal(nn.Module):
@@ -42,12 +42,12 @@ class Tied(Diagonal):
     prior's correlations, and the KL is that of the distribution sampled from.
     """
 
-    def forward(self, features: Tensor, prior: Distribution) -> FullNormal:  # type: ignore[override]
+    def forward(self, features: Tensor, prior: Distribution) -> TiedNormal:  # type: ignore[override]
         """(batch, features) → q with batch shape (batch,) and event shape (latent_dim,)."""
         diagonal = super().forward(features, prior)
         # Row i of L divided by √Σᵢᵢ = ‖row i of L‖ is row i of L_C.
         factor = nn.functional.normalize(_scale_tril(prior), dim=-1)
-        return FullNormal(diagonal.loc, diagonal.scale.unsqueeze(-1) * factor)
+        return TiedNormal(diagonal.loc, diagonal.scale, factor)
 
 
 def _scale_tril(prior: Distribution) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from vae.distributions import DiagonalNormal, FullNormal, marginals, parameters
+from vae.distributions import DiagonalNormal, FullNormal, gaussian, marginals, parameters
 
 SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the kernels' squared widths, in medians of the squared distances
 CHUNK = 2**22  # numbers at a time of those for each z, posterior and dimension
@@ -100,7 +100,7 @@ def decompose(q: DiagonalNormal | FullNormal, chosen: Tensor, z: Tensor, p: Dist
     n, latent_dim = q.loc.shape
     single = marginals(q).base_dist
     inverse = None if isinstance(q, DiagonalNormal) else _inverse(q)
-    log_own = type(q)(*(parameter[chosen] for parameter in parameters(q))).log_prob(z).cpu().double()
+    log_own = gaussian(*(parameter[chosen] for parameter in parameters(q))).log_prob(z).cpu().double()
     log_q, log_q_each = [], []
     for part in z.split(max(1, CHUNK // (n * latent_dim))):
         log_each = single.log_prob(part[:, None])  # (part, n, latent_dim)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import MixtureSameFamily
 
-from vae.distributions import CholeskyFactor, DiagonalNormal, FullNormal, kl, parameters
+from vae.distributions import CholeskyFactor, DiagonalNormal, FullNormal, gaussian, kl, parameters
 from vae.evaluation.likelihood import weighed
 from vae.model import VAE, evaluating
 from vae.posteriors import Tied
@@ -101,5 +101,5 @@ def _with_tails(q: Normals) -> MixtureSameFamily:
     Weights p(x, z) / q(z) then have no variance, and no number of draws is enough.
     """
     loc, scale = parameters(q)
-    both = type(q)(torch.stack([loc, loc], 1), torch.stack([scale, 2 * scale], 1))  # batch shape (n, 2)
+    both = gaussian(torch.stack([loc, loc], 1), torch.stack([scale, 2 * scale], 1))  # batch shape (n, 2)
     return mixture(loc.new_zeros(both.batch_shape), both)
