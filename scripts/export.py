@@ -46,51 +46,72 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def export(run: Path, to: str, int8: bool, out: Path | None, data_root: str | None, trust: bool) -> None:
     """Write the files, read them again, and print what they compute beside what torch does."""
-    from vae import checkpoints, export
+    from vae import checkpoints
     from vae.data.loader import evaluation_loader
+    from vae.export import metadata_of, refuse
     from vae.parity import parity
     from vae.portable import programs_of
     from vae.trained import Trained
 
-    export.refuse(to, int8)
+    refuse(to, int8)
     checkpoint = checkpoints.read(file := checkpoints.file_of(run))
     model = Trained(checkpoints.model_of(checkpoint, trust), checkpoint["vae"])
     source, data = checkpoints.data_of(checkpoint["vae"], data_root, trust)
     folder = checkpoints.folder_of(file)
     out = out or folder / "export"
-    metadata = export.metadata_of(checkpoint, folder.resolve().name)
+    metadata = metadata_of(checkpoint, folder.resolve().name)
     ours, left_out = programs_of(model)
 
     theirs: dict[str, Run] = {}
     files: dict[str, Any] = {}
     if to != "onnx":
-        path = out / ("model.safetensors" if to == "safetensors" else "model.ckpt")
-        checkpoints.write_weights(checkpoint, path, export.texts(metadata))
-        theirs = export.read_model(path, trust)
-        files |= _wrote(path, None)
+        theirs, files = _write_weights(checkpoint, out, to, metadata, trust)
     if to != "safetensors":
-        theirs = {}
-        for name, program in ours.items():
-            path = out / f"{name}{'_int8' * int8}.{'onnx' if to == 'onnx' else 'pt2'}"
-            try:
-                theirs[name] = export.write(program, path, metadata, int8)
-            except ValueError as reason:
-                if name != "sampler":
-                    raise ValueError(f"{name}: {reason}") from reason
-                left_out[name] = str(reason)
-            else:
-                files |= _wrote(path, program)
-
-    loader = evaluation_loader(source, data.test, "test")
+        theirs, programs_files, refused = _write_programs(ours, out, to, int8, metadata)
+        files |= programs_files
+        left_out |= refused
     own = {name: program.module for name, program in ours.items()}
     with programs.bar("comparing", len(data.test)) as progress:
-        found = parity(model, own, theirs, _counted(loader, progress))
-    key = to + "_int8" * int8
-    _describe(out / METADATA, metadata, files, {key: found._asdict()})
-    print("\n".join([*_report(data.name, found), *(f"left out: {name} ({why})" for name, why in left_out.items())]))
+        found = parity(model, own, theirs, _counted(evaluation_loader(source, data.test, "test"), progress))
+    _describe(out / METADATA, metadata, files, {to + "_int8" * int8: found._asdict()})
+    print(_report(data.name, found))
+    for name, why in left_out.items():
+        print(f"left out: {name} ({why})")
 
 
-def _wrote(path: Path, program: Program | None) -> dict[str, Any]:
+def _write_weights(
+    checkpoint: Mapping[str, Any], out: Path, to: str, metadata: Mapping[str, Any], trust: bool
+) -> tuple[dict[str, Run], dict[str, Any]]:
+    """What the model that was read again computes, and what the file is."""
+    from vae.checkpoints import write_weights
+    from vae.export import read_model, texts
+
+    path = out / ("model.safetensors" if to == "safetensors" else "model.ckpt")
+    write_weights(checkpoint, path, texts(metadata))
+    return read_model(path, trust), _wrote(path)
+
+
+def _write_programs(
+    ours: Mapping[str, Program], out: Path, to: str, int8: bool, metadata: Mapping[str, Any]
+) -> tuple[dict[str, Run], dict[str, Any], dict[str, str]]:
+    """What the programs that were read again compute, what their files are, and why there is none of the sampler."""
+    from vae.export import write
+
+    theirs: dict[str, Run] = {}
+    files: dict[str, Any] = {}
+    for name, program in ours.items():
+        path = out / f"{name}{'_int8' * int8}.{'onnx' if to == 'onnx' else 'pt2'}"
+        try:
+            theirs[name] = write(program, path, metadata, int8)
+        except ValueError as reason:
+            if name == "sampler":
+                return theirs, files, {name: str(reason)}
+            raise ValueError(f"{name}: {reason}") from reason
+        files |= _wrote(path, program)
+    return theirs, files, {}
+
+
+def _wrote(path: Path, program: Program | None = None) -> dict[str, Any]:
     """Says so, and what is in the file."""
     from vae.export import signature
 
@@ -108,15 +129,15 @@ def _counted(batches: BatchLoader, progress: Any) -> Iterator[tuple[Tensor, Tens
         progress.update(len(images))
 
 
-def _report(data: str, found: Parity) -> list[str]:
-    """The figures in two lines between rules."""
+def _report(data: str, found: Parity) -> str:
+    """A table of totals and errors."""
     lines = [
         f"{f'{found.images:,} test images of {data}':<32}{'torch':>12}{'files':>12}{'difference':>12}",
         f"{'total, nats per image':<32}{found.torch:>12.4f}{found.exported:>12.4f}{round(found.loss, 4) + 0.0:>+12.4f}",
         *(f"{f'largest error of {name}':<32}{'':>24}{error:>12.1e}" for name, error in found.errors.items()),
     ]
     rule = "─" * len(lines[0])
-    return [rule, lines[0], rule, *lines[1:], rule]
+    return "\n".join([rule, lines[0], rule, *lines[1:], rule])
 
 
 def _describe(file: Path, metadata: Mapping[str, Any], files: Mapping[str, Any], checks: Mapping[str, Any]) -> None:

@@ -73,7 +73,7 @@ class Sampler(nn.Module):
 @torch.no_grad()
 def programs_of(model: Trained) -> tuple[dict[str, Program], dict[str, str]]:
     """Encoder, decoder and sampler by their names, as they compute now, and the reason for any that cannot be had."""
-    vae = deepcopy(model.vae).requires_grad_(False).eval()
+    vae = deepcopy(model.vae).cpu().requires_grad_(False).eval()
     labels = {"labels": torch.zeros(2, dtype=torch.int64)} if model.conditional else {}
     noise = {"noise": torch.zeros(2, model.latent_dim)}
     choice = {"choice": torch.zeros(2)} if isinstance(vae.prior(), MixtureSameFamily) else {}

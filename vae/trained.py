@@ -139,7 +139,9 @@ class Trained:
 
 
 def load(path: str | Path, trust: bool = False) -> Trained:
-    """The trained model of a run folder (its best checkpoint) or of a checkpoint file, ready for use on the CPU.
+    """The trained model of a run folder (its best checkpoint) or of a file of weights, ready for use on the CPU.
+
+    That is a checkpoint, or what `scripts/export.py` makes of one, such as model.safetensors.
 
     Never runs code from the file. Only classes of this package are built, unless `trust` allows others.
     """
