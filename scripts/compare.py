@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout that is not installed
 
-from vae import ranking, results
+from vae import programs, ranking, results
 from vae.files import relative, replacing
 from vae.ranking import Comparable, Pool
 from vae.results import Run
@@ -43,11 +43,7 @@ Runs on other images, or with another likelihood, are never ranked together: eac
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Compare what the command line asks for."""
-    options = _parser().parse_args(arguments)
-    try:
-        compare(**vars(options))
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    programs.run(compare, _parser().parse_args(arguments))
 
 
 def compare(

@@ -10,6 +10,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout that is not installed
 
+from vae import programs
+
 EXAMPLES = """
 examples:
   python scripts/draw.py outputs/runs/2030-01-01/12-00-00-000000
@@ -20,11 +22,7 @@ examples:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draw what the command line asks for, and print one path a line."""
-    options = _parser().parse_args(arguments)
-    try:
-        draw(**vars(options))
-    except (ValueError, OSError, RuntimeError) as error:
-        sys.exit(f"error: {error}")
+    programs.run(draw, _parser().parse_args(arguments))
 
 
 def draw(

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout t
 
 from vae.files import relative, replacing
 from vae.logs import to_terminal
+from vae.programs import ending_in_one_line
 from vae.results import find_runs
 
 if TYPE_CHECKING:
@@ -35,14 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     to_terminal()
     failures = []
-    try:
+    with ending_in_one_line():
         runs = _runs(options.run)
         for run in runs:
             found = evaluate(**{**vars(options), "run": run})
             if options.metrics:  # all else is measured and written before it is said what could not be
                 failures += [f"{name}: cannot be measured in {run}: {why}" for name, why in found.left_out.items()]
-    except (ValueError, OSError, RuntimeError) as error:
-        sys.exit(f"error: {error}")
     if failures:
         sys.exit("\n".join(f"error: metric={failure}" for failure in failures))
 

@@ -11,6 +11,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout that is not installed
 
+from vae import programs
+
 EXAMPLES = """
 examples:
   python scripts/explore.py outputs/runs/2030-01-01/12-00-00-000000 --open
@@ -20,11 +22,7 @@ examples:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the page that the command line asks for, and print its path."""
-    options = _parser().parse_args(arguments)
-    try:
-        explore(**vars(options))
-    except (ValueError, OSError, RuntimeError) as error:
-        sys.exit(f"error: {error}")
+    programs.run(explore, _parser().parse_args(arguments))
 
 
 def explore(runs: Sequence[Path], out: Path | None, open: bool, data_root: str | None, trust: bool) -> None:

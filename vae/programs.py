@@ -1,10 +1,11 @@
-"""What the programs that use a trained model share: arguments, errors in one line, images with a progress bar."""
+"""What the programs in scripts/ share: arguments, endings in one line, images with a progress bar."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,12 +46,22 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def run(work: Callable[..., None], options: argparse.Namespace) -> None:
-    """Do it, or say in one line why not."""
+@contextmanager
+def ending_in_one_line() -> Iterator[None]:
+    """End the program where it goes wrong, with one line that says why, or with 130 at Ctrl+C."""
     try:
-        work(**vars(options))
+        yield
     except (ValueError, OSError, RuntimeError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def run(work: Callable[..., None], options: argparse.Namespace) -> None:
+    """Do it, or say in one line why not."""
+    with ending_in_one_line():
+        work(**vars(options))
 
 
 def bar(what: str, total: int) -> Any:
