@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout t
 
 from vae.files import relative, replacing
 from vae.logs import to_terminal
-from vae.programs import ending_in_one_line
+from vae.programs import ending_in_one_line, positive
 from vae.results import find_runs
 
 if TYPE_CHECKING:
@@ -111,6 +111,7 @@ def _draw_scores(
 def _other_data(name: str) -> Any:
     """The data set of one of the YAMLs under conf/data."""
     from hydra import compose, initialize_config_dir
+    from omegaconf.errors import MissingMandatoryValue
 
     from vae.build import build
     from vae.cli import CONF
@@ -122,7 +123,12 @@ def _other_data(name: str) -> Any:
         raise ValueError(f"against={name}: must be one of {', '.join(names)}")
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return build(plain(compose("config", [f"data={name}"])), "data").load()
+        composed = compose("config", [f"data={name}"])
+    try:
+        config = plain(composed)
+    except MissingMandatoryValue as missing:  # which there is no option for
+        raise ValueError(f"against={name}: must be other data, because {missing.full_key} has no default") from None
+    return build(config, "data").load()
 
 
 def _runs(path: Path) -> list[Path]:
@@ -141,20 +147,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("run", type=Path, help="the folder of a run or of a sweep, or a checkpoint file")
     parser.add_argument("metrics", nargs="*", metavar="metric", help="such as likelihood or structure (all that apply)")
-    parser.add_argument("--images", type=_positive, default=1000, help="whose likelihood is estimated (1000)")
-    parser.add_argument("--samples", type=_positive, default=500, help="of z for each of these (500)")
+    parser.add_argument("--images", type=positive, default=1000, help="whose likelihood is estimated (1000)")
+    parser.add_argument("--samples", type=positive, default=500, help="of z for each of these (500)")
     parser.add_argument("--full", action="store_true", help="the likelihood of all test images by 5,000 samples")
     parser.add_argument("--against", metavar="DATA", help="data whose images are anomalies, such as strokes")
     parser.add_argument("--data-root", help="where the data are, if not where they were")
     parser.add_argument("--trust", action="store_true", help="build classes that are not of this program")
     return parser
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text}: must be a positive integer")
-    return number
 
 
 if __name__ == "__main__":

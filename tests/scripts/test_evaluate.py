@@ -94,6 +94,10 @@ def test_scores_of_anomalies_are_drawn(run, monkeypatch):
     ("arguments", "line"),
     [
         (["likelyhood"], r"^error: metric=likelyhood: must be one of likelihood, gap, "),
+        (
+            ["anomaly", "--against", "images"],
+            r"^error: against=images: must be other data, because data.root has no default$",
+        ),
         (["anomaly", "--against", "cifar"], r"^error: against=cifar: must be one of auto, factors, fashion_mnist, "),
         (
             ["anomaly", "--against", "strokes", *SMALL],
@@ -105,3 +109,10 @@ def test_bad_input_is_one_line(run, arguments, line, monkeypatch, tmp_path):
     monkeypatch.setenv("VAE_DATA", str(tmp_path))
     with pytest.raises(SystemExit, match=line):
         evaluate.main([str(run()), *arguments])
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "many"])
+def test_counts_must_be_positive_integers(count, capsys):
+    with pytest.raises(SystemExit):
+        evaluate.main(["run", "--samples", count])
+    assert f"--samples: {count}: must be a positive integer" in capsys.readouterr().err
