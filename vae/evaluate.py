@@ -34,8 +34,12 @@ class Evaluation:
     def __call__(self, subject: Subject, folder: Path, step: int) -> Findings:
         """Measure a model of so many training steps, and write the values into its run's folder.
 
-        What an earlier evaluation of the same weights measured besides is kept.
+        What an earlier evaluation of the same weights measured besides is kept. Each measure's values are written when
+        they are there, because what comes next may be stopped or fail.
         """
+        path = folder / EVALUATION
+        before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        kept = before if before.get("step") == step else {}
         values: Values = {}
         left_out = {}
         lines = []
@@ -49,11 +53,9 @@ class Evaluation:
                 continue
             values |= {f"test/{key}": value for key, value in found.items()}
             lines += [f"{name:<16}{key:<28}{value:>12.5g}" for key, value in found.items()]
+            write_json(path, kept | {"step": step} | values)
             log.info("%s: %.1f s", name, time.perf_counter() - start)
-        path = folder / EVALUATION
         if values:
-            before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-            write_json(path, (before if before.get("step") == step else {}) | {"step": step} | values)
             lines.append(f"written to {relative(path)}")
         rule = "─" * 56
         notes = [f"left out: {name} ({reason})" for name, reason in left_out.items()]

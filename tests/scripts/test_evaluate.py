@@ -1,11 +1,12 @@
 import importlib.util
 import json
+import signal
 from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from vae import checkpoints
+from vae import checkpoints, measures
 
 PATH = Path(__file__).parents[2] / "scripts" / "evaluate.py"
 spec = importlib.util.spec_from_file_location("evaluate", PATH)
@@ -45,6 +46,14 @@ def test_what_was_measured_before_is_kept(run):
     assert not list(folder.glob("events.*"))  # a folder without metrics is no run's
     evaluate.main([str(folder / "checkpoints" / "last.ckpt"), "reconstruction"])  # other weights
     assert "test/nll" not in written(folder) and written(folder)["step"] == 30
+
+
+def test_what_is_measured_is_written_although_the_rest_is_stopped(run, monkeypatch):
+    folder = run()
+    monkeypatch.setitem(measures.MEASURES, "samples", lambda subject: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(SystemExit) as stop:
+        evaluate.main([str(folder), "reconstruction", "samples"])
+    assert stop.value.code == 130 and "test/mse" in written(folder)
 
 
 def test_each_run_of_a_sweep_is_measured(run):
