@@ -67,6 +67,14 @@ def test_it_comes_from_the_cache_the_second_time(tmp_path, few_steps, no_trainin
     assert not any(weight.requires_grad for weight in second.parameters())
 
 
+def test_training_is_announced_because_it_takes_a_minute(tmp_path, few_steps, caplog):
+    caplog.set_level("INFO")
+    part = bars(30)
+    for times in (1, 1):  # none when it comes from the cache
+        trained_classifier(part, 3, tmp_path)
+        assert caplog.text.count("training a classifier") == times
+
+
 def test_other_images_labels_classes_or_versions_are_trained_for_themselves(tmp_path, few_steps, monkeypatch):
     part = bars(30)
     trained_classifier(part, 3, tmp_path)

@@ -81,6 +81,7 @@ def trained_classifier(part: Part, classes: int, cache_folder: str | Path) -> Cl
                 return _loaded(file, shape, classes)
             except Exception as error:  # foreign bytes can fail in any way
                 log.warning("%s: cannot be read (%s); the classifier is trained anew", file, type(error).__name__)
+        log.info("training a classifier of these data, once, which may take a minute")
         classifier = _new(shape, classes)
         _train(classifier, part)
         with replacing(file) as temporary:
