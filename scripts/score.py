@@ -70,7 +70,8 @@ def score(
             programs.save_picture(folder / "worst.png", figure)
     rows = [{"rank": rank, "nats": scores[i], "image": names[i]} for rank, i in enumerate(order[:PRINTED], 1)]
     table = Table(["image"], ["rank", "nats", "image"], rows)
-    print(f"{measured} of {len(names):,} images; the higher, the more unlike {model.data}\n{table.text()}")
+    s = "s" if len(names) > 1 else ""
+    print(f"{measured} of {len(names):,} image{s}; the higher, the more unlike {model.data}\n{table.text()}")
     if out is not None:
         print(relative(out))
 

@@ -156,7 +156,7 @@ def test_two_processes_leave_one_run(small: list[str], tmp_path: Path) -> None:
     for start, count in (("data ", 1), ("processes 2, each", 1), ("epoch ", 3), ("test ", 1), ("look ", 1)):
         assert sum(line.startswith(start) for line in lines) == count
     metrics = json.loads((folder / "metrics.json").read_text())
-    assert metrics["device"] == "2 × CPU (1 threads)"
+    assert metrics["device"] == "2 × CPU (1 thread)"
     log = (folder / "train.log").read_text()
     assert log.count("`Trainer.fit` stopped") == 1
 

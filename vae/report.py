@@ -67,7 +67,8 @@ def device_name(device: torch.device) -> str:
     """The device as its owner would call it."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"CPU ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
+    threads = torch.get_num_threads()
+    return f"CPU ({threads} thread{'s' if threads > 1 else ''})" if device.type == "cpu" else str(device)
 
 
 def _logdir(folder: Path) -> Path:

@@ -136,13 +136,19 @@ def test_the_worst_images_come_first(run, tmp_path, image_folder, capsys, monkey
     assert Image.open(tmp_path / "scores" / "worst.png").width > 500
 
 
+def test_one_image_is_no_plural(run, tmp_path, capsys):
+    Image.new("L", (8, 8)).save(tmp_path / "one.png")
+    score.main([str(run()), str(tmp_path / "one.png")])
+    assert capsys.readouterr().out.startswith("−ELBO of 1 image; the higher")
+
+
 WRONG = [
     (sample, "--class a --out x.npz", "--class a: must be left out, because the model is not conditional"),
     (sample, "--out run", "run: exists already; name a new or an empty folder"),
     (encode, "nowhere --out x.csv", "nowhere: there is no such file or folder"),
     (reconstruct, "nowhere --out x", "nowhere: there is no such file or folder"),
     (reconstruct, "run --out x", "run: there are no images"),
-    (score, "text.png --out x", "text.png: none of the 1 image files can be read"),
+    (score, "text.png --out x", "text.png: no readable image"),
 ]
 
 

@@ -77,7 +77,8 @@ class ImageStream:
                 folders = np.array([name.parts[0] for name in names]) if all(len(n.parts) > 1 for n in names) else None
                 yield Chunk([name.as_posix() for name in names], np.moveaxis(images[good], -1, 1), folders)
         if len(bad) == self._count:
-            raise ValueError(f"{self.path}: none of the {self._count} image files can be read")
+            what = f"none of the {self._count} image files can be read" if self._count > 1 else "no readable image"
+            raise ValueError(f"{self.path}: {what}")
         self.note = left_out(bad, self._count, root) if bad else ""
 
 
