@@ -63,7 +63,7 @@ def test_a_hostile_file_is_refused_and_not_run(tmp_path: Path) -> None:
     for file in ("torch.ckpt", "plain.ckpt"):
         with pytest.raises(ValueError, match=f"{file}: not a readable checkpoint") as error:
             vae.load(tmp_path / file, trust=True)
-        assert "\n" not in str(error.value)
+        assert "\n" not in str(error.value) and "weights_only" not in str(error.value)  # how it would be run
     assert not victim.exists()
 
 

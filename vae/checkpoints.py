@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -106,6 +107,8 @@ def read(file: Path) -> dict[str, Any]:
         checkpoint = _from_safetensors(file) if file.suffix == SAFETENSORS else _from_torch(file)
     except Exception as error:  # foreign bytes can fail in any way
         reason = (str(error) or type(error).__name__).splitlines()[0]
+        if isinstance(error, pickle.UnpicklingError):  # of which torch says how to run it
+            reason = "it holds more than weights and plain values, and is not run"
         raise ValueError(f"{file}: not a readable checkpoint ({reason})") from error
     if not _is_ours(checkpoint):
         raise ValueError(f"{file}: a checkpoint of another program")
