@@ -37,6 +37,8 @@ def sample(run: Path, n: int, out: Path, label: str | None, seed: int, trust: bo
     from vae.figures.style import pixels
     from vae.trained import load
 
+    if out.suffix in (".png", ".npy"):  # which would become a folder
+        raise ValueError(f"--out {out}: must be an .npz, or a folder for PNGs")
     model = load(run, trust)
     programs.refuse_unknown_class(model, label)
     labels = None

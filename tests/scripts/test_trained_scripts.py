@@ -144,6 +144,7 @@ def test_one_image_is_no_plural(run, tmp_path, capsys):
 
 WRONG = [
     (sample, "--class a --out x.npz", "--class a: must be left out, because the model is not conditional"),
+    (sample, "--out x.png", "--out x.png: must be an .npz, or a folder for PNGs"),
     (sample, "--out run", "run: exists already; name a new or an empty folder"),
     (encode, "nowhere --out x.csv", "nowhere: there is no such file or folder"),
     (reconstruct, "nowhere --out x", "nowhere: there is no such file or folder"),
