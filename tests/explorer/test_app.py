@@ -234,6 +234,16 @@ def test_nothing_is_clipped(show, names, size):
     assert outside == []
 
 
+def test_ten_classes_are_seen_beside_another_run(show):
+    browser = show("conditional dense", "dense", width=1280)
+    browser.evaluate(
+        "((list) => list.replaceChildren(...Array.from({length: 10}, () => list.firstElementChild.cloneNode(true))))"
+        "(document.querySelector('.classes div'))"
+    )
+    hidden = "((list) => list.scrollHeight - list.clientHeight)(document.querySelector('.classes div'))"
+    assert browser.evaluate(hidden) == 0
+
+
 def test_thirty_frames_a_second(browser, scene_of, compose, tmp_path):
     from vae.build import build_model
     from vae.pictures import Scene
