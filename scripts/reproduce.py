@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout t
 from omegaconf import OmegaConf
 
 from vae.files import relative, replacing
+from vae.programs import ending_in_one_line
 from vae.results import read_run
 from vae.tables import Table
 
@@ -57,14 +58,10 @@ class Schedule(NamedTuple):
 def main(arguments: Sequence[str] | None = None) -> None:
     """Reproduce what the command line asks for; exits with 1 where a figure is not reached."""
     options = _parser().parse_args(arguments)
-    try:
+    with ending_in_one_line():
         schedules = named(options.names)
         chosen = [] if options.list else within(schedules, options.budget)
         rows = [row(each, *run(each)) if each in chosen else row(each) for each in schedules]
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
     table = Table(["name", "schedule"], COLUMNS, rows, notes(schedules))
     print(table.text())
     if chosen:
