@@ -96,6 +96,12 @@ def data_of(about: Mapping[str, Any], root: str | None = None, trust: bool = Fal
             f"the run was trained on {about['data']}, but its configuration now gives {data.name}; "
             "say with --data-root where the data are"
         )
+    if list(data.classes) != about["classes"]:
+        trained, now = (", ".join(classes[:12]) or "none" for classes in (about["classes"], data.classes))
+        raise ValueError(
+            f"the run was trained on classes {trained}, but its data now have {now}; "
+            "say with --data-root where the data are"
+        )
     return source, data
 
 

@@ -77,6 +77,13 @@ def test_refuses_other_data_than_the_run_was_trained_on(run):
         draw.main([str(run(data="mnist"))])
 
 
+def test_refuses_other_classes_than_the_run_was_trained_on(run, image_folder):
+    folder = run()
+    (image_folder / "b").rename(image_folder / "c")
+    with pytest.raises(SystemExit, match=r"the run was trained on classes a, b, but its data now have a, c; say"):
+        draw.main([str(folder)])
+
+
 @pytest.mark.parametrize("target", ["os.system", "vae.data.images.ThreadPoolExecutor", "vae.data.idx.nothing"])
 def test_builds_no_foreign_data_source(run, target):
     folder = run()
