@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from typing import NamedTuple
 
 from vae.files import relative, write_json
 from vae.measures import EVERY, Effort, NotApplicableError, Subject, Values, measure, select
-from vae.results import EVALUATION
+from vae.results import EVALUATION, read_json
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +37,7 @@ class Evaluation:
         they are there, because what comes next may be stopped or fail.
         """
         path = folder / EVALUATION
-        before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        before = read_json(path) or {}
         kept = before if before.get("step") == step else {}
         values: Values = {}
         left_out = {}

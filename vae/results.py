@@ -63,19 +63,19 @@ def find_runs(folders: Iterable[str | Path]) -> list[Run]:
 def read_run(folder: Path) -> Run | None:
     """The run in a folder; None where there is none."""
     path = folder / "status.json"
-    status = _read_json(path)
+    status = read_json(path)
     if status is None:
         return None
     state, config, choices = (status.get(key) for key in ("state", "config", "choices"))
     if not (isinstance(state, str) and isinstance(config, dict) and isinstance(choices, dict)):
         raise ValueError(f"{path}: is no run's status: must hold state, config and choices")
     typed_classes = {group: config[group]["_target_"] for group in _replaced(folder) if group in config}
-    metrics = (_read_json(folder / "metrics.json") or {}) if state == "completed" else {}
+    metrics = (read_json(folder / "metrics.json") or {}) if state == "completed" else {}
     has_terms = all(isinstance(metrics.get(f"test/{term}"), int | float) for term in TERMS)
     if state == "completed" and not (has_terms and isinstance(metrics.get("data"), str)):
         raise ValueError(f"{folder / 'metrics.json'}: must hold test/total, test/recon, test/kl and data")
     if metrics:
-        metrics |= _read_json(folder / EVALUATION) or {}
+        metrics |= read_json(folder / EVALUATION) or {}
     return Run(folder, state, status.get("error"), config, choices | typed_classes, metrics)
 
 
@@ -87,7 +87,8 @@ def _run_folders(folder: Path) -> Iterator[Path]:
             yield Path(path)
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The content of a file; None where there is none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -48,6 +48,13 @@ def test_what_was_measured_before_is_kept(run):
     assert "test/nll" not in written(folder) and written(folder)["step"] == 30
 
 
+def test_an_earlier_evaluation_that_cannot_be_read_is_named(run):
+    folder = run()
+    (folder / "evaluation.json").write_text("{")
+    with pytest.raises(SystemExit, match=r"^error: .*evaluation.json: cannot be read as JSON: "):
+        evaluate.main([str(folder), "reconstruction"])
+
+
 def test_what_is_measured_is_written_although_the_rest_is_stopped(run, monkeypatch):
     folder = run()
     monkeypatch.setitem(measures.MEASURES, "samples", lambda subject: signal.raise_signal(signal.SIGINT))
