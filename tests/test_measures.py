@@ -63,6 +63,7 @@ def test_a_measure_gives_numbers_and_the_same_ones_again(subject, overrides, nam
 def test_the_likelihood_is_above_the_elbo_of_the_same_images(subject):
     found = measure(subject(), "likelihood")
     assert found["inference_gap"] > 0 and 1 <= found["ess"] <= 20
+    assert (found["nll_images"], found["nll_samples"]) == (30, 20)
     assert "bits_per_dim" not in found  # grey pixels have no probability
     binary = measure(subject("data.binarize=threshold"), "likelihood")
     assert binary["bits_per_dim"] == pytest.approx(binary["nll"] / (784 * math.log(2)))

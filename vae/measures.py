@@ -145,6 +145,8 @@ def _likelihood(subject: Subject) -> Values:
         "ess": found.ess.median().item(),
         "few_effective": few,  # share of images
         "inference_gap": (found.log_p - found.elbo).mean().item(),
+        "nll_images": n,
+        "nll_samples": subject.effort.samples,
         **_bits(subject, part, found),
     }
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from torch.utils.data import DataLoader, TensorDataset
 
-import vae
 from benchmarks.common import Options, composed, in_turn, median, ratio, spread, table, timed
 from vae import run
 from vae.build import build
@@ -17,6 +16,7 @@ from vae.data.loader import BatchLoader, evaluation_loader
 from vae.figures.style import rasterise
 from vae.pictures import Scene
 from vae.tables import Table
+from vae.trained import load
 
 DIMS = (2, 3, 16)
 
@@ -65,13 +65,14 @@ def figures(options: Options) -> dict[str, Table]:
         images = source.load()
         losses = {f"{part}/{term}": 1.0 for part in ("train", "val") for term in ("total", "recon", "kl")}
         loader = evaluation_loader(source, images.test, "test")
-        scene = Scene(vae.load(folder), loader, about(config, images), 1, history=[{"epoch": 1, **losses}])
+        scene = Scene(load(folder).vae, loader, about(config, images), 1, history=[{"epoch": 1, **losses}])
         rows.setdefault("encoding the test images", {})[str(dim)] = timed(partial(getattr, scene, "codes"))
         rounds = in_turn({tag: partial(timed, partial(_drawn, scene, tag)) for tag in scene.tags}, 3)
         for tag in scene.tags:
             rows.setdefault(tag, {})[str(dim)] = median(rounds, tag)
-    rows["all"] = {str(dim): sum(row[str(dim)] for row in rows.values()) for dim in DIMS}
-    named: list[dict[str, Any]] = [{"seconds, latent_dim": name, **row} for name, row in rows.items()]
+    rows["all"] = {str(dim): sum(row.get(str(dim), 0.0) for row in rows.values()) for dim in DIMS}
+    empty = dict.fromkeys(map(str, DIMS))  # not every picture is of every number of dimensions
+    named: list[dict[str, Any]] = [{"seconds, latent_dim": name, **empty, **row} for name, row in rows.items()]
     return {"figures": table(named, "Median of three, drawn and made pixels; writing PNGs is out.")}
 
 
