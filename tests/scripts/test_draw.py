@@ -1,4 +1,5 @@
 import importlib.util
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -77,11 +78,11 @@ def test_refuses_other_data_than_the_run_was_trained_on(run):
         draw.main([str(run(data="mnist"))])
 
 
-def test_refuses_other_classes_than_the_run_was_trained_on(run, image_folder):
-    folder = run()
-    (image_folder / "b").rename(image_folder / "c")
+def test_refuses_other_classes_than_the_run_was_trained_on(run, image_folder, tmp_path):
+    other = shutil.copytree(image_folder, tmp_path / "other")
+    (other / "b").rename(other / "c")
     with pytest.raises(SystemExit, match=r"the run was trained on classes a, b, but its data now have a, c; say"):
-        draw.main([str(folder)])
+        draw.main([str(run()), "--data-root", str(other)])
 
 
 @pytest.mark.parametrize("target", ["os.system", "vae.data.images.ThreadPoolExecutor", "vae.data.idx.nothing"])
