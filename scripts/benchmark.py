@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout t
 from benchmarks import common, parts, processes, training
 
 from vae.files import relative, write_json
+from vae.programs import described
 from vae.tables import Table
 
 SECTIONS: dict[str, Callable[[common.Options], dict[str, Table]]] = {
@@ -71,9 +72,7 @@ def _plain(tables: dict[str, Table]) -> dict[str, object]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="benchmark.py", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = described("benchmark.py", __doc__, EXAMPLES)
     names = ", ".join(SECTIONS)
     parser.add_argument("sections", nargs="*", metavar="section", default=["all"], help=f"of {names}, all (all)")
     parser.add_argument("--out", type=Path, default=Path("outputs/benchmark.json"), help="(outputs/benchmark.json)")

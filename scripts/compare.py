@@ -148,17 +148,13 @@ def together(sets: Sequence[Comparable], tables: Sequence[Table]) -> Table:
 
 def draw(each: Comparable, keys: Sequence[str], folder: Path) -> Iterator[str]:
     """Write the pictures of comparable runs; yields the path of each, or why there is none."""
-    from PIL import Image
-
-    from vae.figures.style import rasterise
 
     for name, picture in pictures(each, keys):
         path = folder / f"{name}.png"
         if isinstance(picture, str):
             yield f"no {path.name}: {picture}"
             continue
-        with replacing(path) as temporary:
-            Image.fromarray(rasterise(picture, DPI)).save(temporary)
+        programs.save_picture(path, picture, DPI)
         yield str(relative(path))
 
 
@@ -289,9 +285,7 @@ def _count(runs: Sequence[Run]) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="compare.py", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = programs.described("compare.py", __doc__, EXAMPLES)
     parser.add_argument("folders", nargs="*", type=Path, metavar="folder", help="of a run, of a sweep, or above these")
     parser.add_argument("--where", action="append", default=[], metavar="KEY=VALUE", help="only such runs (repeatable)")
     parser.add_argument("--sort", default="total", metavar="COLUMN", help="of the table to sort by (total)")

@@ -36,12 +36,10 @@ def draw(
     trust: bool,
 ) -> None:
     """Draw pictures of a run folder or checkpoint into `out`."""
-    from PIL import Image
 
     from vae import checkpoints
     from vae.callbacks.pictures import write_gif
     from vae.data.loader import evaluation_loader
-    from vae.figures.style import rasterise
     from vae.files import relative, replacing
     from vae.pictures import Scene, select
 
@@ -66,10 +64,10 @@ def draw(
             continue
         figure = scene.draw(tag)
         path = out / f"{tag}.{format}"
-        with replacing(path) as temporary:
-            if format == "png":
-                Image.fromarray(rasterise(figure, dpi)).save(temporary)
-            else:
+        if format == "png":
+            programs.save_picture(path, figure, dpi)
+        else:
+            with replacing(path) as temporary:
                 figure.savefig(temporary, dpi=dpi)
         print(relative(path))
         if tag == "latent/clusters" and scene.latent_dim == 3:
@@ -82,9 +80,7 @@ def _history(checkpoint: Mapping[str, Any]) -> list[dict[str, float]]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="draw.py", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = programs.described("draw.py", __doc__, EXAMPLES)
     parser.add_argument("run", type=Path, help="the folder of a run (its best checkpoint) or a checkpoint file")
     parser.add_argument("pictures", nargs="*", metavar="picture", help="such as manifold or latent/manifold (all)")
     parser.add_argument("--out", type=Path, help="folder to write to (the run's figures/)")

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout that is not installed
 
-from vae.files import relative, replacing
+from vae.files import relative
 from vae.logs import to_terminal
-from vae.programs import ending_in_one_line, positive
+from vae.programs import described, ending_in_one_line, positive, save_picture
 from vae.results import find_runs
 
 if TYPE_CHECKING:
@@ -88,7 +88,6 @@ def _draw_scores(
     from PIL import Image
 
     from vae.figures import anomaly
-    from vae.figures.style import rasterise
     from vae.pictures import small_print
 
     assert subject.against is not None
@@ -99,11 +98,11 @@ def _draw_scores(
         [f"{subject.data.name}, test", f"{subject.against.name}, test"],
         small_print(checkpoint["vae"], checkpoint["epoch"] + 1),
     )
-    image, path = Image.fromarray(rasterise(figure)), folder / "figures" / f"{SCORES}.png"
-    with replacing(path) as temporary:
-        image.save(temporary, "png")
+    path = folder / "figures" / f"{SCORES}.png"
+    save_picture(path, figure)
     if logger:
-        logger.image(SCORES, path.read_bytes(), image, checkpoint["global_step"])
+        with Image.open(path) as image:
+            logger.image(SCORES, path.read_bytes(), image, checkpoint["global_step"])
     return path
 
 
@@ -142,9 +141,7 @@ def _runs(path: Path) -> list[Path]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="evaluate.py", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = described("evaluate.py", __doc__, EXAMPLES)
     parser.add_argument("run", type=Path, help="the folder of a run or of a sweep, or a checkpoint file")
     parser.add_argument("metrics", nargs="*", metavar="metric", help="such as likelihood or structure (all that apply)")
     parser.add_argument("--images", type=positive, default=1000, help="whose likelihood is estimated (1000)")

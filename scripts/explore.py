@@ -32,8 +32,7 @@ def explore(runs: Sequence[Path], out: Path | None, open: bool, data_root: str |
     from vae.files import relative, replacing
 
     if out is None:
-        file = checkpoints.file_of(runs[0])
-        out = (file.parent.parent if file.parent.name == "checkpoints" else file.parent) / "explorer.html"
+        out = checkpoints.folder_of(checkpoints.file_of(runs[0])) / "explorer.html"
     text = page([_described(run, data_root, trust) for run in runs])
     with replacing(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -59,9 +58,7 @@ def _described(run: Path, data_root: str | None, trust: bool) -> dict[str, Any]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="explore.py", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = programs.described("explore.py", __doc__, EXAMPLES)
     parser.add_argument("runs", type=Path, nargs="+", metavar="run", help="folder of a run, or a checkpoint file")
     parser.add_argument("--out", type=Path, help="file to write (explorer.html in the first run's folder)")
     parser.add_argument("--open", action="store_true", help="show it in the browser")

@@ -151,9 +151,7 @@ def _describe(file: Path, metadata: Mapping[str, Any], files: Mapping[str, Any],
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="export.py", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = programs.described("export.py", __doc__, EXAMPLES)
     parser.add_argument("run", type=Path, help="the folder of a run (its best checkpoint) or a checkpoint file")
     parser.add_argument("--to", choices=("onnx", "torch", "safetensors"), default="onnx", help="the format (onnx)")
     parser.add_argument(

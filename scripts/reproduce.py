@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout t
 from omegaconf import OmegaConf
 
 from vae.files import relative, replacing
-from vae.programs import ending_in_one_line
+from vae.programs import described, ending_in_one_line
 from vae.results import read_run
 from vae.tables import Table
 
@@ -126,9 +126,7 @@ def notes(schedules: Sequence[Schedule]) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="reproduce.py", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = described("reproduce.py", __doc__, EXAMPLES)
     parser.add_argument("names", nargs="*", metavar="name", help="of conf/published.yaml (all)")
     parser.add_argument("--budget", type=float, default=30, help="minutes in all on 2 CPU cores (30)")
     parser.add_argument("--list", action="store_true", help="show the published figures and ours, and run nothing")

@@ -18,11 +18,16 @@ if TYPE_CHECKING:
 SHOWN = 12  # images in a picture
 
 
-def parser(name: str, what: str | None, examples: str, images: bool = True) -> argparse.ArgumentParser:
-    """Asks for the run, for `images` where the program reads some, and for what depends on the model."""
-    made = argparse.ArgumentParser(
+def described(name: str, what: str | None, examples: str) -> argparse.ArgumentParser:
+    """Asks for nothing yet; its help shows the examples as they stand."""
+    return argparse.ArgumentParser(
         prog=name, description=what, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+
+
+def parser(name: str, what: str | None, examples: str, images: bool = True) -> argparse.ArgumentParser:
+    """Asks for the run, for `images` where the program reads some, and for what depends on the model."""
+    made = described(name, what, examples)
     made.add_argument("run", type=Path, help="the folder of a run (its best checkpoint) or a checkpoint file")
     if images:
         made.add_argument(
@@ -71,7 +76,7 @@ def bar(what: str, total: int) -> Any:
     return tqdm(desc=what, total=total, unit=" images", disable=None, leave=False)
 
 
-def save_picture(path: Path, figure: Figure) -> None:
+def save_picture(path: Path, figure: Figure, dpi: float | None = None) -> None:
     """Write a figure as PNG, atomically."""
     from PIL import Image
 
@@ -79,7 +84,7 @@ def save_picture(path: Path, figure: Figure) -> None:
     from vae.files import replacing
 
     with replacing(path) as temporary:
-        Image.fromarray(rasterise(figure)).save(temporary)
+        Image.fromarray(rasterise(figure, dpi)).save(temporary, "png")
 
 
 def refuse_unknown_class(model: Trained, label: str | None) -> None:
