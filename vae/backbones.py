@@ -140,4 +140,4 @@ def _dense_layers(widths: Sequence[int], gated: bool = False) -> list[nn.Module]
 
 
 def _with_relu(layers: Sequence[nn.Module]) -> list[nn.Module]:
-    return [module for layer in layers for module in (layer, nn.ReLU())]
+    return [module for layer in layers for module in (layer, nn.ReLU(inplace=True))]

@@ -33,6 +33,7 @@ from vae.evaluation.terms import mean_terms
 from vae.files import write_csv, write_json
 from vae.ledger import Ledger
 from vae.loop import straighten
+from vae.memory import keep_freed_memory
 from vae.module import VAEModule
 from vae.objectives import Objective
 from vae.parallel import run_processes
@@ -85,6 +86,7 @@ def _train(
     if processes > 1:  # this one is fresh
         pl.seed_everything(config["seed"], verbose=False)
         torch.set_num_threads(max(1, torch.get_num_threads() // processes))
+    keep_freed_memory()
     model = build_model(config, data.shape, len(data.classes))
     loaders = _loaders(source, data, config["seed"])
     best, last = folder / "checkpoints" / "best.ckpt", folder / "checkpoints" / "last.ckpt"

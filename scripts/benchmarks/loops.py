@@ -26,17 +26,17 @@ def networks(config: Mapping[str, Any]) -> tuple[nn.Sequential, nn.Sequential]:
     encoder, decoder = nn.Sequential(), nn.Sequential()
     if backbone["_target_"].endswith("Dense"):
         a, b = backbone["hidden"]
-        encoder.extend([nn.Flatten(), nn.Linear(784, a), nn.ReLU(), nn.Linear(a, b), nn.ReLU()])
+        encoder.extend([nn.Flatten(), nn.Linear(784, a), nn.ReLU(True), nn.Linear(a, b), nn.ReLU(True)])
         encoder.append(nn.Linear(b, 2 * latent_dim))
-        decoder.extend([nn.Linear(latent_dim, b), nn.ReLU(), nn.Linear(b, a), nn.ReLU()])
+        decoder.extend([nn.Linear(latent_dim, b), nn.ReLU(True), nn.Linear(b, a), nn.ReLU(True)])
         decoder.extend([nn.Linear(a, 784), nn.Unflatten(1, (1, 28, 28))])
         return encoder, decoder
     (a, b), hidden = backbone["channels"], backbone["hidden"]
     half, double = (3, 2, 1), (3, 2, 1, 1)  # kernel, stride, padding; output padding
-    encoder.extend([ChannelsLast(), nn.Conv2d(1, a, *half), nn.ReLU(), nn.Conv2d(a, b, *half), nn.ReLU()])
-    encoder.extend([nn.Flatten(), nn.Linear(49 * b, hidden), nn.ReLU(), nn.Linear(hidden, 2 * latent_dim)])
-    decoder.extend([nn.Linear(latent_dim, 49 * b), nn.ReLU(), nn.Unflatten(1, (b, 7, 7)), ChannelsLast()])
-    decoder.extend([nn.ConvTranspose2d(b, b, *double), nn.ReLU(), nn.ConvTranspose2d(b, a, *double), nn.ReLU()])
+    encoder.extend([ChannelsLast(), nn.Conv2d(1, a, *half), nn.ReLU(True), nn.Conv2d(a, b, *half), nn.ReLU(True)])
+    encoder.extend([nn.Flatten(), nn.Linear(49 * b, hidden), nn.ReLU(True), nn.Linear(hidden, 2 * latent_dim)])
+    decoder.extend([nn.Linear(latent_dim, 49 * b), nn.ReLU(True), nn.Unflatten(1, (b, 7, 7)), ChannelsLast()])
+    decoder.extend([nn.ConvTranspose2d(b, b, *double), nn.ReLU(True), nn.ConvTranspose2d(b, a, *double), nn.ReLU(True)])
     decoder.append(nn.ConvTranspose2d(a, 1, 3, padding=1))
     for part in (encoder, decoder):
         part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
