@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout that is not installed
 
@@ -37,30 +36,18 @@ def draw(
 ) -> None:
     """Draw pictures of a run folder or checkpoint into `out`."""
 
-    from vae import checkpoints
+    from vae import checkpoints, interactive
     from vae.callbacks.pictures import write_gif
-    from vae.data.loader import evaluation_loader
     from vae.files import relative, replacing
-    from vae.pictures import Scene, select
+    from vae.pictures import select
 
     tags = select(pictures or None, "picture")
-    file = checkpoints.file_of(run)
-    checkpoint = checkpoints.read(file)
-    about = checkpoint["vae"]
-    model = checkpoints.model_of(checkpoint, trust)
-    source, data = checkpoints.data_of(about, data_root, trust)
-    loader = evaluation_loader(source, data.test, "test")
-    grid = grid or about["config"].get("figures", {}).get("grid", "whitened")
-    last = file.with_name("last.ckpt")  # knows of all epochs
-    history = _history(checkpoints.read(last) if last.is_file() else checkpoint)
-    scene = Scene(model, loader, about, checkpoint["epoch"] + 1, grid, history)
+    scene = interactive.scene(run, grid, data_root, trust)
     if out is None:
-        out = checkpoints.folder_of(file) / "figures"
+        out = checkpoints.folder_of(checkpoints.file_of(run)) / "figures"
 
     for tag in tags:
-        if tag not in scene.tags:
-            if pictures:
-                raise ValueError(f"picture={tag}: there is none of this run")
+        if tag not in scene.tags and not pictures:
             continue
         figure = scene.draw(tag)
         path = out / f"{tag}.{format}"
@@ -73,10 +60,6 @@ def draw(
         if tag == "latent/clusters" and scene.latent_dim == 3:
             write_gif(path.with_suffix(".gif"), list(scene.turning()))
             print(relative(path.with_suffix(".gif")))
-
-
-def _history(checkpoint: Mapping[str, Any]) -> list[dict[str, float]]:
-    return checkpoint.get("callbacks", {}).get("Scalars", {}).get("history", [])
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -43,18 +43,12 @@ def explore(runs: Sequence[Path], out: Path | None, open: bool, data_root: str |
 
 def _described(run: Path, data_root: str | None, trust: bool) -> dict[str, Any]:
     """What the page knows of one run, which is called by its folder."""
-    from vae import checkpoints
-    from vae.data.loader import evaluation_loader
+    from vae import checkpoints, interactive
     from vae.explorer.page import describe
-    from vae.pictures import Scene
 
-    checkpoint = checkpoints.read(file := checkpoints.file_of(run))
-    about = checkpoint["vae"]
-    model = checkpoints.model_of(checkpoint, trust)
-    source, data = checkpoints.data_of(about, data_root, trust)
-    scene = Scene(model, evaluation_loader(source, data.test, "test"), about, checkpoint["epoch"] + 1)
-    folder = file.resolve().parent
-    return describe(scene, folder.parent.name if folder.name == "checkpoints" else file.stem)
+    file = checkpoints.file_of(run).resolve()
+    scene = interactive.scene(run, data_root=data_root, trust=trust)
+    return describe(scene, file.parent.parent.name if file.parent.name == "checkpoints" else file.stem)
 
 
 def _parser() -> argparse.ArgumentParser:

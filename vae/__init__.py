@@ -6,14 +6,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vae.interactive import scene, train
     from vae.trained import Trained, interpolate, load, score, traverse
 
 __version__ = "0.1.0"
-__all__ = ["Trained", "interpolate", "load", "score", "traverse"]
+__all__ = ["Trained", "interpolate", "load", "scene", "score", "train", "traverse"]
 
 
 def __getattr__(name: str) -> Any:
     """Import torch only when the library is used, so that the command line answers at once."""
     if name in __all__:
-        return getattr(import_module("vae.trained"), name)
+        return getattr(import_module("vae.interactive" if name in ("scene", "train") else "vae.trained"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -30,12 +30,17 @@ log = logging.getLogger(__name__)
 CONF = Path(__file__).parent.parent / "conf"
 
 
-def main(application: Callable[[], Any]) -> None:
-    """Run the decorated Hydra application so that whatever goes wrong is one line and an exit status."""
+def prepare() -> None:
+    """Tell Hydra of the schemas and resolvers that the YAMLs name."""
     register()
     OmegaConf.register_new_resolver("choices", choices, replace=True)
     OmegaConf.register_new_resolver("run_suffix", run_suffix, replace=True)
     OmegaConf.register_new_resolver("jobs_at_once", jobs_at_once, replace=True)
+
+
+def main(application: Callable[[], Any]) -> None:
+    """Run the decorated Hydra application so that whatever goes wrong is one line and an exit status."""
+    prepare()
     if {"-h", "--help"} & set(sys.argv):
         # Hydra composes every YAML for lists that our help text has no place for, which takes seconds.
         Hydra.format_config_groups = lambda *_: ""  # type: ignore[method-assign]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from hydra.types import RunMode
 
@@ -37,3 +39,17 @@ def to_terminal() -> None:
     package = logging.getLogger("vae")
     package.setLevel(logging.INFO)
     package.handlers = [handler]  # instead of one of an earlier call
+
+
+@contextmanager
+def restored() -> Iterator[None]:
+    """Let logging be afterwards what it was before, whatever Hydra sets up in between."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        yield
+    finally:
+        for handler in set(root.handlers) - set(handlers):
+            handler.close()
+        root.handlers[:] = handlers
+        root.setLevel(level)

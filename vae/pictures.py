@@ -72,8 +72,16 @@ class Scene:
         }
         return tuple(tag for tag in TAGS if applies.get(tag, True))
 
-    def draw(self, tag: str) -> Figure:
-        """One picture. The same model gives the same picture, and the caller's random numbers stay as they were."""
+    def draw(self, name: str) -> Figure:
+        """One picture by its tag or the end of that: the same of the same model, whatever random numbers came before.
+
+        The caller's random numbers stay as they were.
+        """
+        (tag,) = select([name], "picture")
+        with self._quietly():
+            applies = tag in self.tags
+        if not applies:
+            raise ValueError(f"picture={tag}: there is none of this run")
         with self._quietly():
             return _DRAW[tag](self)
 

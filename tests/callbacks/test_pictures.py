@@ -9,7 +9,6 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from matplotlib._pylab_helpers import Gcf
-from matplotlib.figure import Figure
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
@@ -22,7 +21,7 @@ from vae.callbacks.scalars import Scalars
 from vae.checkpoints import about
 from vae.data.base import Dataset, Part
 from vae.data.loader import BatchLoader
-from vae.figures.style import rasterise
+from vae.figures.style import Picture, rasterise
 from vae.module import VAEModule
 from vae.pictures import TAGS, Scene, select
 from vae.tensorboard import RunLogger
@@ -201,6 +200,15 @@ def test_the_same_model_gives_the_same_picture(compose):
     assert np.array_equal(*(rasterise(view.draw("images/samples")) for _ in range(2)))
 
 
+def test_a_picture_is_drawn_by_its_tag_or_the_end_of_that(compose):
+    view = scene(latent_dim=3, compose=compose)
+    assert np.array_equal(*(rasterise(view.draw(name)) for name in ("images/samples", "samples")))
+    with pytest.raises(ValueError, match=r"^picture=mainfold: must be one of manifold, "):
+        view.draw("mainfold")
+    with pytest.raises(ValueError, match=r"^picture=latent/true_posterior: there is none of this run$"):
+        view.draw("true_posterior")
+
+
 @pytest.mark.parametrize("tag", [tag for tag in TAGS if tag.startswith("images/") or tag == "latent/manifold"])
 @pytest.mark.parametrize("latent_dim", [2, 3])
 def test_a_picture_decodes_at_most_once(compose, tag, latent_dim):
@@ -280,7 +288,7 @@ def test_no_figure_stays_alive(compose):
     for tag in view.tags:
         rasterise(view.draw(tag))
     gc.collect()
-    assert not [each for each in gc.get_objects() if type(each) is Figure]  # isinstance would wake torch
+    assert not [each for each in gc.get_objects() if type(each) is Picture]  # isinstance would wake torch
     assert not Gcf.figs
 
 

@@ -1,3 +1,4 @@
+import io
 import subprocess
 import sys
 
@@ -6,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 
-from vae.figures import curves, style
+from vae.figures import curves, manifold, style
 
 # Machado, Oliveira and Fernandes (2009), severity 1, for linear RGB.
 VISIONS = {
@@ -93,3 +95,13 @@ def test_pyplot_is_never_imported():
     code = f"import sys, {modules}; assert 'matplotlib.pyplot' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
     assert Figure.__module__ == "matplotlib.figure"
+
+
+@pytest.mark.parametrize(("channels", "off"), [(1, 0), (3, 60)])
+def test_a_notebook_shows_the_same_pixels_in_few_colours(channels, off):
+    images = torch.rand(3, 3, channels, 4, 4)
+    figure = manifold.manifold([images], [np.stack(np.meshgrid([0, 1, 2], [0, 1, 2]), -1)])
+    shown = Image.open(io.BytesIO(figure._repr_png_()))
+    assert shown.mode == ("L" if channels == 1 else "P")
+    difference = np.abs(np.asarray(shown.convert("RGB")).astype(int) - style.rasterise(figure))
+    assert difference.max() <= off and difference.mean() < 0.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from typing import Any, ParamSpec
@@ -15,6 +16,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.textpath import TextToPath
 from numpy.typing import ArrayLike
+from PIL import Image
 
 P = ParamSpec("P")
 
@@ -64,6 +66,18 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     return wrapper
 
 
+class Picture(Figure):
+    """A figure that a notebook shows as it is on disk; in few colours, because the notebook keeps all its pictures."""
+
+    def _repr_png_(self) -> bytes:
+        pixels, file = rasterise(self), io.BytesIO()
+        is_grey = (pixels == pixels[..., :1]).all()
+        # The steps of k-means bring rare colours back, which a median cut of a mostly white picture mixes.
+        image = Image.fromarray(pixels[..., 0]) if is_grey else Image.fromarray(pixels).quantize(256, kmeans=2)
+        image.save(file, "png", optimize=True)
+        return file.getvalue()
+
+
 def new_figure(
     width: float,
     height: float,
@@ -80,7 +94,7 @@ def new_figure(
     """
     right += max(0.0, text_width([note], 7) + 0.15 - left - width - right)
     whole = (left + width + right, bottom + height + top)
-    figure = Figure(figsize=whole, dpi=DPI)
+    figure = Picture(figsize=whole, dpi=DPI)
     figure.subplots_adjust(left / whole[0], bottom / whole[1], 1 - right / whole[0], 1 - top / whole[1])
     figure.text(1 - 0.06 / whole[0], 0.06 / whole[1], note, ha="right", va="bottom", fontsize=7, color="#777777")
     return figure

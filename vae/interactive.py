@@ -1,0 +1,67 @@
+"""For Python and notebooks what the programs are for the shell: train a run, and look at one. Imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from vae import cli
+from vae.config import quoted
+from vae.errors import explain
+from vae.logs import restored
+
+# Lightning, once imported, prints on its own unless logging is set up before: so everything heavy waits.
+if TYPE_CHECKING:
+    from vae.pictures import Scene
+    from vae.trained import Trained
+
+
+def train(*overrides: str, folder: str | Path) -> Trained:
+    """Train in `folder` what `python train.py` would with these overrides, and load it as `vae.load` does.
+
+    A run that is complete there is loaded as it is, and one that was interrupted goes on.
+    """
+    arguments = [*overrides, f"hydra.run.dir={quoted(str(folder))}"]
+    cli.prepare()
+    try:
+        with restored(), initialize_config_dir(str(cli.CONF), version_base="1.3"):
+            hydra = GlobalHydra.instance().hydra
+            assert hydra is not None
+            hydra.run("config", cli.train_job, arguments)
+    except SystemExit as stop:  # how the command line ends; without a code where there is nothing left to train
+        if stop.code:
+            raise ValueError(str(stop.code).removeprefix("error: ")) from None
+    except Exception as error:
+        raise ValueError(explain(error)) from None
+    from vae.trained import load
+
+    return load(folder)
+
+
+def scene(run: str | Path, grid: str | None = None, data_root: str | None = None, trust: bool = False) -> Scene:
+    """The pictures of a run's folder (its best checkpoint) or of a checkpoint file: `vae.scene(run).draw("manifold")`.
+
+    `grid` is the manifold's, by default the run's own; `data_root` is where the data are, if not where they were.
+    """
+    from vae import checkpoints
+    from vae.data.loader import evaluation_loader
+    from vae.pictures import Scene
+
+    file = checkpoints.file_of(Path(run))
+    checkpoint = checkpoints.read(file)
+    about = checkpoint["vae"]
+    model = checkpoints.model_of(checkpoint, trust)
+    source, data = checkpoints.data_of(about, data_root, trust)
+    last = file.with_name("last.ckpt")  # knows of all epochs
+    told = checkpoints.read(last) if last.is_file() else checkpoint
+    return Scene(
+        model,
+        evaluation_loader(source, data.test, "test"),
+        about,
+        checkpoint["epoch"] + 1,
+        grid or about["config"].get("figures", {}).get("grid", "whitened"),
+        told.get("callbacks", {}).get("Scalars", {}).get("history", []),
+    )
