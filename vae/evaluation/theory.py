@@ -1,0 +1,148 @@
+"""The numbers of docs/theory.md: toys of which the truth is known, and what this program finds."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, Normal
+
+from vae.backbones import Backbone
+from vae.distributions import DiagonalNormal, kl
+from vae.model import VAE
+from vae.priors import Isotropic
+
+
+class Known(Backbone):
+    """A given decoder (batch, latent_dim) → (batch, channels, height, width); the encoder hands the pixels on."""
+
+    def __init__(self, decoder: nn.Module):
+        super().__init__()
+        self.encoder = nn.Flatten()
+        self.decoder = decoder
+
+
+class Given(nn.Module):
+    """A posterior that is what it was told, whatever the image."""
+
+    def __init__(self, q: Distribution):
+        super().__init__()
+        self.q = q
+
+    def forward(self, features: Tensor, prior: Distribution) -> Distribution:
+        """The given q."""
+        return self.q
+
+
+class Noisy(nn.Module):
+    """N(params, noise²): as `vae.likelihoods.Gaussian`, but of images that know no bounds."""
+
+    def __init__(self, noise: float):
+        super().__init__()
+        self.noise = noise
+
+    def forward(self, params: Tensor) -> Independent:
+        """(batch, channels, height, width) → p(x|z)."""
+        return Independent(Normal(params, self.noise), 3)
+
+
+class Curve(nn.Module):
+    """z ↦ (z², tilt · z), (batch, 1) → (batch, 1, 1, 2): z and −z are hard to tell apart."""
+
+    def __init__(self, tilt: float):
+        super().__init__()
+        self.tilt = nn.Parameter(torch.tensor(tilt, dtype=torch.float64))
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Image parameters of latents."""
+        return torch.cat([z.square(), self.tilt * z], 1)[:, None, None]
+
+
+class LinearToy(NamedTuple):
+    """A linear-Gaussian model with one of its images, and what is true of that."""
+
+    vae: VAE
+    x: Tensor  # (1, 1, 1, pixels)
+    q: DiagonalNormal  # its posterior, the best diagonal one
+    log_p: float  # log p(x) = log N(x; 0, WWᵀ + noise² I)
+
+
+def linear_toy(latent_dim: int, pixels: int, noise: float) -> LinearToy:
+    """x = Wz + noise · ε with W and z drawn from N(0, I); p(z|x) = N(S Wᵀx / noise², S), S⁻¹ = I + WᵀW / noise²."""
+    linear = nn.Linear(latent_dim, pixels, bias=False, dtype=torch.float64)
+    nn.init.normal_(linear.weight)
+    w = linear.weight.detach()
+    x = w @ torch.randn(latent_dim, dtype=w.dtype) + noise * torch.randn(pixels, dtype=w.dtype)
+    precision = torch.eye(latent_dim, dtype=w.dtype) + w.T @ w / noise**2
+    mean = torch.linalg.solve(precision, w.T @ x / noise**2)
+    q = DiagonalNormal(mean[None], precision.diagonal().rsqrt()[None])
+    decoder = nn.Sequential(linear, nn.Unflatten(1, (1, 1, pixels)))
+    vae = VAE(Known(decoder), Isotropic(latent_dim).double(), Given(q), Noisy(noise))
+    # |WWᵀ + noise² I| = noise^(2 pixels) |S⁻¹|, and xᵀ(…)⁻¹x = (‖x‖² − meanᵀWᵀx) / noise².
+    distance = (x @ x - mean @ (w.T @ x)) / noise**2
+    log_p = -0.5 * (distance + precision.logdet() + pixels * math.log(2 * math.pi * noise**2))
+    return LinearToy(vae, x.view(1, 1, 1, -1), q, log_p.item())
+
+
+class Gradients(NamedTuple):
+    """Estimates of one number of a gradient from one draw each, (draws,)."""
+
+    score: Tensor  # f(z) ∂ log q(z) / ∂μ
+    pathwise: Tensor  # ∂ f(μ + σε) / ∂μ
+
+
+def gradients(latent_dim: int, scale: float, draws: int) -> Gradients:
+    """Two estimates of ∂/∂μ₀ E[f(z)], f(z) = ½ ‖z‖², at μ = 0 for z ~ N(μ, scale² I).
+
+    Both have the mean 0. Their variances are scale² (n + 2)(n + 4) / 4 in n dimensions, and scale².
+    """
+    loc = torch.zeros(draws, latent_dim, dtype=torch.float64, requires_grad=True)  # each draw has a mean of its own
+    q = DiagonalNormal(loc, torch.full_like(loc, scale, requires_grad=False))
+    z = q.rsample()
+    (pathwise,) = torch.autograd.grad(0.5 * z.square().sum(), loc)
+    drawn = z.detach()
+    cost = 0.5 * drawn.square().sum(-1)
+    (score,) = torch.autograd.grad((cost * q.log_prob(drawn)).sum(), loc)
+    return Gradients(score[:, 0], pathwise[:, 0])
+
+
+def water_filling(variances: Tensor, noise: float, beta: float) -> Tensor:
+    """½ log (λ / β noise²), or 0 where λ ≤ β noise²: nats that the best linear β-VAE spends on each component.
+
+    `variances` λ (n,) are those of the data's principal components; the decoder's noise is fixed.
+    """
+    return 0.5 * (variances / (beta * noise**2)).log().clamp(min=0)
+
+
+def linear_optimum(variances: Tensor, noise: float, beta: float) -> Tensor:
+    """The same, (n,) and falling, found by minimising recon + β kl over all linear encoders and decoders.
+
+    q(z|x) = N(Vx, diag s²) and p(x|z) = N(Wz, noise² I), for data of covariance diag λ.
+    """
+    n = len(variances)
+    x = (n * variances).sqrt().diag()  # these n images have that covariance around 0, and no more of them is asked
+    encoder, decoder = (torch.randn(n, n, dtype=x.dtype).requires_grad_() for _ in range(2))
+    log_scale = torch.zeros(n, dtype=x.dtype, requires_grad=True)
+    prior = DiagonalNormal(torch.zeros(n, dtype=x.dtype), torch.ones(n, dtype=x.dtype))
+    free = [encoder, decoder, log_scale]
+    optimizer = torch.optim.LBFGS(
+        free, max_iter=300, tolerance_grad=1e-6, tolerance_change=1e-12, line_search_fn="strong_wolfe"
+    )
+
+    def posterior() -> DiagonalNormal:
+        return DiagonalNormal(x @ encoder.T, log_scale.exp().expand(n, n))
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        q = posterior()
+        # E_q ‖x − Wz‖² is that at the mean and what the noise of z adds.
+        squares = (x - q.loc @ decoder.T).square().sum(-1) + (q.variance @ decoder.T.square()).sum(-1)
+        value = (squares / (2 * noise**2) + beta * kl(q, prior, q.loc)).mean()
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    with torch.no_grad():
+        return kl(posterior().base_dist, prior.base_dist, x).mean(0).sort(descending=True).values
