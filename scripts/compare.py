@@ -24,10 +24,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 STDOUT = Path("-")
-MANIFOLD = Path("figures", "latent", "manifold.png")
+SHEETS = {  # with the picture of each run that a contact sheet shows
+    "manifolds": Path("figures", "latent", "manifold.png"),
+    "clusters": Path("figures", "latent", "clusters.png"),
+}
 DPI = 200  # for print
 COLOURS = 10  # of series: those with the best runs
-ACROSS = 6  # pictures in a row where one key alone lays them out
+ACROSS = 3  # pictures in a row where one key alone lays them out: with more, their own texts cannot be read
 
 EXAMPLES = """
 examples:
@@ -186,8 +189,9 @@ def pictures(each: Comparable, keys: Sequence[str]) -> Iterator[tuple[str, Figur
     curves = [(name, lines) for name, lines in curves if lines]
     yield "curves", comparison.curves(curves, title, note) if curves else "no run has a history.csv"
 
-    drawn = any((run.folder / MANIFOLD).exists() for run in runs)
-    yield "manifolds", contact_sheet(runs, swept, note) if drawn else f"no run has a {MANIFOLD}"
+    for name, picture in SHEETS.items():
+        drawn = any((run.folder / picture).exists() for run in runs)
+        yield name, contact_sheet(runs, swept, note, picture) if drawn else f"no run has a {picture}"
 
 
 def series(pools: Sequence[Pool], without: str = "") -> tuple[str, list[tuple[str, list[Pool]]]]:
@@ -224,8 +228,8 @@ def history(run: Run) -> list[tuple[float, float]]:
             raise ValueError(f"{path}: must hold numbers in the columns epoch and val/total") from None
 
 
-def contact_sheet(runs: Sequence[Run], swept: Sequence[str], note: str) -> Figure:
-    """The manifolds in a grid of the two keys with the most values, or in rows where there is only one key."""
+def contact_sheet(runs: Sequence[Run], swept: Sequence[str], note: str, picture: Path) -> Figure:
+    """A picture of each run in a grid of the two keys with the most values, or in rows where there is only one key."""
     from vae.figures import comparison
 
     def worth(key: str) -> tuple[bool, int]:
@@ -239,27 +243,27 @@ def contact_sheet(runs: Sequence[Run], swept: Sequence[str], note: str) -> Figur
     note = f"each cell: the run with the lowest test total · {note}"
     names = {column: f"{across}={typed(column)}" for column in values(runs, across)}
     if not down:
-        tiles = [tile(cells[column,], hidden, f"{name}\n") for column, name in names.items()]
+        tiles = [tile(cells[column,], hidden, picture, f"{name}\n") for column, name in names.items()]
         return comparison.contact_sheet([tiles[i : i + ACROSS] for i in range(0, len(tiles), ACROSS)], note=note)
     rows = values(runs, down[0])
-    grid = [[tile(cells.get((column, row), []), hidden) for column in names] for row in rows]
+    grid = [[tile(cells.get((column, row), []), hidden, picture) for column in names] for row in rows]
     return comparison.contact_sheet(grid, [f"{down[0]}={typed(row)}" for row in rows], list(names.values()), note)
 
 
-def tile(runs: Sequence[Run], hidden: Sequence[str], name: str = "") -> Any:
-    """The manifold of the best of some runs, and by which other keys that is told from the rest of them."""
+def tile(runs: Sequence[Run], hidden: Sequence[str], picture: Path, name: str = "") -> Any:
+    """The picture of the best of some runs, and by which other keys that is told from the rest of them."""
     import numpy as np
     from PIL import Image
 
     from vae.figures.comparison import Tile
 
-    drawn = [run for run in runs if (run.folder / MANIFOLD).exists()]
+    drawn = [run for run in runs if (run.folder / picture).exists()]
     if not drawn:
         return Tile(None, name + ("no picture" if runs else "no run"))
     best = min(drawn, key=lambda run: run.metrics["test/total"])
     chosen = _typed({key: best.value(key) for key in hidden})
     which = f"\n{fill(f'best of {len(runs)}: {chosen}', 30)}" if chosen and len(runs) > 1 else ""
-    with Image.open(best.folder / MANIFOLD) as image:
+    with Image.open(best.folder / picture) as image:
         return Tile(np.asarray(image.convert("RGB")), f"{name}total {best.metrics['test/total']:.2f}{which}")
 
 

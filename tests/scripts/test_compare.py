@@ -17,6 +17,7 @@ spec = importlib.util.spec_from_file_location("compare", PATH)
 compare = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(compare)
 
+MANIFOLD = compare.SHEETS["manifolds"]
 CONFIG = {
     "latent_dim": 2,
     "beta": 1.0,
@@ -50,9 +51,9 @@ def sweep(tmp_path, monkeypatch):
         if history:
             (folder / "history.csv").write_text(history)
         if picture:
-            file = folder / compare.MANIFOLD
-            file.parent.mkdir(parents=True)
-            Image.new("RGB", picture).save(file)
+            for file in (folder / sheet for sheet in compare.SHEETS.values()):
+                file.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", picture).save(file)
         return folder
 
     return make
@@ -141,8 +142,8 @@ def test_pictures_are_drawn_where_they_apply(sweep, capsys):
             for seed in (0, 1):
                 sweep(100 + beta + seed, beta=beta, prior=prior, seed=seed)
     compare.main(["s", "--figures", "pictures"])
-    names = ["rate_distortion", "total_by_beta", "total_by_prior", "curves", "manifolds"]
-    assert capsys.readouterr().out.splitlines()[-5:] == [f"pictures/{name}.png" for name in names]
+    names = ["rate_distortion", "total_by_beta", "total_by_prior", "curves", "manifolds", "clusters"]
+    assert capsys.readouterr().out.splitlines()[-6:] == [f"pictures/{name}.png" for name in names]
     for name in names:
         assert Image.open(f"pictures/{name}.png").width > 1000
 
@@ -151,11 +152,12 @@ def test_pictures_that_do_not_apply_are_explained(sweep, capsys):
     for seed in (0, 1):
         sweep(seed=seed, history=None, picture=None)
     compare.main(["s", "--figures", "pictures"])
-    assert capsys.readouterr().out.splitlines()[-4:] == [
+    assert capsys.readouterr().out.splitlines()[-5:] == [
         "pictures/rate_distortion.png",
         "no total_by_KEY.png: the runs differ by nothing but their seeds",
         "no curves.png: no run has a history.csv",
         "no manifolds.png: no run has a figures/latent/manifold.png",
+        "no clusters.png: no run has a figures/latent/clusters.png",
     ]
 
 
@@ -182,7 +184,7 @@ def runs_of(*folders):
 def test_the_contact_sheet_shows_the_best_of_each_cell(sweep):
     for lr, beta, seed, total in ((1, 1.0, 0, 9), (1, 1.0, 1, 7), (2, 1.0, 0, 5), (1, 4.0, 0, 6), (1, 2.0, 0, 6)):
         sweep(total, beta=beta, seed=seed, latent_dim=lr, picture=None if beta == 2 else (40 + total, 40))
-    figure = compare.contact_sheet(runs_of(), ["latent_dim", "beta"], "")
+    figure = compare.contact_sheet(runs_of(), ["latent_dim", "beta"], "", MANIFOLD)
     assert [axes.get_title() for axes in figure.axes[:3]] == ["beta=1", "beta=2", "beta=4"]
     assert [text.get_text() for text in figure.texts[1:]] == ["latent_dim=1", "latent_dim=2"]
     assert figure.axes[0].images[0].get_array().shape[1] == 47
@@ -194,9 +196,9 @@ def test_the_contact_sheet_shows_the_best_of_each_cell(sweep):
 def test_one_key_lays_the_contact_sheet_out_in_rows(sweep):
     for seed in range(8):
         sweep(seed=seed)
-    figure = compare.contact_sheet(runs_of(), [], "")
+    figure = compare.contact_sheet(runs_of(), [], "", MANIFOLD)
     labels = [axes.get_xlabel().splitlines()[0] for axes in figure.axes[:8]]
-    assert labels == [f"seed={seed}" for seed in range(8)] and len(figure.axes) == 12
+    assert labels == [f"seed={seed}" for seed in range(8)] and len(figure.axes) == 9
 
 
 def test_the_ten_best_series_come_first_in_order(sweep):
