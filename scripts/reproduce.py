@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout t
 from omegaconf import OmegaConf
 
 from vae.files import relative, replacing
-from vae.programs import described, ending_in_one_line
+from vae.programs import described, ending_in_one_line, train
 from vae.results import read_run
 from vae.tables import Table
 
@@ -98,7 +97,7 @@ def run(each: Schedule) -> tuple[float | None, float]:
     command = [*each.entry["overrides"], *each.own["overrides"], f"hydra.run.dir={each.folder}"]
     print(f"── {each.name}, {each.schedule}: python train.py {' '.join(command)}", flush=True)
     start = time.perf_counter()
-    subprocess.run([sys.executable, str(ROOT / "train.py"), *command], cwd=ROOT, check=False)
+    train(command)
     found = read_run(each.folder)
     return found.metrics.get(each.entry["metric"]) if found else None, (time.perf_counter() - start) / 60
 

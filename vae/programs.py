@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from vae.trained import Trained
 
 SHOWN = 12  # images in a picture
+TRAIN = Path(__file__).parent.parent / "train.py"
 
 
 def described(name: str, what: str | None, examples: str) -> argparse.ArgumentParser:
@@ -67,6 +69,16 @@ def run(work: Callable[..., None], options: argparse.Namespace) -> None:
     """Do it, or say in one line why not."""
     with ending_in_one_line():
         work(**vars(options))
+
+
+def train(arguments: Sequence[str]) -> int:
+    """Run train.py, which goes on with what its folder already holds; its exit status."""
+    process = subprocess.Popen([sys.executable, str(TRAIN), *arguments], cwd=TRAIN.parent)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.wait()  # a terminal sends Ctrl+C to both, and the training saves before it ends
+        raise
 
 
 def bar(what: str, total: int) -> Any:
