@@ -1,0 +1,82 @@
+"""What the examples are, where they are trained and where they are shown, and pictures in few bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from omegaconf import OmegaConf
+from PIL import Image
+
+from vae.files import replacing
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "conf" / "examples.yaml"
+TRAINED = ROOT / "outputs" / "gallery"
+SHOWN = ROOT / "outputs" / "examples"
+PNG_BYTES = 300_000  # at the most; all that is shown stays in the repository's history
+
+
+class Example(NamedTuple):
+    """One entry of conf/examples.yaml."""
+
+    name: str
+    shows: str
+    command: str
+    pictures: Sequence[str]
+    of: Sequence[str] | None = None  # the examples that a photograph needs; None: no photograph
+
+    @property
+    def arguments(self) -> list[str]:
+        """What follows `python train.py`."""
+        return self.command.split()[2:]
+
+    @property
+    def is_sweep(self) -> bool:
+        return "-m" in self.arguments
+
+    @property
+    def trained(self) -> Path:
+        return TRAINED / self.name
+
+    @property
+    def shown(self) -> Path:
+        return SHOWN / self.name
+
+    @property
+    def files(self) -> list[str]:
+        """The names of its pictures where it is shown."""
+        return [path.name for path in self.drawn(self.shown)]
+
+    def drawn(self, folder: Path) -> list[Path]:
+        """Its pictures below a folder of figures."""
+        return [folder / f"{picture}.png" for picture in self.pictures]
+
+
+def named(names: Sequence[str]) -> list[Example]:
+    """The examples of these names, or all."""
+    entries = OmegaConf.to_container(OmegaConf.load(EXAMPLES))
+    assert isinstance(entries, dict)
+    for name in names:
+        if name not in entries:
+            raise ValueError(f"{name}: no such example; there are {', '.join(map(str, entries))}")
+    return [Example(str(name), **entries[name]) for name in names or entries]
+
+
+def keep(source: Path, target: Path) -> None:
+    """Copy a PNG in at most `PNG_BYTES`: as it is if that is enough, else of 256 colours, else smaller and smaller."""
+    with Image.open(source) as image, replacing(target) as temporary:
+        for smaller in _ever_smaller(image):
+            smaller.save(temporary, "png", optimize=True)
+            if temporary.stat().st_size <= PNG_BYTES:
+                break
+
+
+def _ever_smaller(image: Image.Image) -> Iterator[Image.Image]:
+    yield image
+    image = image.convert("RGB") if image.mode == "L" else image
+    while True:
+        # Not by a median cut, which mixes the rare colours of a mostly white picture.
+        yield image.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+        image = image.resize((image.width * 7 // 8, image.height * 7 // 8), Image.Resampling.LANCZOS)

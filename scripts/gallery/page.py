@@ -1,0 +1,50 @@
+"""The page of all examples: what one sees, the command, the figures and the pictures of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gallery.common import Example
+from vae.results import read_json
+
+HEAD = """# Examples
+
+Made by `python scripts/examples.py`: all of it comes from the commands above the pictures. A run has 30 epochs and
+seed 0 unless its command says otherwise. Figures are nats per image on the test set: total = recon + kl.
+"""
+
+
+def page(examples: Sequence[Example]) -> str:
+    """The page as Markdown."""
+    return "\n".join([HEAD, *map(section, examples)])
+
+
+def section(example: Example) -> str:
+    """One example, as far as it is there."""
+    parts = [f"## {example.name}", example.shows, f"```bash\n{example.command}\n```"]
+    parts += [*figures(example), *pictures(example)] if example.shown.exists() else ["Not made yet."]
+    return "".join(f"{part}\n\n" for part in parts)[:-1]
+
+
+def figures(example: Example) -> list[str]:
+    """What came out, and where all of it is."""
+    if example.of is not None:
+        return []
+    results = "results.md" if example.is_sweep else "metrics.json"
+    links = f"[config.yaml]({example.name}/config.yaml), [{results}]({example.name}/{results})"
+    if example.is_sweep:
+        return [(example.shown / results).read_text(encoding="utf-8").strip(), links]
+    metrics = read_json(example.shown / results) or {}
+    total, recon, kl = (metrics[f"test/{name}"] for name in ("total", "recon", "kl"))
+    return [f"{total:.1f} = {recon:.1f} + {kl:.1f} on {metrics['data']}; {links}"]
+
+
+def pictures(example: Example) -> list[str]:
+    """Tables of the pictures with their names above them: of a run two in a row, of all else, which is larger, one."""
+    across = 1 if example.is_sweep or example.of is not None else 2
+    names = [file.removesuffix(".png") for file in example.files]
+    tables = []
+    for row in (names[i : i + across] for i in range(0, len(names), across)):
+        links = [f"![{name} of {example.name}]({example.name}/{name}.png)" for name in row]
+        tables.append(f"| {' | '.join(row)} |\n|{'---|' * len(row)}\n| {' | '.join(links)} |")
+    return tables
