@@ -117,9 +117,8 @@ def check_run(full: DictConfig, folder: Path) -> None:
     if cfg.epochs < before["epochs"]:
         raise ValueError(f"epochs={cfg.epochs}: the run in {folder} is set to {before['epochs']} already")
     if status["state"] == "completed" and cfg.epochs == before["epochs"]:
-        print(
-            f"{folder} is complete: {cfg.epochs} epochs. To train it further: resume={folder} epochs=N with a larger N"
-        )
+        name = relative(folder)
+        print(f"{name} is complete: {cfg.epochs} epochs. To train it further: resume={name} epochs=N with a larger N")
         sys.exit(0)
 
 
