@@ -183,15 +183,9 @@ def coordinates() -> Figure:
 
 def true_posterior() -> Figure:
     """The true posterior of three test images beside the encoder's, of a trained run"""
-    from vae import checkpoints  # with Lightning, which nothing else here needs
-    from vae.data.loader import evaluation_loader
-    from vae.pictures import Scene
+    import vae
 
-    checkpoint = checkpoints.read(checkpoints.file_of(RUN))
-    source, data = checkpoints.data_of(checkpoint["vae"])
-    loader = evaluation_loader(source, data.test, "test")
-    scene = Scene(checkpoints.model_of(checkpoint), loader, checkpoint["vae"], checkpoint["epoch"] + 1)
-    return scene.draw("latent/true_posterior")
+    return vae.scene(RUN).draw("true_posterior")
 
 
 def collapse() -> Figure:

@@ -18,5 +18,4 @@ def keep_freed_memory() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:  # musl has none
         mallopt(_TRIM_THRESHOLD, 1 << 30)
-        # Larger blocks are never kept; an older glibc refuses more than 32 MiB.
-        _ = mallopt(_MMAP_THRESHOLD, 1 << 30) or mallopt(_MMAP_THRESHOLD, 1 << 25)
+        mallopt(_MMAP_THRESHOLD, 1 << 25)  # larger blocks, which would leave large gaps, still come and go one by one
