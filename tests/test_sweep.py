@@ -199,7 +199,7 @@ def test_ctrl_c_ends_a_sweep_and_says_how_to_go_on(tmp_path: Path, small: list[s
 
 
 @pytest.mark.slow
-def test_fifty_jobs_in_one_process_leave_nothing_behind(tmp_path: Path, small: list[str]) -> None:
+def test_many_jobs_in_one_process_leave_nothing_behind(tmp_path: Path, small: list[str]) -> None:
     script = tmp_path / "watched.py"
     script.write_text(
         """
@@ -221,14 +221,14 @@ cli.train_job = watched
 runpy.run_path(sys.argv.pop(1), run_name="__main__")
 """
     )
-    arguments = ["-m", *small, "epochs=1", "figures=default", "figures.only=[samples]", "seed=range(50)"]
+    arguments = ["-m", *small, "epochs=1", "figures=default", "figures.only=[samples]", "seed=range(25)"]
     done = subprocess.run(
         [sys.executable, str(script), str(ROOT / "train.py"), *arguments],
         cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=400,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     after = [list(map(float, line.split()[1:])) for line in done.stdout.splitlines() if line.startswith("AFTER")]
-    assert len(after) == 50
+    assert len(after) == 25
     assert all(counts[1:] == after[1][1:] for counts in after[1:])  # threads, handlers, figures, callbacks
     memory = [counts[0] for counts in after]  # MiB
-    assert memory[-1] - memory[5] < 10
+    assert memory[-1] - memory[5] < 5
