@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import vae
-from vae import run
+from vae import logs, run
 from vae.figures.style import rasterise
 
 
@@ -24,8 +24,10 @@ def test_it_trains_what_the_command_line_would(compose, small, tmp_path, monkeyp
     overrides = [*small, "epochs=2", "latent_dim=3", "prior=correlated"]
     root = logging.getLogger()
     before = root.handlers[:], root.level
+    logs.to_terminal()  # as any program does
     model = vae.train(*overrides, folder="runs of a day/x=1,y=2")
     assert (root.handlers, root.level) == before
+    monkeypatch.setattr(logging.getLogger("vae"), "handlers", [])
     assert isinstance(model, vae.Trained) and model.latent_dim == 3
     folder = Path("runs of a day/x=1,y=2")
     metrics = json.loads((folder / "metrics.json").read_text())

@@ -43,9 +43,10 @@ def to_terminal() -> None:
 
 @contextmanager
 def restored() -> Iterator[None]:
-    """Let logging be afterwards what it was before, whatever Hydra sets up in between."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    """Let logging be afterwards what it was before, whatever Hydra sets up in between; it alone shows anything."""
+    root, package = logging.getLogger(), logging.getLogger("vae")
+    handlers, level, own = root.handlers[:], root.level, package.handlers
+    package.handlers = []  # those of `to_terminal`, or all would be said twice
     try:
         yield
     finally:
@@ -53,3 +54,4 @@ def restored() -> Iterator[None]:
             handler.close()
         root.handlers[:] = handlers
         root.setLevel(level)
+        package.handlers = own
