@@ -11,10 +11,8 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout that is not installed
 
-from omegaconf import OmegaConf
-
 from vae.files import relative, replacing
-from vae.programs import described, ending_in_one_line, train
+from vae.programs import described, ending_in_one_line, entries, train
 from vae.results import read_run
 from vae.tables import Table
 
@@ -73,12 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def named(names: Sequence[str]) -> list[Schedule]:
     """The schedules of these names, or all that conf/published.yaml holds."""
-    entries = OmegaConf.to_container(OmegaConf.load(PUBLISHED))
-    assert isinstance(entries, dict)
-    for name in names:
-        if name not in entries:
-            raise ValueError(f"{name}: nothing of this name was published; there are {', '.join(map(str, entries))}")
-    return [Schedule(str(name), way, entries[name]) for name in names or entries for way in entries[name]["schedules"]]
+    found = entries(PUBLISHED, names, "nothing of this name was published")
+    return [Schedule(name, way, entry) for name, entry in found.items() for way in entry["schedules"]]
 
 
 def within(schedules: Sequence[Schedule], budget: float) -> list[Schedule]:

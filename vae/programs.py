@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from omegaconf import OmegaConf
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -79,6 +81,16 @@ def train(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         process.wait()  # a terminal sends Ctrl+C to both, and the training saves before it ends
         raise
+
+
+def entries(file: Path, names: Sequence[str], unknown: str) -> dict[str, Any]:
+    """What a YAML holds under these names, or all of it; `unknown` says what a name is that it does not have."""
+    found = OmegaConf.to_container(OmegaConf.load(file))
+    assert isinstance(found, dict)
+    for name in names:
+        if name not in found:
+            raise ValueError(f"{name}: {unknown}; there are {', '.join(map(str, found))}")
+    return {str(name): found[name] for name in names or found}
 
 
 def bar(what: str, total: int) -> Any:

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from omegaconf import OmegaConf
 from PIL import Image
 
 from vae.files import replacing
+from vae.programs import entries
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "conf" / "examples.yaml"
@@ -56,12 +56,8 @@ class Example(NamedTuple):
 
 def named(names: Sequence[str]) -> list[Example]:
     """The examples of these names, or all."""
-    entries = OmegaConf.to_container(OmegaConf.load(EXAMPLES))
-    assert isinstance(entries, dict)
-    for name in names:
-        if name not in entries:
-            raise ValueError(f"{name}: no such example; there are {', '.join(map(str, entries))}")
-    return [Example(str(name), **entries[name]) for name in names or entries]
+    found = entries(EXAMPLES, names, "no such example")
+    return [Example(name, **entry) for name, entry in found.items()]
 
 
 def keep(source: Path, target: Path) -> None:
