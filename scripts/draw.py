@@ -35,7 +35,6 @@ def draw(
     trust: bool,
 ) -> None:
     """Draw pictures of a run folder or checkpoint into `out`."""
-
     from vae import checkpoints, interactive
     from vae.callbacks.pictures import write_gif
     from vae.files import relative, replacing

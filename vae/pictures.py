@@ -79,10 +79,8 @@ class Scene:
         """
         (tag,) = select([name], "picture")
         with self._quietly():
-            applies = tag in self.tags
-        if not applies:
-            raise ValueError(f"picture={tag}: there is none of this run")
-        with self._quietly():
+            if tag not in self.tags:
+                raise ValueError(f"picture={tag}: there is none of this run")
             return _DRAW[tag](self)
 
     def turning(self) -> Iterator[Any]:
