@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import logging
 import sys
 from pathlib import Path
 
@@ -16,6 +17,15 @@ benchmark = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(benchmark)
 
 from benchmarks import common, loops, processes, training  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def lightning_speaks_afterwards():
+    """The program silences Lightning for its whole process, which here has other tests to run."""
+    log = logging.getLogger("pytorch_lightning")
+    level = log.level
+    yield
+    log.setLevel(level)
 
 
 @pytest.fixture
