@@ -106,7 +106,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, image_folder: Path) -> tuple
     [
         (signal.SIGINT, "interrupted", 130),
         pytest.param(signal.SIGTERM, "interrupted", 143, marks=pytest.mark.slow),
-        (signal.SIGKILL, "running", -9),
+        pytest.param(signal.SIGKILL, "running", -9, marks=pytest.mark.slow),
     ],
 )
 def test_a_stopped_run_goes_on_to_the_same_end(

@@ -5,7 +5,6 @@ import json
 import re
 import runpy
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 import torch
 from hydra._internal.hydra import Hydra
 
+import vae
 from vae.run import train
 
 Compose = Callable[..., dict[str, Any]]
@@ -120,23 +120,17 @@ def test_every_single_run_composes(page: str, arguments: str, compose: Compose) 
     compose(*shlex.split(arguments))
 
 
-def test_the_users_own_prior_trains(tmp_path: Path, image_folder: Path) -> None:
+def test_the_users_own_prior_trains(
+    tmp_path: Path, image_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (module,) = [block for block in blocks("python") if "class Wide" in block]
     (command,) = [line for block in blocks("bash") for line in block.splitlines() if "mypkg.Wide" in line]
     (tmp_path / "mypkg.py").write_text(module)
-    small = [
-        "data=images",
-        f"data.root={image_folder}",
-        "data.channels=1",
-        "epochs=1",
-        "figures=none",
-        "hydra.run.dir=run",
-    ]
-    arguments = [str(ROOT / "train.py"), *command.split()[2:], *small]
-    environment = {"PYTHONPATH": str(tmp_path)}
-    done = subprocess.run([sys.executable, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "wide prior" in done.stdout
+    monkeypatch.syspath_prepend(tmp_path)
+    small = ["data=images", f"data.root={image_folder}", "data.channels=1", "epochs=1", "figures=none"]
+    vae.train(*command.split()[2:], *small, folder=tmp_path / "run")
+    assert "wide prior" in capsys.readouterr().out
+    del sys.modules["mypkg"]  # other tests have one of their own
 
 
 def test_the_library_is_used_as_shown(tmp_path: Path, compose: Compose, image_folder: Path) -> None:

@@ -244,6 +244,13 @@ def test_results_are_ranked_and_failures_explained(sweep: list[Run]) -> None:
     assert markdown.splitlines()[1] == "| --- | ---: | ---: | ---: | ---: | ---: | --- |"
 
 
+def test_what_failed_for_one_reason_is_explained_once(sweep: list[Run]) -> None:
+    more = [run(f"/sweep/{i}_seed={i}", None, seed=i, state="failed", error="ValueError: no way") for i in (20, 21)]
+    other = run("/sweep/30_seed=3", None, seed=3, state="failed", error="OSError: full")
+    notes = results_table([*sweep, *more, other]).notes
+    assert notes == ["11_beta=9 and 2 more: ValueError: no way", "30_seed=3: OSError: full"]
+
+
 def test_csv_has_everything_in_full(sweep: list[Run]) -> None:
     sweep[0] = run("/sweep/1_a,b", 1 / 3, groups={"optimizer": {"lr": 1e-5}})
     read = rows(results_table(sweep).csv())

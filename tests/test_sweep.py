@@ -159,7 +159,7 @@ def test_a_sweep_killed_again_and_again_ends_like_an_undisturbed_one(tmp_path: P
     chance = random.Random(0)
     command = [*arguments, "hydra.sweep.dir=parts"]
     finished: dict[Path, int] = {}
-    for _ in range(5):
+    for _ in range(3):
         with subprocess.Popen(
             [sys.executable, str(ROOT / "train.py"), *command], cwd=tmp_path, stdout=subprocess.PIPE, text=True
         ) as process:

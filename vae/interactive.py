@@ -38,7 +38,8 @@ def train(*overrides: str, folder: str | Path) -> Trained:
         raise ValueError(explain(error)) from None
     from vae.trained import load
 
-    return load(folder)
+    names_own_classes = any("_target_=" in text for text in overrides)
+    return load(folder, trust=names_own_classes)
 
 
 def scene(run: str | Path, grid: str | None = None, data_root: str | None = None, trust: bool = False) -> Scene:

@@ -192,6 +192,9 @@ def results_table(runs: Sequence[Run]) -> Table:
         row |= {"folder": run.folder.resolve().relative_to(common).as_posix(), "error": run.error}
         rows.append(row)
     rows.sort(key=lambda row: (order(row["total"]), natural(row["folder"])))
-    failed = [row for row in rows if row["status"] == "failed"]
-    notes = [f"{row['folder']}: {' '.join(str(row['error']).split())}" for row in failed]
+    failures: dict[str, list[str]] = {}
+    for row in rows:
+        if row["status"] == "failed":
+            failures.setdefault(" ".join(str(row["error"]).split()), []).append(row["folder"])
+    notes = [f"{name}{f' and {len(more)} more' * bool(more)}: {error}" for error, (name, *more) in failures.items()]
     return Table(keys, ["status", *keys, *TERMS, "seconds", "folder", "error"], rows, notes)

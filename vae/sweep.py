@@ -79,7 +79,8 @@ def begin(folder: Path, jobs: Sequence[Job], config: DictConfig) -> None:
     rows = [{"folder": job.folder, "label": job.label, "done": job.done} for job in jobs]
     write_json(folder / PLAN, {"started": time.time(), "jobs": sorted(rows, key=lambda row: not row["done"])})
     done = sum(job.done for job in jobs)
-    log.info("%d jobs in %s%s", len(jobs), relative(folder), f"; {done} are done already" if done else "")
+    jobs_in = "1 job in" if len(jobs) == 1 else f"{len(jobs)} jobs in"
+    log.info("%s %s%s", jobs_in, relative(folder), f"; {done} are done already" if done else "")
 
 
 @contextmanager
