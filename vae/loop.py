@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
 from pytorch_lightning.profilers import PassThroughProfiler
 
@@ -19,7 +20,8 @@ class StraightLoop(_TrainingEpochLoop):
     """Forward, backward and step of a single optimiser in full precision, in one process.
 
     Lightning's own takes several hundred calls for a step. Of the hooks only those of callbacks that have any are
-    called; the module's have no use here. Whatever happens once an epoch or on resuming is Lightning's.
+    called; the module's have no use here. The one schedule takes a step with every batch. Whatever happens once an
+    epoch or on resuming is Lightning's.
     """
 
     def on_run_start(self, data_fetcher: Any) -> None:
@@ -28,6 +30,9 @@ class StraightLoop(_TrainingEpochLoop):
         self._hooks: dict[str, list[Callable[..., Any]]] = {
             name: [getattr(callback, name) for callback in callbacks if overrides(callback, name)] for name in HOOKS
         }
+        groups = self.trainer.optimizers[0].param_groups
+        self._weights: list[torch.nn.Parameter] = [weight for group in groups for weight in group["params"]]
+        self._schedule: Any = self.trainer.lr_scheduler_configs[0].scheduler
 
     def advance(self, data_fetcher: Any) -> None:
         """One training step."""
@@ -49,7 +54,8 @@ class StraightLoop(_TrainingEpochLoop):
         with precision.train_step_context():
             outputs = module.training_step(batch, index)
         self._call("on_before_zero_grad", optimizer)
-        optimizer.zero_grad()
+        for weight in self._weights:  # optimizer.zero_grad() in a tenth of its time
+            weight.grad = None
         self._call("on_before_backward", outputs["loss"])
         outputs["loss"].backward()
         self._call("on_after_backward")
@@ -60,7 +66,9 @@ class StraightLoop(_TrainingEpochLoop):
         optimizer.step()
         progress.increment_completed()
         self.batch_progress.increment_processed()
-        self.update_lr_schedulers("step", update_plateau_schedulers=False)
+        self.scheduler_progress.increment_ready()
+        self._schedule.step()
+        self.scheduler_progress.increment_completed()
         outputs["loss"] = outputs["loss"].detach()  # no callback is to hold on to the graph
         self._call("on_train_batch_end", outputs, batch, index)
         self.batch_progress.increment_completed()
