@@ -54,9 +54,8 @@ class Evaluation:
             lines += [f"{name:<16}{key:<28}{value:>12.5g}" for key, value in found.items()]
             write_json(path, kept | {"step": step} | values)
             log.info("%s: %.1f s", name, time.perf_counter() - start)
-        if values:
-            lines.append(f"written to {relative(path)}")
-        rule = "─" * 56
+        rule = ["─" * 56] if lines else []
         notes = [f"left out: {name} ({reason})" for name, reason in left_out.items()]
-        table = "\n".join([f"{subject.data.name}: {relative(folder)}", rule, *lines[:-1], rule, *notes, *lines[-1:]])
-        return Findings(values, table, left_out)
+        written = [f"written to {relative(path)}"] if lines else []
+        table = [f"{subject.data.name}: {relative(folder)}", *rule, *lines, *rule, *notes, *written]
+        return Findings(values, "\n".join(table), left_out)
