@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import OmegaConf
-
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -85,6 +83,8 @@ def train(arguments: Sequence[str]) -> int:
 
 def entries(file: Path, names: Sequence[str], unknown: str) -> dict[str, Any]:
     """What a YAML holds under these names, or all of it; `unknown` says what a name is that it does not have."""
+    from omegaconf import OmegaConf  # half of the time to --help, for programs that read no YAML
+
     found = OmegaConf.to_container(OmegaConf.load(file))
     assert isinstance(found, dict)
     for name in names:

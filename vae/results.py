@@ -196,5 +196,8 @@ def results_table(runs: Sequence[Run]) -> Table:
     for row in rows:
         if row["status"] == "failed":
             failures.setdefault(" ".join(str(row["error"]).split()), []).append(row["folder"])
-    notes = [f"{name}{f' and {len(more)} more' * bool(more)}: {error}" for error, (name, *more) in failures.items()]
+    notes = []
+    for error, (name, *more) in failures.items():
+        others = f" and {len(more)} more" if more else ""
+        notes.append(f"{name}{others}: {error}")
     return Table(keys, ["status", *keys, *TERMS, "seconds", "folder", "error"], rows, notes)
