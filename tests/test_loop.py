@@ -18,7 +18,7 @@ class Linear(pl.LightningModule):
         return {"loss": (self.w * batch).square().sum(), "batch": batch}
 
     def configure_optimizers(self):
-        optimizer = torch.optim.Adam(self.parameters(), lr=0.1)
+        optimizer = torch.optim.Adam(self.parameters(), lr=0.1, fused=True)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.9**step)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -85,7 +85,12 @@ def test_only_hooks_that_do_something_are_called():
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"accumulate_grad_batches": 2}, {"precision": "bf16-mixed"}, {"profiler": "simple"}]
+    "arguments",
+    [
+        {"accumulate_grad_batches": 2},
+        {"precision": "bf16-mixed"},
+        {"profiler": "simple"},
+    ],
 )
 def test_what_it_cannot_do_is_left_to_lightning(arguments):
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, **arguments)

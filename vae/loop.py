@@ -10,6 +10,8 @@ import torch
 from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
 from pytorch_lightning.profilers import PassThroughProfiler
 
+from vae.adam import StraightAdam
+
 HOOKS = (
     *("on_train_batch_start", "on_before_zero_grad", "on_before_backward", "on_after_backward"),
     *("on_before_optimizer_step", "on_train_batch_end"),
@@ -30,8 +32,11 @@ class StraightLoop(_TrainingEpochLoop):
         self._hooks: dict[str, list[Callable[..., Any]]] = {
             name: [getattr(callback, name) for callback in callbacks if overrides(callback, name)] for name in HOOKS
         }
-        groups = self.trainer.optimizers[0].param_groups
-        self._weights: list[torch.nn.Parameter] = [weight for group in groups for weight in group["params"]]
+        (optimizer,) = self.trainer.optimizers
+        self._weights: list[torch.nn.Parameter] = [
+            weight for group in optimizer.param_groups for weight in group["params"]
+        ]
+        self._step = StraightAdam(optimizer).step if StraightAdam.suits(optimizer) else optimizer.step
         self._schedule: Any = self.trainer.lr_scheduler_configs[0].scheduler
 
     def advance(self, data_fetcher: Any) -> None:
@@ -63,7 +68,7 @@ class StraightLoop(_TrainingEpochLoop):
         if trainer.gradient_clip_val is not None:
             module.clip_gradients(optimizer, trainer.gradient_clip_val, trainer.gradient_clip_algorithm)
         progress.increment_ready()
-        optimizer.step()
+        self._step()
         progress.increment_completed()
         self.batch_progress.increment_processed()
         self.scheduler_progress.increment_ready()
