@@ -90,6 +90,7 @@ def test_only_hooks_that_do_something_are_called():
         {"accumulate_grad_batches": 2},
         {"precision": "bf16-mixed"},
         {"profiler": "simple"},
+        {"val_check_interval": 0.5},
     ],
 )
 def test_what_it_cannot_do_is_left_to_lightning(arguments):

@@ -22,8 +22,8 @@ class StraightLoop(_TrainingEpochLoop):
     """Forward, backward and step of a single optimiser in full precision, in one process.
 
     Lightning's own takes several hundred calls for a step. Of the hooks only those of callbacks that have any are
-    called; the module's have no use here. The one schedule takes a step with every batch. Whatever happens once an
-    epoch or on resuming is Lightning's.
+    called; the module's have no use here. The batches are those of the loader, which keeps them on the device. The one
+    schedule takes a step with every batch. Whatever happens once an epoch or on resuming is Lightning's.
     """
 
     def on_run_start(self, data_fetcher: Any) -> None:
@@ -32,6 +32,7 @@ class StraightLoop(_TrainingEpochLoop):
         self._hooks: dict[str, list[Callable[..., Any]]] = {
             name: [getattr(callback, name) for callback in callbacks if overrides(callback, name)] for name in HOOKS
         }
+        (self._batches,) = data_fetcher.iterator._iterator.iterators  # the loader's own, behind three that only pass on
         (optimizer,) = self.trainer.optimizers
         self._weights: list[torch.nn.Parameter] = [
             weight for group in optimizer.param_groups for weight in group["params"]
@@ -49,8 +50,9 @@ class StraightLoop(_TrainingEpochLoop):
         optimizer, precision = trainer.optimizers[0], trainer.precision_plugin
         self.val_loop.restarting = False
 
-        batch, _, _ = next(data_fetcher)
-        batch = precision.convert_input(batch)
+        batch = precision.convert_input(next(self._batches))
+        data_fetcher.fetched += 1
+        data_fetcher.done = data_fetcher.fetched >= data_fetcher.length
         index = self.batch_idx + 1
         self.batch_progress.is_last_batch = data_fetcher.done
         self.batch_progress.increment_ready()
@@ -78,6 +80,13 @@ class StraightLoop(_TrainingEpochLoop):
         self._call("on_train_batch_end", outputs, batch, index)
         self.batch_progress.increment_completed()
 
+    def on_advance_end(self, data_fetcher: Any) -> None:
+        """What comes after a step: of an epoch's last one, validation."""
+        if self.batch_progress.is_last_batch or self.trainer.should_stop or self._skip_next_val:
+            super().on_advance_end(data_fetcher)
+        else:
+            self._batches_that_stepped += 1
+
     def _call(self, name: str, *arguments: Any) -> None:
         for hook in self._hooks[name]:
             hook(self.trainer, self.trainer.lightning_module, *arguments)
@@ -91,6 +100,7 @@ def overrides(callback: pl.Callback, name: str) -> bool:
 def straighten(trainer: pl.Trainer) -> None:
     """Give a trainer the straight loop where it can be used."""
     plain = trainer.precision in ("32-true", "64-true") and trainer.accumulate_grad_batches == 1
+    plain = plain and trainer.val_check_interval == 1.0  # validation is what follows an epoch's last step
     unprofiled = isinstance(trainer.profiler, PassThroughProfiler)  # type: ignore[attr-defined]
     if plain and unprofiled and trainer.world_size == 1:
         own = trainer.fit_loop.epoch_loop
