@@ -8,6 +8,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from vae import schedulers
 
 LR = 0.2
+GUARD = "_get_lr_called_within_step"  # what torch's own schedule notes to itself during a step
 SHAPES = {  # of the rate after the warm-up, as a function of the fraction of the rest
     "constant": lambda t: 1.0,
     "cosine": lambda t: (1 + math.cos(math.pi * t)) / 2,
@@ -47,6 +48,18 @@ def test_rates_rise_over_the_warm_up_and_then_follow_the_formula(name, warmup):
     found = rates(made(name, steps, warmup), steps)
     assert found == pytest.approx(expected)
     assert found[rise] == max(found) == pytest.approx(LR) and min(found[:steps]) > 0
+
+
+def test_a_step_is_one_of_torch_s_own_schedule():
+    ours = made("cosine", 8, 0.25)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=LR)
+    own = LambdaLR(optimizer, ours.lr_lambdas)
+    for _ in range(10):
+        for schedule in (ours, own):
+            schedule.optimizer.step()
+            schedule.step()
+        assert ours.state_dict() == {key: value for key, value in own.state_dict().items() if key != GUARD}
+        assert ours.optimizer.state_dict() == own.optimizer.state_dict()
 
 
 @pytest.mark.parametrize("warmup", [0.0, 0.3])

@@ -48,4 +48,16 @@ def _schedule(optimizer: Optimizer, total_steps: int, warmup: float, after: Call
             return (step + 1) / (rise + 1)
         return after(min(1.0, (step - rise) / max(1.0, total_steps - rise)))
 
-    return LambdaLR(optimizer, factor)
+    return _Schedule(optimizer, factor)
+
+
+class _Schedule(LambdaLR):
+    """torch's own, without its guards against wrong uses in every step, which take as long as a small product."""
+
+    def step(self, epoch: int | None = None) -> None:
+        self._step_count += 1
+        self.last_epoch += 1
+        groups = self.optimizer.param_groups
+        for group, base, factor in zip(groups, self.base_lrs, self.lr_lambdas, strict=True):
+            group["lr"] = base * factor(self.last_epoch)
+        self._last_lr = [group["lr"] for group in groups]
