@@ -19,6 +19,7 @@ from vae.distributions import (
     CholeskyFactor,
     DiagonalNormal,
     FullNormal,
+    StandardNormal,
     TiedNormal,
     detached,
     from_noise,
@@ -105,6 +106,26 @@ def test_gradients_are_those_of_torch(q_kind, p_kind, dtype):
     reference = kl_divergence(MultivariateNormal(loc, scale_tril=scale.diag_embed()), in_torch_like(p)).sum()
     for gradient, expected in zip(found, torch.autograd.grad(reference, (loc, scale)), strict=True):
         assert gradient.isfinite().all() and torch.allclose(gradient, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_standard_normal_is_the_diagonal_one_of_zeros_and_ones(kind):
+    parameters = torch.zeros(N, dtype=torch.float64), torch.ones(N, dtype=torch.float64)
+    standard, q = StandardNormal(*parameters), gaussian(kind, BATCH)
+    reference = kl_divergence(in_torch(q), MultivariateNormal(parameters[0], parameters[1].diag()))
+    assert torch.allclose(kl(q, standard, NO_SAMPLE), reference)
+    if kind == "diagonal":  # whose formula leaves out what changes nothing, not even the last digit
+        leaves = [parameter.requires_grad_() for parameter in (q.loc, q.scale)]
+        values = [kl(q, p, NO_SAMPLE) for p in (standard, DiagonalNormal(*parameters))]
+        assert torch.equal(*values)
+        for gradients in zip(*(torch.autograd.grad(value.sum(), leaves) for value in values), strict=True):
+            assert torch.equal(*gradients)
+
+
+@pytest.mark.parametrize(("loc", "scale"), [((4, 3), (3,)), ((3,), (4, 3))])
+def test_parameters_of_different_shapes_are_broadcast(loc, scale):
+    q = DiagonalNormal(torch.randn(*loc), torch.rand(*scale) + 0.5)
+    assert (q.batch_shape, q.event_shape) == ((4,), (3,)) and q.loc.shape == q.scale.shape == q.sample().shape == (4, 3)
 
 
 def in_torch_like(p: DiagonalNormal | FullNormal) -> MultivariateNormal:

@@ -15,12 +15,22 @@ from torch.distributions import (
 )
 
 
+def _normal(loc: Tensor, scale: Tensor) -> Normal:
+    """torch's own, without broadcasting parameters of one shape, which the backward pass would have to undo."""
+    if loc.shape != scale.shape:
+        return Normal(loc, scale, validate_args=False)
+    normal = Normal.__new__(Normal)
+    normal.loc, normal.scale = loc, scale
+    Distribution.__init__(normal, loc.shape, validate_args=False)
+    return normal
+
+
 class DiagonalNormal(Independent):
     """N(μ, diag σ²) with `loc` and `scale` of shape (…, latent_dim)."""
 
     def __init__(self, loc: Tensor, scale: Tensor):
         # Checking arguments on every step costs more than the formulas below; a NaN is caught by the training loop.
-        super().__init__(Normal(loc, scale, validate_args=False), 1, validate_args=False)
+        super().__init__(_normal(loc, scale), 1, validate_args=False)
 
     @property
     def loc(self) -> Tensor:
@@ -33,6 +43,10 @@ class DiagonalNormal(Independent):
     @property
     def covariance_matrix(self) -> Tensor:
         return torch.diag_embed(self.scale**2)
+
+
+class StandardNormal(DiagonalNormal):
+    """N(0, I): `loc` is zeros and `scale` ones, and the KL does without them."""
 
 
 class FullNormal(MultivariateNormal):
@@ -137,6 +151,13 @@ def _kl_diagonal_diagonal(q: DiagonalNormal, p: DiagonalNormal) -> Tensor:
     ratio = (q.scale / p.scale) ** 2
     distance = ((q.loc - p.loc) / p.scale) ** 2
     return 0.5 * (ratio + distance - 1 - ratio.log()).sum(-1)
+
+
+@register_kl(DiagonalNormal, StandardNormal)
+def _kl_diagonal_standard(q: DiagonalNormal, p: StandardNormal) -> Tensor:
+    """½ Σᵢ (σᵢ² + μᵢ² − 1 − log σᵢ²)."""
+    variance = q.scale**2
+    return 0.5 * (variance + q.loc**2 - 1 - variance.log()).sum(-1)
 
 
 @register_kl(DiagonalNormal, MultivariateNormal)

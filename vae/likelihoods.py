@@ -27,7 +27,9 @@ class _BernoulliImages(Independent):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """−Σ of the pixels' binary cross-entropies."""
-        logits, value = torch.broadcast_tensors(self.base_dist.logits, value)
+        logits = self.base_dist.logits
+        if logits.shape != value.shape:
+            logits, value = torch.broadcast_tensors(logits, value)
         cross_entropy = nn.functional.binary_cross_entropy_with_logits(logits, value, reduction="none")
         return -cross_entropy.flatten(-3).sum(-1)
 

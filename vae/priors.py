@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, MixtureSameFamily
 
 from vae.backbones import Backbone
-from vae.distributions import CholeskyFactor, DiagonalNormal, FullNormal
+from vae.distributions import CholeskyFactor, DiagonalNormal, FullNormal, StandardNormal
 
 
 class Isotropic(nn.Module):
@@ -23,9 +23,9 @@ class Isotropic(nn.Module):
         self.register_buffer("loc", torch.zeros(latent_dim), persistent=False)
         self.register_buffer("scale", torch.ones(latent_dim), persistent=False)
 
-    def forward(self) -> DiagonalNormal:
+    def forward(self) -> StandardNormal:
         """The prior, with event shape (latent_dim,)."""
-        return DiagonalNormal(self.loc, self.scale)
+        return StandardNormal(self.loc, self.scale)
 
 
 class Correlated(nn.Module):
@@ -132,7 +132,7 @@ class Flow(nn.Module):
 
     def forward(self) -> Distribution:
         """The prior, with event shape (latent_dim,)."""
-        return DiagonalNormal(self.zero, torch.ones_like(self.zero)) if self.flow is None else self.flow()
+        return StandardNormal(self.zero, torch.ones_like(self.zero)) if self.flow is None else self.flow()
 
 
 def mixture(logits: Tensor, components: Distribution) -> MixtureSameFamily:
