@@ -113,6 +113,20 @@ def test_reported_figures_are_those_of_the_best_weights_on_whole_parts(config: C
     assert metrics["test/recon"] == pytest.approx(independent["recon"], rel=0.01)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "last_is_best"),
+    [([], True), (["optimizer.lr=0.01", "epochs=12"], False)],
+    ids=["better to the end", "overfitted"],
+)
+def test_best_and_last_hold_the_epochs_that_they_say(
+    config: Compose, tmp_path: Path, overrides: list[str], last_is_best: bool
+) -> None:
+    metrics = run.train(config(*overrides), tmp_path)
+    best, last = (weights(tmp_path, name)["callbacks"]["Scalars"]["history"] for name in ("best", "last"))
+    assert len(last) == metrics["epochs"] and best == last[: metrics["best_epoch"]]
+    assert (len(best) == len(last)) == last_is_best
+
+
 def test_same_seed_same_numbers_and_another_seed_others(config: Compose, tmp_path: Path) -> None:
     first = run.train(config(), tmp_path / "a")
     torch.rand(7)  # whatever was drawn before must not matter
