@@ -66,7 +66,7 @@ def train(options: Options) -> dict[str, Table]:
     """An epoch of the runner beside the others, and the whole default run beside the hand-written loop."""
     rows = []
     for case, overrides in CASES.items():
-        images = options.data if case.startswith("dense") else options.limited
+        images = options.limited if case.startswith("conv") else options.data
         config = composed(*images, *overrides, f"epochs={options.repeats + 1}", "figures=none")
         data = build(config, "data").load()
         hand = HandLoop(config, data)
