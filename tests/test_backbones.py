@@ -1,8 +1,10 @@
+import copy
+
 import pytest
 import torch
 from torch import nn
 
-from vae.backbones import Conv, Dense
+from vae.backbones import ChannelsLast, Conv, ConvTranspose2d, Dense
 
 SHAPES = [(1, 28, 28), (3, 20, 28), (1, 17, 13), (3, 64, 48), (1, 1, 2)]
 BACKBONES = [  # constructor, width of the features
@@ -76,13 +78,33 @@ def test_rectifiers_stand_between_the_layers_but_not_behind_the_last(make, featu
     assert torch.equal(backbone.decoder(latents), -params)  # the last layer is linear: its values may be negative
 
 
+def of_torch(layer: nn.Module) -> nn.Module:
+    """The layer, or torch's own with its weights where it is one of ours."""
+    layer = copy.copy(layer)
+    if isinstance(layer, ConvTranspose2d):
+        layer.__class__ = nn.ConvTranspose2d
+    return layer
+
+
+@pytest.mark.parametrize("arguments", [{"padding": 1}, {"stride": 2, "padding": 1, "output_padding": (1, 0)}])
+def test_the_transposed_convolution_is_torch_s(arguments):
+    layer = ConvTranspose2d(3, 4, 3, **arguments).double()
+    x = torch.randn(5, 3, 6, 7, dtype=torch.float64, requires_grad=True)
+    inputs = [x, *layer.parameters()]
+    outputs = [each(x) for each in (layer, of_torch(layer))]
+    assert torch.allclose(*outputs)
+    upstream = torch.randn_like(outputs[0])
+    gradients = [torch.autograd.grad(output, inputs, upstream) for output in outputs]
+    assert all(torch.allclose(*pair) for pair in zip(*gradients, strict=True))
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_memory_layout_changes_no_numbers(shape):
     backbone = Conv(shape, 2, channels=[4, 6], hidden=16).double()
     images, latents = torch.rand(5, *shape, dtype=torch.float64), torch.randn(5, 2, dtype=torch.float64)
     networks = (backbone.encoder, backbone.decoder)
     plain_layers = [
-        nn.Sequential(*(module for module in network if type(module).__module__.startswith("torch")))
+        nn.Sequential(*(of_torch(module) for module in network if not isinstance(module, ChannelsLast)))
         for network in networks
     ]
     assert all(len(plain) < len(network) for plain, network in zip(plain_layers, networks, strict=True))
