@@ -86,10 +86,17 @@ def of_torch(layer: nn.Module) -> nn.Module:
     return layer
 
 
-@pytest.mark.parametrize("arguments", [{"padding": 1}, {"stride": 2, "padding": 1, "output_padding": (1, 0)}])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"padding": 1},
+        {"stride": 2, "padding": 1, "output_padding": (1, 0)},
+        {"groups": 2, "dilation": (2, 1)},
+    ],
+)
 def test_the_transposed_convolution_is_torch_s(arguments):
-    layer = ConvTranspose2d(3, 4, 3, **arguments).double()
-    x = torch.randn(5, 3, 6, 7, dtype=torch.float64, requires_grad=True)
+    layer = ConvTranspose2d(2, 4, 3, **arguments).double()
+    x = torch.randn(5, 2, 6, 7, dtype=torch.float64, requires_grad=True)
     inputs = [x, *layer.parameters()]
     outputs = [each(x) for each in (layer, of_torch(layer))]
     assert torch.allclose(*outputs)

@@ -10,15 +10,16 @@ from vae.loop import HOOKS, StraightLoop, overrides, straighten
 class Linear(pl.LightningModule):
     """y = w x, to be taught to be 0, with a learning rate that falls by steps."""
 
-    def __init__(self):
+    def __init__(self, fused):
         super().__init__()
+        self.fused = fused
         self.w = torch.nn.Parameter(torch.linspace(1, 3, 4))
 
     def training_step(self, batch, batch_idx):
         return {"loss": (self.w * batch).square().sum(), "batch": batch}
 
     def configure_optimizers(self):
-        optimizer = torch.optim.Adam(self.parameters(), lr=0.1, fused=True)
+        optimizer = torch.optim.Adam(self.parameters(), lr=0.1, fused=self.fused)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.9**step)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -49,7 +50,7 @@ for _name in HOOKS:
     setattr(Watch, _name, _watching(_name))
 
 
-def fitted(folder, straight, **arguments):
+def fitted(folder, straight, fused, **arguments):
     """The calls, and the last checkpoint's content."""
     torch.manual_seed(0)
     watch = Watch()
@@ -60,19 +61,20 @@ def fitted(folder, straight, **arguments):
     if straight:
         straighten(trainer)
         assert type(trainer.fit_loop.epoch_loop) is StraightLoop
-    trainer.fit(Linear(), DataLoader(torch.rand(5, 4), 2))
+    trainer.fit(Linear(fused), DataLoader(torch.rand(5, 4), 2))
     trainer.save_checkpoint(folder / f"{straight}.ckpt")
     return watch.seen, torch.load(folder / f"{straight}.ckpt", weights_only=False)
 
 
+@pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize(
     "arguments",
     [{}, {"gradient_clip_val": 0.5}, {"gradient_clip_val": 0.1, "gradient_clip_algorithm": "value"}],
     ids=["plain", "norm", "value"],
 )
-def test_does_what_lightnings_own_loop_does(tmp_path, arguments):
+def test_does_what_lightnings_own_loop_does(tmp_path, arguments, fused):
     (calls, checkpoint), (own_calls, own_checkpoint) = (
-        fitted(tmp_path, straight, **arguments) for straight in (True, False)
+        fitted(tmp_path, straight, fused, **arguments) for straight in (True, False)
     )
     assert calls == own_calls
     assert [name for name, *_ in calls[: len(HOOKS)]] == list(HOOKS)

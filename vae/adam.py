@@ -7,9 +7,9 @@ from torch.optim import Adam, AdamW, Optimizer
 
 
 class StraightAdam:
-    """Calls Adam's or AdamW's kernel with the optimizer's own tensors, which are found once and not in every step.
+    """Calls Adam's or AdamW's kernel with the optimiser's own tensors, which are found once and not in every step.
 
-    The first step, and any in which a weight has no gradient, is the optimizer's own.
+    The first step, and any in which a weight has no gradient, is the optimiser's own.
     """
 
     def __init__(self, optimizer: Optimizer):

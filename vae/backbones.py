@@ -128,13 +128,13 @@ class ChannelsLast(nn.Module):
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
-    """torch's own, with its bias added apart, whose gradient takes a CPU's convolutions a tenth of a training step."""
+    """torch's own, with its bias added apart: within the convolution the bias's gradient is a tenth of a CPU's step."""
 
     bias: nn.Parameter
 
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        padding = self.padding, self.output_padding
-        y = nn.functional.conv_transpose2d(x, self.weight, None, self.stride, *padding)  # type: ignore[arg-type]
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        places = self.stride, self.padding, self.output_padding, self.groups, self.dilation
+        y = nn.functional.conv_transpose2d(x, self.weight, None, *places)  # type: ignore[arg-type]
         return y.add_(self.bias[:, None, None])
 
 

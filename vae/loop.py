@@ -82,7 +82,9 @@ class StraightLoop(_TrainingEpochLoop):
 
     def on_advance_end(self, data_fetcher: Any) -> None:
         """What comes after a step: of an epoch's last one, validation."""
-        if self.batch_progress.is_last_batch or self.trainer.should_stop or self._skip_next_val:
+        trainer = self.trainer
+        asked_to_stop = trainer.should_stop or trainer.received_sigterm
+        if self.batch_progress.is_last_batch or asked_to_stop or self._skip_next_val:
             super().on_advance_end(data_fetcher)
         else:
             self._batches_that_stepped += 1
@@ -100,8 +102,8 @@ def overrides(callback: pl.Callback, name: str) -> bool:
 def straighten(trainer: pl.Trainer) -> None:
     """Give a trainer the straight loop where it can be used."""
     plain = trainer.precision in ("32-true", "64-true") and trainer.accumulate_grad_batches == 1
-    plain = plain and trainer.val_check_interval == 1.0  # validation is what follows an epoch's last step
+    validated_at_end = trainer.val_check_interval == 1.0  # of the epoch
     unprofiled = isinstance(trainer.profiler, PassThroughProfiler)  # type: ignore[attr-defined]
-    if plain and unprofiled and trainer.world_size == 1:
+    if plain and validated_at_end and unprofiled and trainer.world_size == 1:
         own = trainer.fit_loop.epoch_loop
         trainer.fit_loop.epoch_loop = StraightLoop(trainer, own.min_steps, own.max_steps)

@@ -54,7 +54,7 @@ def _schedule(optimizer: Optimizer, total_steps: int, warmup: float, after: Call
 class _Schedule(LambdaLR):
     """torch's own, without its guards against wrong uses in every step, which take as long as a small product."""
 
-    def step(self, epoch: int | None = None) -> None:
+    def step(self) -> None:  # type: ignore[override]
         self._step_count += 1
         self.last_epoch += 1
         groups = self.optimizer.param_groups
