@@ -71,7 +71,7 @@ def compare(
         raise ValueError(f"no run is completed: {left_out(others)}")
     sets, keys = ranking.comparable(completed)
     shown = ranking.metrics_of(completed, metrics)
-    tables = [ranking.comparison_table(ranking.pooled(each.runs, keys), sort, shown) for each in sets]
+    tables = [ranking.comparison_table(ranking.pooled(each.runs, own(each, keys)), sort, shown) for each in sets]
     heads = [heading(sets, i) for i in range(len(sets))]
     contents = {
         csv: together(sets, tables).csv,
@@ -93,7 +93,7 @@ def compare(
     if figures is not None:
         for i, each in enumerate(sets):
             folder = figures / f"table_{i + 1}" if len(sets) > 1 else figures
-            for line in draw(each, keys, folder):
+            for line in draw(each, own(each, keys), folder):
                 print(line, file=report)
 
 
@@ -128,7 +128,8 @@ def left_out(runs: Sequence[Run]) -> str:
 def heading(sets: Sequence[Comparable], number: int) -> str:
     """What a table is about, and why it stands alone."""
     each = sets[number]
-    about = f"{_count(each.runs)} on {each.runs[0].metrics['data']}: nats per image on the test set"
+    data = each.runs[0].metrics["data"]
+    about = f"{_count(each.runs)} on {data}: nats per image on the test set, ranked by validation"
     if len(sets) == 1:
         return about
     others = "the other table" if len(sets) == 2 else "the other tables"
@@ -142,8 +143,19 @@ def together(sets: Sequence[Comparable], tables: Sequence[Table]) -> Table:
     """All tables as one, with columns for what tells them apart."""
     apart = list(dict.fromkeys(key for each in sets for key in each.apart))
     empty = dict.fromkeys(apart, "")
-    rows = [{**empty, **each.apart, **row} for each, table in zip(sets, tables, strict=True) for row in table.rows]
-    return Table([*apart, *tables[0].keys], [*apart, *tables[0].columns], rows)
+    widest_first = sorted(tables, key=lambda table: -len(table.columns))  # an autoencoder has no total and no kl
+    columns = list(dict.fromkeys(name for table in widest_first for name in table.columns))
+    blank = dict.fromkeys(columns)
+    rows = [
+        {**blank, **empty, **each.apart, **row} for each, table in zip(sets, tables, strict=True) for row in table.rows
+    ]
+    keys = dict.fromkeys(key for table in tables for key in table.keys)
+    return Table([*apart, *keys], [*apart, *columns], rows)
+
+
+def own(each: Comparable, keys: Sequence[str]) -> list[str]:
+    """The keys that any of the runs has: an autoencoder has no β."""
+    return [key for key in keys if any(run.value(key) != "" for run in each.runs)]
 
 
 # Pictures -------------------------------------------------------------------------------------------------------------
@@ -165,29 +177,33 @@ def pictures(each: Comparable, keys: Sequence[str]) -> Iterator[tuple[str, Figur
     """The names of all pictures with the figures, or with the reason why one does not apply."""
     from vae.figures import comparison
 
-    runs = [run for run in each.runs if math.isfinite(run.metrics["test/total"])]
+    term = each.runs[0].term
+    runs = [run for run in each.runs if math.isfinite(run.metrics[f"test/{term}"])]
     if not runs:
-        yield "comparison", "no run has a finite total"
+        yield "comparison", f"no run has a finite {term}"
         return
     swept = [key for key in keys if key != "seed" and len(values(runs, key)) > 1]
     pools = ranking.pooled(runs, swept)
     note = " · ".join(filter(None, [str(runs[0].metrics["data"]), _typed(each.apart), _count(runs)]))
 
     title, groups = series(pools, without="beta")
-    marks = [(name, [_mark(run) for pool in some for run in pool.runs]) for name, some in groups]
-    yield "rate_distortion", comparison.rate_distortion(marks, title, note)
+    if term == "total":
+        marks = [(name, [_mark(run) for pool in some for run in pool.runs]) for name, some in groups]
+        yield "rate_distortion", comparison.rate_distortion(marks, title, note)
+    else:
+        yield "rate_distortion", "an autoencoder has no kl"
 
     for key in swept:
         title, groups = series([pool for pool in pools if pool.values[key] != ""], without=key)
         estimates = [(name, [_estimate(pool, key) for pool in some]) for name, some in groups]
-        yield f"total_by_{key}", comparison.totals(key, values(runs, key), estimates, title, note)
+        yield f"{term}_by_{key}", comparison.totals(key, values(runs, key), estimates, title, note, term)
     if not swept:
-        yield "total_by_KEY", "the runs differ by nothing but their seeds"
+        yield f"{term}_by_KEY", "the runs differ by nothing but their seeds"
 
     title, groups = series(pools)
     curves = [(name, [line for run in some[0].runs if (line := history(run))]) for name, some in groups]
     curves = [(name, lines) for name, lines in curves if lines]
-    yield "curves", comparison.curves(curves, title, note) if curves else "no run has a history.csv"
+    yield "curves", comparison.curves(curves, title, note, term) if curves else "no run has a history.csv"
 
     for name, picture in SHEETS.items():
         drawn = any((run.folder / picture).exists() for run in runs)
@@ -217,15 +233,15 @@ def on_axis(value: Any) -> float | str:
 
 
 def history(run: Run) -> list[tuple[float, float]]:
-    """Epochs and validation totals; empty where the run has no history."""
+    """Epochs and validation totals, or recons; empty where the run has no history."""
     path = run.folder / "history.csv"
     if not path.exists():
         return []
     with path.open(encoding="utf-8", newline="") as file:
         try:
-            return [(float(row["epoch"]), float(row["val/total"])) for row in csv.DictReader(file)]
+            return [(float(row["epoch"]), float(row[f"val/{run.term}"])) for row in csv.DictReader(file)]
         except (KeyError, TypeError, ValueError):
-            raise ValueError(f"{path}: must hold numbers in the columns epoch and val/total") from None
+            raise ValueError(f"{path}: must hold numbers in the columns epoch and val/{run.term}") from None
 
 
 def contact_sheet(runs: Sequence[Run], swept: Sequence[str], note: str, picture: Path) -> Figure:
@@ -240,7 +256,7 @@ def contact_sheet(runs: Sequence[Run], swept: Sequence[str], note: str, picture:
     cells: dict[tuple[float | str, ...], list[Run]] = {}
     for run in runs:
         cells.setdefault(tuple(on_axis(run.value(key)) for key in (across, *down)), []).append(run)
-    note = f"each cell: the run with the lowest test total · {note}"
+    note = f"each cell: the run with the lowest validation {runs[0].term} · {note}"
     names = {column: f"{across}={typed(column)}" for column in values(runs, across)}
     if not down:
         tiles = [tile(cells[column,], hidden, picture, f"{name}\n") for column, name in names.items()]
@@ -260,23 +276,26 @@ def tile(runs: Sequence[Run], hidden: Sequence[str], picture: Path, name: str = 
     drawn = [run for run in runs if (run.folder / picture).exists()]
     if not drawn:
         return Tile(None, name + ("no picture" if runs else "no run"))
-    best = min(drawn, key=lambda run: run.metrics["test/total"])
+    best = min(drawn, key=lambda run: order(run.validation))
     chosen = _typed({key: best.value(key) for key in hidden})
     which = f"\n{fill(f'best of {len(runs)}: {chosen}', 30)}" if chosen and len(runs) > 1 else ""
     with Image.open(best.folder / picture) as image:
-        return Tile(np.asarray(image.convert("RGB")), f"{name}total {best.metrics['test/total']:.2f}{which}")
+        return Tile(
+            np.asarray(image.convert("RGB")), f"{name}{best.term} {best.metrics[f'test/{best.term}']:.2f}{which}"
+        )
 
 
 def _mark(run: Run) -> Any:
     from vae.figures.comparison import Mark
 
-    return Mark(run.config["beta"], run.metrics["test/kl"], run.metrics["test/recon"])
+    beta = run.value("beta")
+    return Mark(None if beta == "" else beta, run.metrics["test/kl"], run.metrics["test/recon"])
 
 
 def _estimate(pool: Pool, key: str) -> Any:
     from vae.figures.comparison import Estimate
 
-    total = pool.mean("test/total")
+    total = pool.mean(f"test/{pool.runs[0].term}")
     return Estimate(on_axis(pool.values[key]), total.value, total.interval)
 
 
@@ -292,7 +311,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = programs.described("compare.py", __doc__, EXAMPLES)
     parser.add_argument("folders", nargs="*", type=Path, metavar="folder", help="of a run, of a sweep, or above these")
     parser.add_argument("--where", action="append", default=[], metavar="KEY=VALUE", help="only such runs (repeatable)")
-    parser.add_argument("--sort", default="total", metavar="COLUMN", help="of the table to sort by (total)")
+    parser.add_argument("--sort", default="validation", metavar="COLUMN", help="of the table to sort by (validation)")
     parser.add_argument("--metrics", type=_words, metavar="A,B", help="columns of evaluations, or all (the main ones)")
     file = {"nargs": "?", "type": Path, "const": STDOUT, "metavar": "FILE"}
     parser.add_argument("--csv", **file, help="write CSV with full precision; without FILE, instead of the table")

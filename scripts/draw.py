@@ -1,4 +1,4 @@
-"""Draw the pictures of a finished run again, from its best weights."""
+"""Draw the pictures of a finished run again, from its reported weights."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ def draw(
     pictures: Sequence[str],
     out: Path | None,
     grid: str | None,
+    walk: str | None,
     data_root: str | None,
     dpi: float,
     format: str,
@@ -41,7 +42,7 @@ def draw(
     from vae.pictures import select
 
     tags = select(pictures or None, "picture")
-    scene = interactive.scene(run, grid, data_root, trust)
+    scene = interactive.scene(run, grid, walk, data_root, trust)
     if out is None:
         out = checkpoints.folder_of(checkpoints.file_of(run)) / "figures"
 
@@ -63,10 +64,11 @@ def draw(
 
 def _parser() -> argparse.ArgumentParser:
     parser = programs.described("draw.py", __doc__, EXAMPLES)
-    parser.add_argument("run", type=Path, help="the folder of a run (its best checkpoint) or a checkpoint file")
+    parser.add_argument("run", type=Path, help="the folder of a run (its reported weights) or a checkpoint file")
     parser.add_argument("pictures", nargs="*", metavar="picture", help="such as manifold or latent/manifold (all)")
     parser.add_argument("--out", type=Path, help="folder to write to (the run's figures/)")
     parser.add_argument("--grid", choices=("whitened", "square", "quantile"), help="of the manifold (the run's own)")
+    parser.add_argument("--walk", choices=("axis", "conditional"), help="of the traversal (the run's own)")
     parser.add_argument("--data-root", help="where the data are, if not where they were")
     parser.add_argument("--dpi", type=float, default=110, help="pixels per inch (110)")
     parser.add_argument("--format", choices=("png", "pdf", "svg"), default="png", help="of the files (png)")

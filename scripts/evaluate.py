@@ -69,7 +69,7 @@ def evaluate(
     subject = measures.Subject(model, source, data, effort, _other_data(against) if against else None)
     folder = checkpoints.folder_of(file)
     step = checkpoint["global_step"]
-    found = evaluation(subject, folder, step)
+    found = evaluation(subject, folder, step, checkpoint["epoch"] + 1)
     print(found.table)
     logger = RunLogger(folder) if found.values and (folder / "metrics.json").exists() else None
     if logger:

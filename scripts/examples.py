@@ -67,7 +67,7 @@ def make(example: Example) -> bool:
     config = {"config.yaml": configuration(find_runs([example.trained]))}
     if example.is_sweep:
         comparison = example.trained / "comparison"
-        compare.compare([example.trained], [], "total", None, comparison / "results.md", comparison, None)
+        compare.compare([example.trained], [], "validation", None, comparison / "results.md", comparison, None)
         show(example, comparison, {"results.md": _text(comparison / "results.md"), **config})
     else:
         show(example, example.trained / "figures", {"metrics.json": _text(example.trained / "metrics.json"), **config})

@@ -152,7 +152,7 @@ def _describe(file: Path, metadata: Mapping[str, Any], files: Mapping[str, Any],
 
 def _parser() -> argparse.ArgumentParser:
     parser = programs.described("export.py", __doc__, EXAMPLES)
-    parser.add_argument("run", type=Path, help="the folder of a run (its best checkpoint) or a checkpoint file")
+    parser.add_argument("run", type=Path, help="the folder of a run (its reported weights) or a checkpoint file")
     parser.add_argument("--to", choices=("onnx", "torch", "safetensors"), default="onnx", help="the format (onnx)")
     parser.add_argument(
         "--int8", action="store_true", help="round weights to 8 bits: a quarter of the size (onnx only)"

@@ -15,19 +15,15 @@ def annealing(**arguments) -> Annealing:
 
 BY_HAND = [  # arguments, the weight at some steps
     ({}, {0: 1, 7: 1, 39: 1}),
-    ({"kind": "constant", "warmup": 3}, {0: 1, 39: 1}),
     ({"kind": "linear", "warmup": 5}, {0: 0, 1: 0.05, 5: 0.25, 10: 0.5, 20: 1, 39: 1}),
     ({"kind": "linear", "warmup": 0.5}, {0: 0, 1: 0.5, 2: 1, 39: 1}),
     ({"kind": "linear", "warmup": 10}, {0: 0, 39: 0.975, 40: 1}),
-    ({"kind": "linear", "warmup": 0}, {0: 1, 39: 1}),
     (
         {"kind": "cosine", "warmup": 5},
         {0: 0, 5: (1 - math.sqrt(0.5)) / 2, 10: 0.5, 15: (1 + math.sqrt(0.5)) / 2, 20: 1},
     ),
-    ({"kind": "cosine", "warmup": 0}, {0: 1, 39: 1}),
     ({"kind": "cyclical", "cycles": 4}, {0: 0, 2: 0.4, 5: 1, 9: 1, 10: 0, 12: 0.4, 15: 1, 30: 0, 39: 1}),
     ({"kind": "cyclical", "cycles": 1}, {0: 0, 10: 0.5, 20: 1, 39: 1}),
-    ({"kind": "cyclical", "cycles": 4, "warmup": 7}, {0: 0, 2: 0.4, 5: 1, 10: 0}),
 ]
 
 
@@ -57,6 +53,25 @@ def test_as_many_cycles_as_were_asked_for_also_where_their_length_is_no_integer(
         assert all(found[start] < 2 * cycles / steps for start in starts)
 
 
+@pytest.mark.parametrize(("arguments", "weights"), BY_HAND)
+def test_after_the_training_every_weight_is_at_its_final_value(arguments, weights):
+    assert [annealing(**arguments)(step) for step in (STEPS, STEPS + 1, 10 * STEPS)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("kind", ["constant", "cyclical"])
+def test_a_warm_up_that_does_nothing_is_refused(kind):
+    with pytest.raises(ValueError, match=rf"^objective\.warmup=3: must be 0, .* with objective\.annealing={kind}$"):
+        Annealing(kind, warmup=3)
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine"])
+def test_a_rise_over_no_epochs_is_refused(kind):
+    with pytest.raises(
+        ValueError, match=rf"^objective\.warmup=0: must be above 0, .* with objective\.annealing={kind}$"
+    ):
+        Annealing(kind)
+
+
 def test_an_unknown_kind_is_refused():
     with pytest.raises(ValueError, match=r"^objective\.annealing=square: must be one of constant, linear, "):
         Annealing("square")
@@ -66,7 +81,7 @@ def test_an_unknown_kind_is_refused():
     ("arguments", "text"),
     [
         ({}, "constant"),
-        ({"kind": "cosine"}, "constant"),
+        ({"kind": "cosine", "warmup": 3}, "rising from 0 over 3 epochs (cosine)"),
         ({"kind": "linear", "warmup": 2.5}, "rising from 0 over 2.5 epochs (linear)"),
         ({"kind": "cyclical", "cycles": 3}, "3 cycles, each rising from 0 to 1 over its first half"),
     ],

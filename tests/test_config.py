@@ -94,7 +94,11 @@ WRONG_VALUES = [
         "diagonal or full with a prior that is not Gaussian (Mixture)",
     ),
     ("prior=vamp posterior=tied", "posterior=tied: ", "diagonal or full with a prior that is not Gaussian (Vamp)"),
-    ("epochs=10 objective.warmup=10.5", "objective.warmup=10.5: ", "at most the training's 10 epochs"),
+    (
+        "epochs=10 objective.annealing=linear objective.warmup=10.5",
+        "objective.warmup=10.5: ",
+        "at most the training's 10",
+    ),
     ("prior=correlated objective.free_bits=0.1", "objective.free_bits_per=dimension: ", "whose KL is a sum over dim"),
     ("prior=vamp prior.components=0", "prior.components=0: ", "a positive integer"),
     ("prior=vamp prior.init=zeros", "prior.init=zeros: ", "one of images, random"),

@@ -273,7 +273,7 @@ def test_the_parts_are_the_sampled_kl_of_each_image(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_parts_are_those_of_the_batch_s_mixture(kind):
     """q(z) is the mixture of all posteriors, and its marginals are mixtures of theirs."""
-    batch = encoded(gaussian(kind), p=Correlated(N).double()())
+    batch = encoded(gaussian(kind))
     found = decomposed(batch)
     for i, z in enumerate(batch.z):
         joint = np.mean([one(batch.q, j).log_prob(z).exp().item() for j in range(BATCH)])
@@ -345,6 +345,30 @@ def test_beta_weighs_the_total_correlation_alone(beta):
     assert loss.parts == (mi, tc, dwkl)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_correlated_prior_s_parts_are_those_of_its_own_coordinates(kind):
+    """As if z = m + L u had been u all along, by matrices that are inverted here."""
+    prior = Learned(N).double()
+    torch.nn.init.normal_(prior.loc)
+    torch.nn.init.normal_(prior.factor)
+    p = prior()
+    batch = encoded(gaussian(kind), p=p)
+    inverse = torch.linalg.inv(p.scale_tril)
+    q = MultivariateNormal((batch.q.mean - p.mean) @ inverse.T, inverse @ batch.q.covariance_matrix @ inverse.T)
+    moved = encoded(FullNormal(q.loc, q.scale_tril), z=(batch.z - p.mean) @ inverse.T)
+    for found, expected in zip(decomposed(batch), decomposed(moved), strict=True):
+        assert torch.allclose(found, expected)
+
+
+def test_codes_that_follow_a_correlated_prior_are_not_dependent():
+    """Posteriors that are the prior, whatever the image."""
+    p = Correlated(N).double()()
+    q = FullNormal(p.loc.expand(BATCH, N), p.scale_tril.expand(BATCH, N, N))
+    for part in decomposed(encoded(q, p=p)):
+        assert torch.allclose(part, torch.zeros(BATCH, dtype=torch.float64), atol=1e-6)
+    assert DIP(1.0, 2, 10.0, 10.0).loss(encoded(q, p=p), 0).parts[0].item() == pytest.approx(0, abs=1e-6)
+
+
 # MMD ------------------------------------------------------------------------------------------------------------------
 
 
@@ -407,6 +431,16 @@ def test_dip_is_numpy_s_covariance(posterior, kind):
     loss = DIP(2.0, kind, off_diagonal=7.0, diagonal=3.0).loss(batch, 0)
     assert loss.value.item() == pytest.approx(batch.recon.mean().item() + 2 * batch.kl.mean().item() + penalty)
     assert loss.parts[0].item() == pytest.approx(penalty)
+
+
+def test_dip_pulls_to_the_covariance_of_a_correlated_prior():
+    p = Correlated(N).double()()
+    batch = encoded(gaussian("full"), p=p)
+    inverse = np.linalg.inv(np.linalg.cholesky(p.covariance_matrix.numpy()))
+    c = np.cov(batch.q.loc.numpy().T, bias=True) + batch.q.covariance_matrix.mean(0).numpy()
+    c = inverse @ c @ inverse.T
+    penalty = sum((7.0 if i != j else 3.0) * (c[i, j] - (i == j)) ** 2 for i in range(N) for j in range(N))
+    assert DIP(2.0, 2, 7.0, 3.0).loss(batch, 0).parts[0].item() == pytest.approx(penalty)
 
 
 def test_the_covariance_of_dip_is_that_of_the_samples(mean_is):

@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from test_results import correlated, gaussian, rows, run
+from test_results import autoencoder, correlated, gaussian, rows, run
 
 from vae.ranking import comparable, comparison_table, mean_of, metrics_of, pooled, student_t, why_apart, with_real_data
 from vae.results import Run
@@ -77,7 +77,7 @@ def test_the_comparison_marks_the_best_whatever_it_is_sorted_by() -> None:
     pools = pooled(runs, ["beta", "seed"])
     table = comparison_table(pools, "beta")
     assert [row["beta"] for row in table.rows] == [1.0, 4.0] and [row["best"] for row in table.rows] == [False, True]
-    assert " ".join(table.text().splitlines()[4].split()) == "4 2 101.00 12.71 96.00 12.71 5.00 0.00 ←"
+    assert " ".join(table.text().splitlines()[4].split()) == "4 2 101.00 12.71 101.00 12.71 96.00 12.71 5.00 0.00 ←"
     assert rows(table.csv())[0]["total ±"] == repr(table.rows[0]["total ±"])
     with pytest.raises(ValueError, match="did you mean total"):
         comparison_table(pools, "totl")
@@ -86,7 +86,37 @@ def test_the_comparison_marks_the_best_whatever_it_is_sorted_by() -> None:
 def test_a_single_seed_has_no_interval() -> None:
     pools = pooled([run(total=110.0), run(total=100.0, beta=4.0)], ["beta"])
     text = comparison_table(pools).text()
-    assert "±" not in text and text.splitlines()[1].split() == ["beta", "seeds", "total", "recon", "kl", "best"]
+    assert "±" not in text and text.splitlines()[1].split() == [
+        *("beta", "seeds", "validation", "total", "recon", "kl", "best")
+    ]
+
+
+def test_the_validation_images_choose_and_not_the_test_images() -> None:
+    runs = [run(total=110.0, validation=90.0), run(total=100.0, validation=95.0, beta=4.0)]
+    first, second = pooled(runs, ["beta"])
+    assert (first.values["beta"], second.values["beta"]) == (1.0, 4.0)
+    assert [(row["beta"], row["best"]) for row in comparison_table([first, second]).rows] == [(1.0, True), (4.0, False)]
+
+
+@pytest.mark.parametrize(("difference", "marked"), [(0.2, False), (0.3, True)])
+def test_no_best_is_marked_within_the_error_of_one_draw(difference: float, marked: bool) -> None:
+    """2 √(0.1² + 0.1² / 2) = 0.245: the mean of two runs has an error of 0.1 / √2."""
+    runs = [run(noise=0.1), *(run(total=100.0 + difference, noise=0.1, beta=4.0, seed=seed) for seed in (0, 1))]
+    table = comparison_table(pooled(runs, ["beta", "seed"]))
+    assert [row["best"] for row in table.rows] == [marked, False]
+    said = f"no best: the first two differ by {difference:.2f}, within the ±0.24 of one draw of z for each image"
+    assert (said in table.notes) != marked
+
+
+def test_autoencoders_are_ranked_by_recon_among_themselves() -> None:
+    runs = [autoencoder(), run(), autoencoder(recon=80.0, latent_dim=3), run(seed=1)]
+    sets, keys = comparable(runs)
+    assert [each.apart for each in sets] == [{"ranked by": "recon"}, {"ranked by": "total"}]
+    assert "no part of a total" in why_apart(sets)
+    table = comparison_table(pooled(sets[0].runs, ["latent_dim"]))
+    assert table.columns == ["latent_dim", "seeds", "validation", "validation ±", "recon", "recon ±", "best"]
+    assert [(row["recon"], row["best"]) for row in table.rows] == [(80.0, True), (90.0, False)]
+    assert "objective" in keys
 
 
 def evaluated(content: Run, **values: float) -> Run:
@@ -101,7 +131,7 @@ def test_what_was_evaluated_has_columns() -> None:
     assert [row["nll"] for row in table.rows] == [91.0, None]
     assert table.rows[0]["mig"] == pytest.approx(0.225) and table.rows[0]["nll ±"] == pytest.approx(12.7062, rel=1e-5)
     assert [row["seeds"] for row in table.rows] == [2, 1]
-    assert " 91.00  12.71  0.225  0.318 " in table.text()  # scores have a digit more than nats
+    assert " 91.00  12.71  0.225  0.318" in table.text()  # scores have a digit more than nats
 
 
 def test_a_figure_of_some_seeds_alone_is_not_shown_as_that_of_all() -> None:

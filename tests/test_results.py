@@ -27,6 +27,8 @@ def run(
     folder: str = "/runs/0",
     total: float | None = 100.0,
     *,
+    validation: float | None = None,  # the total of the validation images, which is also that of the others if left out
+    noise: float = 0.0,
     state: str = "completed",
     error: str | None = None,
     data: str = "mnist",
@@ -40,6 +42,7 @@ def run(
         "data": dict(DATA),
         "prior": {"_target_": "vae.priors.Isotropic", "latent_dim": latent_dim},
         "likelihood": {"_target_": "vae.likelihoods.Bernoulli"},
+        "objective": {"_target_": "vae.objectives.ELBO", "beta": config["beta"]},
         "optimizer": {"_target_": "torch.optim.Adam", "lr": 1e-3},
         "figures": {"_target_": "vae.callbacks.pictures.Pictures", "grid": "square"},
         "evaluate": {"_target_": "vae.evaluate.Evaluation", "samples": 500},
@@ -48,8 +51,11 @@ def run(
         config[group] = config[group] | values
     metrics: dict[str, Any] = {}
     if total is not None:
-        metrics = {"test/total": total, "test/recon": total - 5, "test/kl": 5.0, "seconds/run": 1.5, "data": data}
+        for part, value in (("val", total if validation is None else validation), ("test", total)):
+            metrics |= {f"{part}/total": value, f"{part}/recon": value - 5, f"{part}/kl": 5.0}
+        metrics |= {"val/total_error": noise, "seconds/run": 1.5, "data": data}
     names = {"data": "mnist", "prior": "isotropic", "likelihood": "bernoulli", "optimizer": "adam"}
+    names["objective"] = "elbo"
     return Run(Path(folder), state, error, config, names | (choices or {}), metrics)
 
 
@@ -61,6 +67,14 @@ def correlated(folder: str = "/runs/0", total: float = 100.0, covariance: Any = 
 def gaussian(sigma: float, folder: str = "/runs/0", total: float = 100.0) -> Run:
     likelihood = {"_target_": "vae.likelihoods.Gaussian", "sigma": sigma}
     return run(folder, total, choices={"likelihood": "gaussian"}, groups={"likelihood": likelihood})
+
+
+def autoencoder(folder: str = "/runs/0", recon: float = 90.0, **top: Any) -> Run:
+    objective = {"_target_": "vae.objectives.Autoencoder"}
+    found = run(folder, choices={"objective": "autoencoder"}, groups={"objective": objective}, **top)
+    del found.config["objective"]["beta"]
+    metrics = {"val/recon": recon + 1, "test/recon": recon, "seconds/run": 1.5, "data": "mnist"}
+    return Run(found.folder, found.state, None, found.config, found.choices, metrics)
 
 
 def write(folder: Path, content: Run) -> Path:
@@ -87,9 +101,22 @@ def test_a_folder_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 def test_an_evaluation_s_values_are_among_the_metrics(tmp_path: Path) -> None:
     folder = write(tmp_path / "a", run())
-    (folder / "evaluation.json").write_text('{"step": 7, "test/nll": 90.5}')
+    (folder / "evaluation.json").write_text('{"epoch": 3, "step": 7, "test/nll": 90.5}')
     found = read_run(folder)
     assert found is not None and found.metrics["test/nll"] == 90.5 and found.metrics["test/total"] == 100.0
+    assert "step" not in found.metrics  # it is the evaluation's
+
+
+def test_an_autoencoder_has_neither_total_nor_kl(tmp_path: Path) -> None:
+    expected = autoencoder(str(tmp_path / "a"))
+    found = read_run(write(tmp_path / "a", expected))
+    assert found == expected and (found.term, found.validation) == ("recon", 91.0)
+    assert found.value("beta") == "" and run().value("beta") == 1.0
+    assert (run(total=7.0, validation=8.0).term, run(total=7.0, validation=8.0).validation) == ("total", 8.0)
+
+
+def test_where_the_loss_has_no_beta_no_two_runs_differ_by_it() -> None:
+    assert differing([autoencoder(), autoencoder(beta=4.0)]) == []
 
 
 def test_figures_count_only_of_completed_runs(tmp_path: Path) -> None:
@@ -233,28 +260,33 @@ def sweep() -> list[Run]:
 def test_results_are_ranked_and_failures_explained(sweep: list[Run]) -> None:
     table = results_table(sweep)
     assert [row["folder"].partition("_")[0] for row in table.rows] == ["2", "10", "1", "11", "12"]
+    by_validation = results_table([run("/s/1", 120.0, validation=108.0), run("/s/2", 110.0), autoencoder("/s/3", 50.0)])
+    assert [row["folder"] for row in by_validation.rows] == ["1", "2", "3"]  # recon alone is no better than a total
+    assert [row["total"] for row in by_validation.rows] == [120.0, 110.0, None]
     assert results_table(sweep[::-1]).text() == table.text()
     text, markdown = table.text(100), table.markdown()
     rule, head, *body = text.splitlines()
-    assert head.split() == ["status", "beta", "total", "recon", "kl", "seconds", "folder"]
-    assert rule == body[0] == body[-2] == "─" * len(rule) and all(len(line) <= len(rule) for line in body)
-    assert body[1].split() == ["completed", "2", "110.00", "105.00", "5.00", "1.50", "2_beta=2"]
-    assert body[1].index("110.00") + 6 == head.index("total") + 5  # numbers end where their heading ends
+    assert head.split() == ["status", "beta", "validation", "total", "recon", "kl", "seconds", "folder"]
+    assert rule == body[0] == body[-3] == "─" * len(rule) and all(len(line) <= len(rule) for line in body[:-3])
+    assert body[1].split() == ["completed", "2", "110.00", "110.00", "105.00", "5.00", "1.50", "2_beta=2"]
+    assert body[1].rindex("110.00") + 6 == head.index("total") + 5  # numbers end where their heading ends
     assert text.endswith("11_beta=9: ValueError: no way") and markdown.endswith("\n11_beta=9: ValueError: no way\n")
-    assert markdown.splitlines()[1] == "| --- | ---: | ---: | ---: | ---: | ---: | --- |"
+    assert markdown.splitlines()[1] == "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |"
 
 
 def test_what_failed_for_one_reason_is_explained_once(sweep: list[Run]) -> None:
     more = [run(f"/sweep/{i}_seed={i}", None, seed=i, state="failed", error="ValueError: no way") for i in (20, 21)]
     other = run("/sweep/30_seed=3", None, seed=3, state="failed", error="OSError: full")
-    notes = results_table([*sweep, *more, other]).notes
+    validation, *notes = results_table([*sweep, *more, other]).notes
+    assert validation.startswith("best first by the validation total")
     assert notes == ["11_beta=9 and 2 more: ValueError: no way", "30_seed=3: OSError: full"]
 
 
 def test_csv_has_everything_in_full(sweep: list[Run]) -> None:
     sweep[0] = run("/sweep/1_a,b", 1 / 3, groups={"optimizer": {"lr": 1e-5}})
     read = rows(results_table(sweep).csv())
-    assert list(read[0]) == ["status", "beta", "optimizer.lr", "total", "recon", "kl", "seconds", "folder", "error"]
+    keys, terms = ["beta", "optimizer.lr"], ["validation", "total", "recon", "kl"]
+    assert list(read[0]) == ["status", *keys, *terms, "seconds", "folder", "error"]
     assert float(read[0]["total"]) == 1 / 3 and read[0]["folder"] == "1_a,b" and read[0]["optimizer.lr"] == "1e-05"
     assert read[3]["error"] == "ValueError: no\nway" and read[3]["total"] == ""
 
@@ -268,7 +300,7 @@ def test_lines_do_not_wrap() -> None:
     matrix = [[1.0, 0.123456789], [0.123456789, 1.0]]
     name = "0_" + "a" * 150
     text = results_table([correlated(f"/sweep/{name}"), correlated("/sweep/1_b", covariance=matrix)]).text(80)
-    *table, below = text.splitlines()
+    *table, below, _ = text.splitlines()
     assert max(map(len, table)) == 80 and table[3].endswith("…") and "0_aaaa" in table[3]
     assert "(1)" in table[4] and below == f"(1) {typed(matrix)}"
 

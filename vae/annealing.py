@@ -5,32 +5,46 @@ from __future__ import annotations
 import math
 
 KINDS = ("constant", "linear", "cosine", "cyclical")
+RISING = ("linear", "cosine")  # over `warmup` epochs
+
+
+def check_annealing(kind: str, warmup: float) -> None:
+    """Refuse an unknown kind, and a warm-up that would do nothing or is missing."""
+    if kind not in KINDS:
+        raise ValueError(f"objective.annealing={kind}: must be one of {', '.join(KINDS)}")
+    if not warmup >= 0:
+        raise ValueError(f"objective.warmup={warmup}: must be a number of epochs of at least 0")
+    if (kind in RISING) != (warmup > 0):
+        allowed = "above 0, the epochs that it rises over," if kind in RISING else "0, because nothing rises over it,"
+        raise ValueError(f"objective.warmup={warmup:g}: must be {allowed} with objective.annealing={kind}")
 
 
 class Annealing:
     """A weight between 0 and 1: `constant` 1, or risen from 0 over `warmup` epochs, `linear` or as a `cosine`.
 
     `cyclical` starts anew `cycles` times in the whole training, rising linearly for half of each (Fu et al., 2019).
+    After the training every kind is at 1.
     """
 
     def __init__(self, kind: str = "constant", warmup: float = 0.0, cycles: int = 4):
-        if kind not in KINDS:
-            raise ValueError(f"objective.annealing={kind}: must be one of {', '.join(KINDS)}")
+        check_annealing(kind, warmup)
         self.kind = kind
         self.warmup = warmup
         self.cycles = cycles
         self.steps, self.steps_per_epoch = 1, 1.0
 
     def prepare(self, steps: int, epochs: int) -> None:
-        """Told how long the training is."""
+        """Take note of how long the training is."""
         self.steps, self.steps_per_epoch = steps, steps / epochs
 
     def __call__(self, step: int) -> float:
-        """The weight in the step after `step` others."""
+        """The weight in the step after `step` others; 1 once the training is over."""
+        if step >= self.steps:
+            return 1.0
         if self.kind == "cyclical":
             place = step * self.cycles % self.steps  # in integers: rounding could miss where a cycle begins
             return min(1.0, 2 * place / self.steps)
-        if self.kind == "constant" or self.warmup == 0:
+        if self.kind == "constant":
             return 1.0
         share = min(1.0, step / (self.warmup * self.steps_per_epoch))
         return share if self.kind == "linear" else 0.5 * (1 - math.cos(math.pi * share))
@@ -39,6 +53,6 @@ class Annealing:
         """For the ledger."""
         if self.kind == "cyclical":
             return f"{self.cycles} cycles, each rising from 0 to 1 over its first half"
-        if self.kind == "constant" or self.warmup == 0:
+        if self.kind == "constant":
             return "constant"
         return f"rising from 0 over {self.warmup:g} epochs ({self.kind})"

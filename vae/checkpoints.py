@@ -55,8 +55,13 @@ def about(config: Mapping[str, Any], data: Dataset) -> About:
 
 
 def file_of(run: Path) -> Path:
-    """The best checkpoint of a run's folder; a file is taken for itself."""
+    """The reported checkpoint of a run's folder, the best one or, of a run with report=last, the last one.
+
+    A file is taken for itself.
+    """
     file = run / "checkpoints" / "best.ckpt" if run.is_dir() else run
+    if run.is_dir() and not file.is_file() and file.with_name("last.ckpt").is_file():
+        file = file.with_name("last.ckpt")
     if not file.is_file():
         raise ValueError(f"{run}: must be the folder of a run or a checkpoint file, but there is no {file}")
     return file

@@ -60,7 +60,11 @@ def main(application: Callable[[], Any]) -> None:
 
 
 def train_job(cfg: DictConfig) -> float:
-    """One job: train what `cfg` says in Hydra's output folder; returns the validation total, in nats."""
+    """One job: train what `cfg` says in Hydra's output folder.
+
+    Returns what a search minimises, the validation total of the reported weights in nats, which is comparable between
+    values of β; or recon, where there is no total.
+    """
     folder = Path(HydraConfig.get().runtime.output_dir)
     in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
@@ -68,7 +72,8 @@ def train_job(cfg: DictConfig) -> float:
             sweep.announce(folder)
         settings = plain(cfg)
         with recorded(folder, settings, _choices(HydraConfig.get())):
-            check(cfg)  # again, because another sweeper than ours chooses values as it goes
+            # Again, because another sweeper than ours chooses values as it goes.
+            check(cfg, HydraConfig.get().overrides.task)
             from vae.run import train  # only now: importing torch takes seconds
 
             metrics = train(settings, folder)
@@ -85,7 +90,7 @@ def train_job(cfg: DictConfig) -> float:
         raise SystemExit(f"error: {message}") from error
     if in_sweep:
         sweep.report(metrics)
-    return metrics["val/total"]
+    return metrics.get("val/total", metrics["val/recon"])
 
 
 def _choices(hydra: Any) -> dict[str, str]:
@@ -108,7 +113,7 @@ class CheckBeforeWork(Callback):
 def check_run(full: DictConfig, folder: Path) -> None:
     """Refuse wrong values; where `folder` holds a run already, refuse another one, and leave a completed one alone."""
     cfg = without_hydra(full)
-    check(cfg)
+    check(cfg, full.hydra.overrides.task)
     status = read_status(folder)
     if not status:
         return

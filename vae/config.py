@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import importlib.util
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -15,12 +15,16 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from vae.schemas import REPEATED, SCHEMAS, Config, require
 
 NOT_GAUSSIAN = ("vae.priors.Mixture", "vae.priors.Vamp", "vae.priors.Flow")
+INDEPENDENT = ("vae.objectives.TC", "vae.objectives.DIP")  # what they ask the dimensions to be
 
 
-def check(cfg: DictConfig) -> None:
-    """Refuse a configuration with a wrong value or an unknown key, by a `ValueError` of one line."""
+def check(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
+    """Refuse a configuration with a wrong value or an unknown key, by a `ValueError` of one line.
+
+    `typed` are the overrides that made it, of which none may be without any effect.
+    """
     # The top level first: its values stand in the groups by interpolation, and the error should name the key typed.
-    top = {key: cfg[key] for key in ("latent_dim", "beta", "epochs", "seed")}
+    top = {key: cfg[key] for key in ("latent_dim", "beta", "epochs", "seed", "report")}
     Config(**top)
     _refuse_unknown_keys(cfg, known={field.name for field in fields(Config)}, prefix="")
     for group in SCHEMAS:
@@ -36,6 +40,9 @@ def check(cfg: DictConfig) -> None:
                 _refuse_unknown_keys(node, known={field.name for field in fields(schema)}, prefix=f"{group}.")
             OmegaConf.to_object(node)  # runs the schemas' __post_init__
     _check_together(cfg)
+    keys = {text.lstrip("+").partition("=")[0] for text in typed}
+    if not has_beta(cfg) and (cfg.beta != 1 or "beta" in keys):
+        raise ValueError(f"beta={cfg.beta:g}: must be left out, because objective={kind(cfg.objective)} has no β")
 
 
 def _check_together(cfg: DictConfig) -> None:
@@ -45,6 +52,11 @@ def _check_together(cfg: DictConfig) -> None:
         kind = prior.rpartition(".")[2]
         raise ValueError(f"posterior=tied: must be diagonal or full with a prior that is not Gaussian ({kind})")
     objective = cfg.objective
+    if objective._target_ in INDEPENDENT and prior in NOT_GAUSSIAN:
+        raise ValueError(
+            f"objective={kind(objective)}: must have a Gaussian prior, such as isotropic, correlated or learned, "
+            f"because it pulls the codes to independence where that has it ({kind(cfg.prior)} has it nowhere)"
+        )
     if objective.get("free_bits") and objective.free_bits_per == "dimension":
         parts = ("vae.priors.Isotropic", "vae.posteriors.Diagonal")
         ok = not str(prior).startswith("vae.") or (prior, cfg.posterior._target_) == parts
@@ -109,6 +121,18 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 def kind(node: Mapping[str, Any]) -> str:
     """What a group's choice is called in words: its class in lower case."""
     return str(node["_target_"]).rpartition(".")[2].lower()
+
+
+def has_beta(config: Mapping[str, Any]) -> bool:
+    """Whether the loss has a β: the objective of a class of one's own may have one, too."""
+    return "beta" in config.get("objective", {})
+
+
+def objective_name(config: Mapping[str, Any]) -> str:
+    """The objective in a few words, with its β where it has one: β 4, tc β 6, iwae."""
+    name = kind(config["objective"])
+    words = ["" if name == "elbo" else name, f"β {config['objective']['beta']:g}" if has_beta(config) else ""]
+    return " ".join(filter(None, words))
 
 
 def fingerprint(config: Mapping[str, Any]) -> str:

@@ -89,6 +89,23 @@ def marginals(q: Distribution) -> DiagonalNormal:
     return DiagonalNormal(q.mean, q.stddev)
 
 
+def whitened(
+    q: DiagonalNormal | FullNormal, z: Tensor, p: Distribution
+) -> tuple[DiagonalNormal | FullNormal, Tensor, Distribution]:
+    """A Gaussian q, its draws z and p in the coordinates u = L⁻¹(z − m), in which p = N(m, LLᵀ) is N(0, I).
+
+    No divergence changes by that. A p whose dimensions are independent, or that is no Gaussian, leaves all as it is.
+    """
+    if not isinstance(p, MultivariateNormal):
+        return q, z, p
+    inverse = _inverse_tril(p)
+    factor = torch.diag_embed(q.scale) if isinstance(q, DiagonalNormal) else q.scale_tril
+    with torch.autocast(z.device.type, enabled=False):  # mixed precision would leave products in 16 bits
+        loc, u = ((point.to(inverse.dtype) - p.loc) @ inverse.mT for point in (q.loc, z))
+        factor = inverse @ factor.to(inverse.dtype)  # a product of triangular matrices is triangular
+    return FullNormal(loc, factor), u, StandardNormal(torch.zeros_like(p.loc), torch.ones_like(p.loc))
+
+
 def from_noise(p: Distribution, noise: Tensor, choice: Tensor | None = None) -> Tensor:
     """Draws of p, (batch, latent_dim), as its map of standard-normal `noise` (batch, latent_dim).
 

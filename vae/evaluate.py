@@ -30,8 +30,8 @@ class Evaluation:
         self.names = select(metrics or ())
         self.effort = Effort(EVERY if images is None else images, samples)
 
-    def __call__(self, subject: Subject, folder: Path, step: int) -> Findings:
-        """Measure a model of so many training steps, and write the values into its run's folder.
+    def __call__(self, subject: Subject, folder: Path, step: int, epoch: int) -> Findings:
+        """Measure a model of so many training steps, in that epoch, and write the values into its run's folder.
 
         What an earlier evaluation of the same weights measured besides is kept. Each measure's values are written when
         they are there, because what comes next may be stopped or fail.
@@ -52,10 +52,11 @@ class Evaluation:
                 continue
             values |= {f"test/{key}": value for key, value in found.items()}
             lines += [f"{name:<16}{key:<28}{value:>12.5g}" for key, value in found.items()]
-            write_json(path, kept | {"step": step} | values)
+            write_json(path, kept | {"epoch": epoch, "step": step} | values)
             log.info("%s: %.1f s", name, time.perf_counter() - start)
         rule = ["─" * 56] if lines else []
         notes = [f"left out: {name} ({reason})" for name, reason in left_out.items()]
         written = [f"written to {relative(path)}"] if lines else []
-        table = [f"{subject.data.name}: {relative(folder)}", *rule, *lines, *rule, *notes, *written]
+        head = f"{subject.data.name}: {relative(folder)}, weights of epoch {epoch}"
+        table = [head, *rule, *lines, *rule, *notes, *written]
         return Findings(values, "\n".join(table), left_out)

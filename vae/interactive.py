@@ -42,10 +42,17 @@ def train(*overrides: str, folder: str | Path) -> Trained:
     return load(folder, trust=names_own_classes)
 
 
-def scene(run: str | Path, grid: str | None = None, data_root: str | None = None, trust: bool = False) -> Scene:
-    """The pictures of a run's folder (its best checkpoint) or of a checkpoint file: `vae.scene(run).draw("manifold")`.
+def scene(
+    run: str | Path,
+    grid: str | None = None,
+    walk: str | None = None,
+    data_root: str | None = None,
+    trust: bool = False,
+) -> Scene:
+    """The pictures of a run's folder (its reported weights) or of a checkpoint: `vae.scene(run).draw("manifold")`.
 
-    `grid` is the manifold's, by default the run's own; `data_root` is where the data are, if not where they were.
+    `grid` is the manifold's and `walk` the traversal's, by default the run's own; `data_root` is where the data are, if
+    not where they were.
     """
     from vae import checkpoints
     from vae.data.loader import evaluation_loader
@@ -58,11 +65,13 @@ def scene(run: str | Path, grid: str | None = None, data_root: str | None = None
     source, data = checkpoints.data_of(about, data_root, trust)
     last = file.with_name("last.ckpt")  # knows of all epochs
     told = checkpoints.read(last) if last.is_file() else checkpoint
+    own = about["config"].get("figures", {})
     return Scene(
         model,
         evaluation_loader(source, data.test, "test"),
         about,
         checkpoint["epoch"] + 1,
-        grid or about["config"].get("figures", {}).get("grid", "whitened"),
+        grid or own.get("grid", "whitened"),
+        walk or own.get("walk", "axis"),
         told.get("callbacks", {}).get("Scalars", {}).get("history", []),
     )

@@ -30,7 +30,7 @@ class Ledger(NamedTuple):
             for entry in objective.ledger()
         ]
         likelihood = model.likelihood
-        noise = likelihood.noise(getattr(objective, "beta", 1.0)) if isinstance(likelihood, Gaussian) else ""
+        noise = likelihood.noise(getattr(objective, "beta", None)) if isinstance(likelihood, Gaussian) else ""
         return cls(entries, noise)
 
     def lines(self) -> list[str]:

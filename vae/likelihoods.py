@@ -58,6 +58,13 @@ class _StableContinuousBernoulli(torch_distributions.ContinuousBernoulli):
         )
         return self.logits * (value - 0.5) - log_sinhc
 
+    def icdf(self, value: Tensor) -> Tensor:
+        """log(1 + q (e^λ − 1)) / λ, by which torch draws, too."""
+        rate = self.logits.abs().clamp(min=1e-6)  # as good as none
+        q = torch.where(self.logits > 0, 1 - value, value)
+        x = -torch.log1p(q * torch.expm1(-rate)) / rate  # of density ∝ exp(−rate x)
+        return torch.where(self.logits > 0, 1 - x, x)
+
     @property
     def mean(self) -> Tensor:
         """½ (1 + coth u − 1 / u)."""
@@ -81,29 +88,77 @@ class Gaussian(nn.Module):
     def __init__(self, sigma: float | str):
         super().__init__()
         self.optimal = sigma == "optimal"
+        self.learned = _Learned() if sigma == "learned" else None
         self.whole_batch = self.optimal  # see vae.objectives.Objective
         if self.optimal:
             self.register_buffer("log_sigma", torch.tensor(0.0))
             self.register_buffer("batches", torch.tensor(0))  # that log_sigma is the running mean of
-        else:
-            learned = sigma == "learned"
-            start = torch.tensor(0.0 if learned else math.log(float(sigma)))
-            self.log_sigma = nn.Parameter(start, requires_grad=learned)
+        elif self.learned is None:
+            self.log_sigma = nn.Parameter(torch.tensor(math.log(float(sigma))), requires_grad=False)
+
+    def start_at(self, images: Tensor, lr: float) -> None:
+        """Let a learned σ begin as the error of the mean of these images (n, channels, height, width)."""
+        if self.learned is not None:
+            self.learned.start_at(images.var(0, correction=0).mean(), lr, images[0].numel())
 
     def forward(self, params: Tensor) -> Independent:
         """(batch, channels, height, width) → p(x|z)."""
         mean = params.sigmoid()
         if self.optimal and self.training:
             return Independent(_FittedNormal(mean, self.log_sigma, self.batches), 3, validate_args=False)
-        return Independent(Normal(mean, self.log_sigma.exp(), validate_args=False), 3, validate_args=False)
+        log_sigma = self.log_sigma if self.learned is None else self.learned()
+        return Independent(Normal(mean, log_sigma.exp(), validate_args=False), 3, validate_args=False)
 
-    def noise(self, beta: float) -> str:
-        """How σ is set, and what β weighs where the loss is read as a squared error."""
-        if self.optimal or self.log_sigma.requires_grad:
-            how = "optimal for each batch" if self.optimal else "learned"
-            return f"σ {how}; in units of the squared error β is 2σ²β, β = {beta:g}"
-        sigma = self.log_sigma.exp().item()
-        return f"σ = {sigma:g}; in units of the squared error β is 2σ²β = {2 * sigma**2 * beta:g}"
+    def noise(self, beta: float | None) -> str:
+        """How σ is set, and what β, if there is one, weighs where the loss is read as a squared error."""
+        if self.optimal or self.learned is not None:
+            said = f"σ {'optimal for each batch' if self.optimal else 'learned'}"
+            weighed = f"2σ²β, β = {beta:g}"
+        else:
+            sigma = self.log_sigma.exp().item()
+            said, weighed = f"σ = {sigma:g}", f"2σ²β = {2 * sigma**2 * (beta or 0):g}"
+        return said if beta is None else f"{said}; in units of the squared error β is {weighed}"
+
+
+class _Learned(nn.Module):
+    """log σ = start + speed · free, of which the optimiser adjusts `free`.
+
+    Adam moves a number by its learning rate a step, whatever the gradient; but this one has to follow what all weights
+    together do to the error.
+    """
+
+    RATE = 0.02  # of log σ a step: half as much lags behind a quick fall of the error, twice as much makes σ tremble
+    # Of the gradient D (1 − MSE / σ²) of D pixels: where σ is wrong by more than an eighth, which is beyond a batch's
+    # noise. Adam would remember larger ones for a thousand steps, in which σ would hardly move.
+    BOUND = 0.25
+
+    start: Tensor
+    speed: Tensor
+    bound: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.free = nn.Parameter(torch.tensor(0.0))
+        self.register_buffer("start", torch.tensor(0.0))
+        self.register_buffer("speed", torch.tensor(1.0))
+        self.register_buffer("bound", torch.tensor(math.inf))
+
+    def start_at(self, variance: Tensor, lr: float, pixels: int) -> None:
+        """Begin at this σ², and go `RATE` a step at this learning rate."""
+        self.start.copy_(0.5 * variance.clamp(min=_LEAST_VARIANCE).log())
+        self.speed.fill_(self.RATE / lr)
+        self.bound.fill_(self.BOUND * pixels)
+
+    def forward(self) -> Tensor:
+        """log σ, ()."""
+        # Its gradient is that in log σ and not `speed` times as much, which would be most of the norm that is clipped.
+        log_sigma = self.start + self.free + (self.speed - 1) * self.free.detach()
+        if log_sigma.requires_grad:
+            log_sigma.register_hook(lambda gradient: gradient.clamp(-self.bound, self.bound))
+        return log_sigma
+
+
+_LEAST_VARIANCE = 1e-6
 
 
 class _FittedNormal(Normal):
@@ -115,7 +170,7 @@ class _FittedNormal(Normal):
         self.batches = batches
 
     def log_prob(self, value: Tensor) -> Tensor:
-        log_variance = (value - self.loc).square().mean().clamp(min=1e-6).log()
+        log_variance = (value - self.loc).square().mean().clamp(min=_LEAST_VARIANCE).log()
         with torch.no_grad():
             self.batches += 1
             share = (1 / self.batches).clamp(min=0.05)  # a plain mean at first, in which the start at σ = 1 has no part

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vae.data.base import Dataset, DataSource, Part
-from vae.data.loader import BatchLoader, evaluation_loader
+from vae.data.loader import BatchLoader, as_seen
 from vae.distributions import DiagonalNormal, FullNormal, gaussian, parameters
 from vae.evaluation import aggregate, anomaly, disentanglement, latents, quality, structure
 from vae.evaluation.classifier import trained_classifier
@@ -54,7 +54,10 @@ class NotApplicableError(ValueError):
 
 
 class Subject:
-    """A trained model with the data it is measured on, encoded once, when the first measure asks."""
+    """A trained model with the data it is measured on, encoded once, when the first measure asks.
+
+    All measures see the images as they were when the run was evaluated: `train` and `test` are binarised already.
+    """
 
     def __init__(
         self,
@@ -71,9 +74,22 @@ class Subject:
         self.binarized = source.binarize != "none"
         self._source = source
 
+    @cached_property
+    def train(self) -> Part:
+        return self._as_seen(self.data.train, "train")
+
+    @cached_property
+    def test(self) -> Part:
+        return self._as_seen(self.data.test, "test")
+
+    def _as_seen(self, part: Part, name: str) -> Part:
+        return as_seen(self._source, part, name, next(self.vae.parameters()).device)
+
     def batches(self, part: Part) -> BatchLoader:
-        """Some images as the model sees them, with their labels; the same draws as when the run was evaluated."""
-        return evaluation_loader(self._source, part, "test")
+        """Some of these images as the model takes them, with their labels."""
+        loader = BatchLoader(part, 4 * self._source.batch_size)
+        loader.to(next(self.vae.parameters()).device)
+        return loader
 
     def images(self, part: Part) -> Tensor:
         """The same in one tensor."""
@@ -82,12 +98,12 @@ class Subject:
     @cached_property
     def codes(self) -> latents.Codes:
         """Of all test images."""
-        return latents.encode(self.vae, self.batches(self.data.test))
+        return latents.encode(self.vae, self.batches(self.test))
 
     @cached_property
     def train_codes(self) -> latents.Codes:
         """Of the first training images, as many as there are test images."""
-        return latents.encode(self.vae, self.batches(self.data.train.take(slice(len(self.data.test)))))
+        return latents.encode(self.vae, self.batches(self.train.take(slice(len(self.test)))))
 
     @cached_property
     def prior(self) -> Geometry:
@@ -96,12 +112,12 @@ class Subject:
     @cached_property
     @torch.inference_mode()
     def posteriors(self) -> DiagonalNormal | FullNormal:
-        """q(z|x) of all test images in one batch, on the CPU."""
-        found = [self.vae.encode(images, labels) for images, labels in self.batches(self.data.test)]
+        """q(z|x) of all test images in one batch."""
+        found = [self.vae.encode(images, labels) for images, labels in self.batches(self.test)]
         normals = [q for q in found if isinstance(q, DiagonalNormal | FullNormal)]
         if not normals:
             raise NotApplicableError("the posterior is not Gaussian")
-        return gaussian(*(torch.cat(each).cpu() for each in zip(*map(parameters, normals), strict=True)))
+        return gaussian(*(torch.cat(each) for each in zip(*map(parameters, normals), strict=True)))
 
     @cached_property
     @torch.inference_mode()
@@ -111,9 +127,9 @@ class Subject:
             raise NotApplicableError("there is nothing to tell the test images from; say --against DATA")
         if self.against.shape != self.data.shape:
             raise NotApplicableError(f"its images are {self.against.shape}, those of the run {self.data.shape}")
-        count = min(self.effort.images, len(self.data.test), len(self.against.test))
+        count = min(self.effort.images, len(self.test), len(self.against.test))
         scores = []
-        for whole in (self.data.test, self.against.test):
+        for whole in (self.test, self._as_seen(self.against.test, "test")):
             part = whole.take(torch.arange(count) * len(whole) // count)  # evenly chosen, and as many of both
             found = importance_likelihood(self.vae, self.batches(part), self.effort.samples)
             means = latents.encode(self.vae, self.batches(part)).means
@@ -128,7 +144,7 @@ class Subject:
 
 
 def _likelihood(subject: Subject) -> Values:
-    part = subject.data.test.some(subject.effort.images)
+    part = subject.test.some(subject.effort.images)
     found = importance_likelihood(subject.vae, subject.batches(part), subject.effort.samples)
     n = len(found.log_p)
     few = (found.ess < FEW).double().mean().item()
@@ -164,7 +180,7 @@ def _bits(subject: Subject, part: Part, found: Likelihood) -> Values:
 
 
 def _gap(subject: Subject) -> Values:
-    part = subject.data.test.some(SINGLE)
+    part = subject.test.some(SINGLE)
     found = inference_gap(subject.vae, subject.images(part), part.labels, subject.effort.samples, STEPS)
     return {
         "approximation_gap": found.approximation.mean().item(),
@@ -178,18 +194,23 @@ def _aggregate(subject: Subject) -> Values:
     q, p = subject.posteriors, subject.vae.prior()
     chosen = torch.randperm(len(q.loc))[:DRAWS]
     z = q.sample()[chosen]
-    parts = aggregate.decompose(q, chosen, z, p)
     test = aggregate.mmd_test(z, p.sample(z.shape[:1]))
-    ceiling = math.log(len(q.loc))
-    if parts.mi.value > ceiling - 1:
+    parts = aggregate.decompose(q, chosen, z, p)
+    if parts.bias.value > 1:
         log.warning(
-            "the mutual information of %.2f nats is near log %s = %.2f, the most that so many images can show: "
-            "the true one is higher, and the total correlation lower",
-            *(parts.mi.value, f"{len(q.loc):,}", ceiling),
+            "the posteriors of %s images hardly overlap: %.2f nats of the total correlation that they show come from "
+            "their number alone and were counted as mutual information; neither is known well",
+            *(f"{len(q.loc):,}", parts.bias.value),
+        )
+    if parts.tc.value < 2 * parts.tc.error and q.loc.shape[-1] > 1:
+        log.warning(
+            "the total correlation of %.2f ± %.2f nats cannot be told from zero", parts.tc.value, parts.tc.error
         )
     return {
         "active_units": latents.active_units(subject.codes.means).sum().item(),
-        **{name: estimate.value for name, estimate in parts._asdict().items()},
+        **{name: getattr(parts, name).value for name in ("mi", "tc", "dwkl")},
+        **{f"{name}_error": getattr(parts, name).error for name in ("mi", "tc", "dwkl")},
+        "tc_bias": parts.bias.value,
         "aggregate_mmd": test.mmd2,
         "aggregate_mmd_p": test.p_value,
     }
@@ -219,17 +240,19 @@ def _structure(subject: Subject) -> Values:
 def _reconstruction(subject: Subject) -> Values:
     pairs = [
         (images, subject.vae.decode(subject.vae.encode(images, labels).mean, labels).mean)
-        for images, labels in subject.batches(subject.data.test)
+        for images, labels in subject.batches(subject.test)
     ]
     return quality.reconstruction(*(torch.cat(each) for each in zip(*pairs, strict=True)))
 
 
 def _samples(subject: Subject) -> Values:
     subject.refuse_without_classes()
-    classifier = trained_classifier(subject.data.train, len(subject.data.classes), CACHE)
-    test = subject.data.test.some(PICTURED)
-    drawn = torch.cat([subject.vae.sample(len(labels), labels) for labels in test.labels.split(1000)])
-    found = quality.samples(classifier.features(subject.images(test)), classifier.features(drawn))
+    classifier = trained_classifier(subject.train, len(subject.data.classes), CACHE)
+    test = subject.test.some(PICTURED)
+    drawn = torch.cat([subject.vae.sample(len(labels), labels).cpu() for labels in test.labels.split(1000)])
+    if subject.binarized:  # grey means would be told from binary images by their greys alone
+        drawn = torch.bernoulli(drawn)
+    found = quality.samples(classifier.features(test.images), classifier.features(drawn))
     return {f"samples_{name}": value for name, value in found.items()}
 
 

@@ -12,6 +12,7 @@ from torch.distributions import Distribution
 
 from vae.backbones import Backbone
 from vae.distributions import kl
+from vae.likelihoods import Gaussian
 from vae.priors import Vamp
 
 
@@ -44,11 +45,13 @@ class VAE(nn.Module):
         self.posterior = posterior
         self.likelihood = likelihood
 
-    def start_at(self, images: Tensor, labels: Tensor) -> None:
-        """Let training begin from what these training images (n, channels, height, width) tell."""
+    def start_at(self, images: Tensor, labels: Tensor, lr: float = 1e-3) -> None:
+        """Let training at a learning rate begin from what these training images (n, channels, height, width) tell."""
         self.backbone.start_at(images.mean(0))
         if isinstance(self.prior, Vamp):
             self.prior.start_at(images, labels)
+        if isinstance(self.likelihood, Gaussian):
+            self.likelihood.start_at(images, lr)
 
     @torch.inference_mode()
     def sample(self, n: int, labels: Tensor | int | None = None) -> Tensor:

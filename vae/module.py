@@ -32,7 +32,7 @@ class VAEModule(pl.LightningModule):
         super().__init__()
         self.vae = vae
         self.objective = objective
-        self.names = ("loss", "recon", "kl", "total", *objective.parts)  # of a step's `means`
+        self.names = ("loss", *objective.terms, *objective.parts)  # of a step's `means`
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
         # Not trainer.estimated_stepping_batches: asking for it here makes Lightning forget, on resuming within an
@@ -55,13 +55,14 @@ class VAEModule(pl.LightningModule):
     def _step(self, batch: Batch, batch_idx: int, stage: str) -> dict[str, Any]:
         images, labels = batch
         share = self._share(batch_idx, stage) if self.trainer.world_size > 1 else None
+        # Validation has what is annealed at its final value, so that epochs can be compared.
+        step = self.global_step if stage == "train" else self.objective.steps
         with ShareOfNoise(share.images, share.size) if share else nullcontext():
-            (loss, parts), terms = self.objective(self.vae, images, self.global_step, labels)
-            if stage == "val" and self.objective.at_mean:
-                terms = self.vae(images, labels)  # validation reports the plain total, whatever is minimised
+            (loss, parts), terms = self.objective(self.vae, images, step, labels)
         with torch.no_grad():
             recon, kl = terms.recon.mean(), terms.kl.mean()
-            means = torch.stack([loss, recon, kl, recon + kl, *parts])
+            plain = (recon, kl, recon + kl)[: len(self.objective.terms)]
+            means = torch.stack([loss, *plain, *parts])
         if share:  # the average over the processes is to be what the whole batch would give
             loss, means = loss * share.weight, means * share.weight
         return {"loss": loss, "means": means, "size": share.size if share else len(images)}

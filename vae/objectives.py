@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vae.annealing import Annealing
-from vae.distributions import DiagonalNormal, FullNormal, detached, kl, marginals
+from vae.distributions import DiagonalNormal, FullNormal, detached, kl, marginals, whitened
 from vae.model import VAE, Terms
 
 OVER_PIXELS = "summed over channels and pixels, mean over images"
@@ -45,12 +45,14 @@ class Objective(nn.Module):
 
     samples: int | None = None  # of z an image; None: one, without a dimension of its own
     at_mean = False  # z is the posterior's mean instead of a sample
+    terms: tuple[str, ...] = ("recon", "kl", "total")  # what is reported of the model; kl and total may not apply
     parts: tuple[str, ...] = ()
     whole_batch = False  # the loss of a batch is no mean over its images, so that processes cannot share it
-    monitor = "val/total"  # what the best checkpoint has the lowest of
+    steps = 1  # of the whole training; in the step after so many, all that is annealed has its final value
 
     def prepare(self, steps: int, epochs: int) -> None:
-        """Told how long the training is, before it begins."""
+        """Take note of how long the training is, before it begins."""
+        self.steps = steps
 
     def forward(self, vae: VAE, x: Tensor, step: int, labels: Tensor | None = None) -> tuple[Loss, Terms]:
         """The loss of a batch in the step after `step` others, and the terms that it is made of."""
@@ -84,6 +86,8 @@ class ELBO(Objective):
         capacity: float | None = None,
     ):
         super().__init__()
+        if free_bits and capacity is not None:
+            raise ValueError(f"objective.free_bits={free_bits:g}: must be 0 with objective.capacity")
         self.beta = beta
         self.annealing = Annealing(annealing, warmup, cycles)
         self.free_bits = free_bits
@@ -92,6 +96,7 @@ class ELBO(Objective):
         self.whole_batch = bool(free_bits) or capacity is not None
 
     def prepare(self, steps: int, epochs: int) -> None:
+        super().prepare(steps, epochs)
         self.annealing.prepare(steps, epochs)
 
     def loss(self, terms: Terms, step: int) -> Loss:
@@ -152,10 +157,12 @@ class TC(Objective):
     """loss = recon + mi + β tc + dwkl: the KL taken apart, its total correlation weighted (Chen et al., 2018).
 
     mi = log q(z|x) − log q(z), tc = log q(z) − Σⱼ log q(zⱼ), dwkl = Σⱼ log q(zⱼ) − log p(z), where q(z) is the
-    aggregate posterior of the batch.
+    aggregate posterior of the batch, in coordinates in which a Gaussian prior is N(0, I): against a correlated prior
+    that is the dependence which the prior does not have. They are logged as the batch's, because for few images in many
+    dimensions tc is large also where the dimensions are independent.
     """
 
-    parts = ("mi", "tc", "dwkl")
+    parts = ("batch_mi", "batch_tc", "batch_dwkl")
     whole_batch = True
 
     def __init__(self, beta: float):
@@ -170,29 +177,33 @@ class TC(Objective):
     def ledger(self) -> list[Entry]:
         return [
             RECON,
-            Entry("mi", "log q(z|x) − log q(z), q(z) the batch's aggregate posterior", "1"),
-            Entry("tc", "log q(z) − Σⱼ log q(zⱼ)", f"{self.beta:g}"),
-            Entry("dwkl", "Σⱼ log q(zⱼ) − log p(z)", "1"),
+            Entry("batch_mi", "log q(z|x) − log q(z), q(z) the batch's aggregate posterior", "1"),
+            Entry("batch_tc", "log q(z) − Σⱼ log q(zⱼ), where the prior is N(0, I)", f"{self.beta:g}"),
+            Entry("batch_dwkl", "Σⱼ log q(zⱼ) − log p(z)", "1"),
         ]
 
 
 def decomposed(terms: Terms) -> tuple[Tensor, Tensor, Tensor]:
     """mi, tc and dwkl of each image, (batch,) each: their sum is log q(z|x) − log p(z), whose mean is the KL.
 
-    With q(z) = 1/B Σₙ q(z|xₙ) over the batch each is a divergence, never negative but for the noise of z. It is the
+    In the coordinates that make a Gaussian prior N(0, I), and with q(z) = 1/B Σₙ q(z|xₙ) over the batch, each is a
+    divergence, never negative but for the noise of z; dwkl is none where the prior is not Gaussian. It is the
     minibatch-weighted estimate of Chen et al. without its constants: their weights 1/BN, N the number of training
     images, add (latent_dim − 1) log N to tc. For the aggregate of all images mi, which is at most log B here, is
     larger and tc smaller. Their stratified estimate is unbiased for q(z), but its logarithm is so noisy that tc comes
     out at −2 nats where it is 0.1.
     """
-    z = terms.z.unsqueeze(1)  # (batch, 1, latent_dim): each z under the posterior of each image
-    log_joint = terms.q.log_prob(z)  # (batch, batch)
-    log_each = marginals(terms.q).base_dist.log_prob(z)  # (batch, batch, latent_dim)
+    if not isinstance(terms.q, DiagonalNormal | FullNormal):
+        raise ValueError(f"{type(terms.q).__name__}: must be a Gaussian, whose marginals are known")
+    q, each_z, p = whitened(terms.q, terms.z, terms.p)
+    z = each_z.unsqueeze(1)  # (batch, 1, latent_dim): each z under the posterior of each image
+    log_joint = q.log_prob(z)  # (batch, batch)
+    log_each = marginals(q).base_dist.log_prob(z)  # (batch, batch, latent_dim)
     count = math.log(len(log_joint))
     log_q_x = log_joint.diagonal()
     log_q = log_joint.logsumexp(1) - count
     log_q_each = (log_each.logsumexp(1) - count).sum(-1)
-    return log_q_x - log_q, log_q - log_q_each, log_q_each - terms.p.log_prob(terms.z)
+    return log_q_x - log_q, log_q - log_q_each, log_q_each - p.log_prob(each_z)
 
 
 class MMD(Objective):
@@ -241,7 +252,8 @@ class MMD(Objective):
 class DIP(Objective):
     """loss = recon + β kl + λ_od Σᵢ≠ⱼ Cᵢⱼ² + λ_d Σᵢ (Cᵢᵢ − 1)² (Kumar et al., 2018).
 
-    C is the covariance of the posterior means (`kind` 1) or of the aggregate posterior (2).
+    C is the covariance of the posterior means (`kind` 1) or of the aggregate posterior (2), in coordinates in which a
+    Gaussian prior is N(0, I): the aggregate is pulled to the prior's covariance, whatever that is.
     """
 
     parts = ("dip",)
@@ -255,10 +267,12 @@ class DIP(Objective):
         self.diagonal = diagonal
 
     def loss(self, terms: Terms, step: int) -> Loss:
-        centred = terms.q.mean - terms.q.mean.mean(0)
+        assert isinstance(terms.q, DiagonalNormal | FullNormal)
+        q, _, _ = whitened(terms.q, terms.z, terms.p)
+        centred = q.mean - q.mean.mean(0)
         c = centred.T @ centred / len(centred)
         if self.kind == 2:
-            c = c + _covariance(terms).mean(0)
+            c = c + q.covariance_matrix.mean(0)
         on = c.diagonal()
         off = c.square().sum() - on.square().sum()
         penalty = self.off_diagonal * off + self.diagonal * (on - 1).square().sum()
@@ -266,10 +280,17 @@ class DIP(Objective):
 
     def ledger(self) -> list[Entry]:
         of = "the posterior means" if self.kind == 1 else "the aggregate posterior"
+        of += ", where the prior is N(0, I)"
         return [
             RECON,
             Entry("kl", "KL(q(z|x) ‖ p(z))", f"{self.beta:g}"),
-            Entry("dip_off", f"Σᵢ≠ⱼ Cᵢⱼ², C the covariance of {of}", f"{self.off_diagonal:g}", OVER_BATCH, "1"),
+            Entry(
+                "dip_off",
+                f"Σᵢ≠ⱼ Cᵢⱼ², C the covariance of {of} where the prior is N(0, I)",
+                f"{self.off_diagonal:g}",
+                OVER_BATCH,
+                "1",
+            ),
             Entry("dip_on", "Σᵢ (Cᵢᵢ − 1)²", f"{self.diagonal:g}", OVER_BATCH, "1"),
         ]
 
@@ -281,7 +302,7 @@ class Autoencoder(Objective):
     """
 
     at_mean = True
-    monitor = "val/loss"  # the total charges a KL that nothing holds down
+    terms = ("recon",)  # nobody trained σ, so that its KL means nothing
 
     def loss(self, terms: Terms, step: int) -> Loss:
         return Loss(terms.recon.mean())
@@ -298,9 +319,3 @@ def _kl_per_dimension(terms: Terms) -> Tensor:
             "with prior=isotropic; use objective.free_bits_per=total"
         )
     return kl(terms.q.base_dist, terms.p.base_dist, terms.z)
-
-
-def _covariance(terms: Terms) -> Tensor:
-    """Of q(z|x), (batch, latent_dim, latent_dim)."""
-    assert isinstance(terms.q, DiagonalNormal | FullNormal)
-    return terms.q.covariance_matrix

@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from vae.config import kind
+from vae.config import kind, objective_name
 from vae.data.loader import BatchLoader
 from vae.evaluation import grids, latents
 from vae.evaluation.geometry import Geometry, contours, ellipse
@@ -23,6 +23,7 @@ from vae.model import VAE, evaluating
 from vae.seeding import apart
 
 CLASSES = 12  # that a picture has rows for
+OTHERS = {"axis": "stay", "conditional": "follow at the prior's conditional mean"}  # dimensions, in a traversal
 SINGLES = 3  # images whose true posterior is drawn; each takes a twentieth of a second
 
 History = Sequence[Mapping[str, float]]  # rows of the `Scalars` callback
@@ -53,13 +54,16 @@ class Scene:
         about: Mapping[str, Any],
         epoch: int,
         grid: str = "whitened",
+        walk: str = "axis",
         history: History = (),
     ):
         self.vae = vae
         self.loader = loader
         self.classes: Sequence[str] = about["classes"]
         self.grid = grid
+        self.walk = walk
         self.history = history
+        self.epoch = epoch
         self.note = small_print(about, epoch)
 
     @property
@@ -165,7 +169,7 @@ def small_print(about: Mapping[str, Any], epoch: int) -> str:
     """A run's essentials in one line."""
     config = about["config"]
     told = " · conditional" if config.get("conditional") else ""
-    model = f"latent_dim {config['latent_dim']} · {kind(config['prior'])} prior{told} · β {config['beta']:g}"
+    model = f"latent_dim {config['latent_dim']} · {kind(config['prior'])} prior{told} · {objective_name(config)}"
     return f"{about['data']} · {model} · epoch {epoch}"
 
 
@@ -297,12 +301,13 @@ def _interpolation(scene: Scene) -> Figure:
 def _traversal(scene: Scene) -> Figure:
     dims, offsets = scene.active(10), torch.linspace(-grids.SPAN, grids.SPAN, 11)
     original, code, label = scene.encoded(scene.examples(1))
-    decoded = scene.decode(grids.traversal(code[0], scene.prior.scale, dims, offsets), label)
-    return images.traversal(decoded, original[0].cpu(), offsets, [axis_name(i) for i in dims], scene.note)
+    decoded = scene.decode(grids.traversal(code[0], scene.prior, dims, offsets, scene.walk), label)
+    names, others = [axis_name(i) for i in dims], OTHERS[scene.walk]
+    return images.traversal(decoded, original[0].cpu(), offsets, names, others, scene.note)
 
 
 def _losses(scene: Scene) -> Figure:
-    return curves.losses(scene.history, scene.note)
+    return curves.losses(scene.history, scene.epoch, scene.note)
 
 
 _DRAW: dict[str, Callable[[Scene], Figure]] = {

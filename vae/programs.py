@@ -30,7 +30,7 @@ def described(name: str, what: str | None, examples: str) -> argparse.ArgumentPa
 def parser(name: str, what: str | None, examples: str, images: bool = True) -> argparse.ArgumentParser:
     """Asks for the run, for `images` where the program reads some, and for what depends on the model."""
     made = described(name, what, examples)
-    made.add_argument("run", type=Path, help="the folder of a run (its best checkpoint) or a checkpoint file")
+    made.add_argument("run", type=Path, help="the folder of a run (its reported weights) or a checkpoint file")
     if images:
         made.add_argument(
             "images",

@@ -14,6 +14,7 @@ from vae.tables import Table, order
 # What may differ between runs on the same test images: all else in the group is taken for a part of the data.
 TRAINING = ("data._target_", "data.batch_size", "data.val_fraction")
 # What a comparison shows of an evaluation unless it is told.
+RANKED = "ranked by"
 HEADLINES = ("nll", "active_units", "knn_accuracy", "samples_frechet", "mig")
 
 
@@ -31,11 +32,15 @@ def comparable(runs: Sequence[Run]) -> tuple[list[Comparable], list[str]]:
     """
     sets: dict[Any, list[Run]] = {}
     for run in runs:
-        sets.setdefault(hashable(_measure(run)), []).append(run)
+        sets.setdefault((run.term, hashable(_measure(run))), []).append(run)
     firsts = [some[0] for some in sets.values()]
     measured = list(dict.fromkeys(key for run in firsts for key in _measure(run)))
     apart = [key for key in measured if any(differ(some, key) for some in partition(firsts, _above(key)).values())]
-    found = [Comparable({key: some[0].value(key) for key in apart}, some) for some in sets.values()]
+    several = len({run.term for run in firsts}) > 1
+    found = [
+        Comparable(({RANKED: some[0].term} if several else {}) | {key: some[0].value(key) for key in apart}, some)
+        for some in sets.values()
+    ]
     return found, [key for key in differing(runs) if key not in (*measured, "data._target_")]
 
 
@@ -47,6 +52,7 @@ def why_apart(sets: Sequence[Comparable]) -> str:
         "their pixels are binarised differently": "data.binarize" in keys,
         "recon under another likelihood is another quantity": any(key.startswith("likelihood") for key in keys),
         "a conditional model is told the class": "conditional" in keys,
+        "recon of an autoencoder, at the posterior's mean, is no part of a total": RANKED in keys,
     }
     return " and ".join(reason for reason, holds in reasons.items() if holds)
 
@@ -93,12 +99,26 @@ class Pool(NamedTuple):
         by_seed = [[run.metrics[metric] for run in same] for same in partition(self.runs, ["seed"]).values()]
         return mean_of([math.fsum(same) / len(same) for same in by_seed])
 
+    @property
+    def validation(self) -> Mean:
+        """What the pool is ranked by."""
+        return self.mean(f"val/{self.runs[0].term}")
+
+    @property
+    def draws(self) -> float:
+        """Standard error of `validation` that comes from the single draw of z of each image."""
+        errors = [run.metrics.get("val/total_error", 0.0) for run in self.runs]
+        return math.sqrt(math.fsum(error**2 for error in errors)) / len(errors)
+
 
 def pooled(runs: Sequence[Run], keys: Sequence[str]) -> list[Pool]:
-    """The runs that have the same values of all keys but the seed, those with the lowest test total first."""
+    """Comparable runs that have the same values of all keys but the seed, those with the lowest validation total first.
+
+    Where the total does not apply, recon takes its place.
+    """
     keys = [key for key in keys if key != "seed"]
     pools = [Pool({key: some[0].value(key) for key in keys}, some) for some in partition(runs, keys).values()]
-    return sorted(pools, key=lambda pool: order(pool.mean("test/total").value))
+    return sorted(pools, key=lambda pool: order(pool.validation.value))
 
 
 def mean_of(values: Sequence[float]) -> Mean:
@@ -135,7 +155,7 @@ def _within(t: float, degrees: int) -> float:
 def metrics_of(runs: Sequence[Run], names: Sequence[str] | None) -> list[str]:
     """The columns that evaluations of runs fill: those of these names, `["all"]`, or a few headlines by default."""
     tags = dict.fromkeys(tag for run in runs for tag in run.metrics if tag.startswith("test/"))
-    there = [name for tag in tags if (name := tag.removeprefix("test/")) not in TERMS]
+    there = [name for tag in tags if (name := tag.removeprefix("test/")) not in (*TERMS, "loss", "total_error")]
     if names is None:
         return [name for name in HEADLINES if name in there]
     for name in names:
@@ -145,21 +165,38 @@ def metrics_of(runs: Sequence[Run], names: Sequence[str] | None) -> list[str]:
     return there if "all" in names else list(names)
 
 
-def comparison_table(pools: Sequence[Pool], sort: str = "total", metrics: Sequence[str] = ()) -> Table:
+def comparison_table(pools: Sequence[Pool], sort: str = "validation", metrics: Sequence[str] = ()) -> Table:
     """One row a pool, the best marked, sorted by a column; a metric is blank where not all runs of the pool have it."""
     keys = list(pools[0].values)
-    figures = (*TERMS, *metrics)
+    terms = [term for term in TERMS if any(f"test/{term}" in run.metrics for pool in pools for run in pool.runs)]
+    figures = ("validation", *terms, *metrics)
     columns = [*keys, "seeds", *(name for figure in figures for name in (figure, f"{figure} ±")), "best"]
     refuse_unknown_key(sort, [name for name in columns if name == sort or not name.endswith("±")])
+    undecided = _undecided(pools)
     rows = []
     for i, pool in enumerate(pools):
-        row = {**pool.values, "best": i == 0}
+        row = {**pool.values, "best": i == 0 and not undecided}
         for name in figures:
-            has = all(run.metrics.get(f"test/{name}") is not None for run in pool.runs)
-            row[name], row[f"{name} ±"], seeds = pool.mean(f"test/{name}") if has else (None, None, 0)
+            metric = f"val/{pool.runs[0].term}" if name == "validation" else f"test/{name}"
+            has = all(run.metrics.get(metric) is not None for run in pool.runs)
+            row[name], row[f"{name} ±"], seeds = pool.mean(metric) if has else (None, None, 0)
             row["seeds"] = max(row.get("seeds", 0), seeds)
         rows.append(row)
     rows.sort(key=lambda row: order(row[sort]))
     pooling = any(row["seeds"] > 1 for row in rows)
     notes = ["±  half of the 95 % interval of the mean over seeds (Student's t)"] if pooling else []
-    return Table(keys, columns, rows, notes)
+    return Table(keys, columns, rows, [*notes, *undecided])
+
+
+def _undecided(pools: Sequence[Pool]) -> list[str]:
+    """Why none is marked as the best, where the first two are too near each other."""
+    if len(pools) < 2:
+        return []
+    first, second = pools[:2]
+    difference = second.validation.value - first.validation.value
+    error = 2 * math.hypot(first.draws, second.draws)
+    if not difference <= error:
+        return []
+    return [
+        f"no best: the first two differ by {difference:.2f}, within the ±{error:.2f} of one draw of z for each image"
+    ]

@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 
-from vae.config import kind
+from vae.config import kind, objective_name
 from vae.data.base import Dataset
 from vae.files import relative
 from vae.ledger import Ledger
 from vae.model import VAE
+from vae.results import TERMS
 
 
 def header(
@@ -30,25 +31,36 @@ def header(
     rows = {
         "data": f"{data.name}: {', '.join(sizes)} images of {'×'.join(map(str, data.shape))}",
         "model": f"{', '.join(parts)}; {told}latent_dim {config['latent_dim']}, {parameter_count(model):,} parameters",
-        "training": f"{config['epochs']} epochs of batches of {config['data']['batch_size']}, β {config['beta']:g}, "
-        f"seed {config['seed']}, on {device_name(device)}",
+        "training": f"{config['epochs']} epochs of batches of {config['data']['batch_size']}, "
+        f"{objective_name(config)}, seed {config['seed']}, on {device_name(device)}",
         "loss": "\n          ".join(filter(None, ledger.lines())),
         "folder": str(relative(folder)),
     }
     return "\n".join(f"{name:<9} {text}" for name, text in rows.items())
 
 
-def closing(config: Mapping[str, Any], metrics: Mapping[str, Any], folder: Path, monitor: str) -> str:
+def closing(config: Mapping[str, Any], metrics: Mapping[str, Any], folder: Path) -> str:
     """The results in nats per image, where they lie and how to look at them."""
-    rows = [f"{'nats per image':<15}{'total':>10}{'recon':>10}{'kl':>10}"]
+    terms = [term for term in TERMS if f"test/{term}" in metrics]
+    rows = [f"{'nats per image':<15}{''.join(f'{term:>10}' for term in terms)}{'±':>10}"]
     for label, part in (("train", "train"), ("validation", "val"), ("test", "test")):
-        values = "".join(f"{metrics[f'{part}/{term}']:10.2f}" for term in ("total", "recon", "kl"))
-        rows.append(f"{label:<15}{values}")
-    rule = "─" * len(rows[0])
+        values = "".join(f"{metrics[f'{part}/{term}']:10.2f}" for term in terms)
+        error = metrics.get(f"{part}/total_error")
+        rows.append(f"{label:<15}{values}" + ("" if error is None else f"{error:10.2f}"))
+    if "total" not in terms:
+        rows = [row.removesuffix("±").rstrip() for row in rows]
+    rule = "─" * max(map(len, rows))
     folder = relative(folder)
+    # Of the plain ELBO at β = 1 they are the same.
+    lowest = "total" if metrics["val/loss"] == metrics.get("val/total") else "loss"
+    why = "the last" if config["report"] == "last" else f"lowest validation {lowest}"
+    what = "±  standard error of the total that comes from one draw of z for each image"
+    if "total" not in terms:
+        what = "recon at the posterior's mean, as it is trained; kl and total do not apply"
     notes = [
-        f"weights of epoch {metrics['best_epoch']} of {metrics['epochs']} "
-        f"(lowest validation {monitor.partition('/')[2]}); {metrics['seconds/fit']:.1f} s of training",
+        what,
+        f"weights of epoch {metrics['epoch']} of {metrics['epochs']} ({why}); "
+        f"{metrics['seconds/fit']:.1f} s of training",
         f"run        {folder}",
         f"look       tensorboard --logdir {_logdir(folder)}",
     ]

@@ -11,12 +11,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vae.config import flatten, unknown_key
+from vae.config import flatten, has_beta, unknown_key
 from vae.tables import Table, natural, order, typed
 
 TERMS = ("total", "recon", "kl")
 AFTERWARDS = ("figures", "evaluate")  # groups that change nothing of what is trained
 EVALUATION = "evaluation.json"
+VALIDATION = "best first by the validation total (of an autoencoder recon); the other figures are of the test images"
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,20 @@ class Run:
         """The configuration with full keys."""
         return flatten(self.config)
 
+    @property
+    def term(self) -> str:
+        """What the run is ranked by: its total; recon where nothing else applies."""
+        return "total" if "test/total" in self.metrics else "recon"
+
+    @property
+    def validation(self) -> float | None:
+        """By which runs are ranked, so that the test images choose none of them."""
+        return self.metrics.get(f"val/{self.term}")
+
     def value(self, key: str) -> Any:
         """What one would type for a key to get this run; an empty text where it has no such key."""
+        if key == "beta" and not has_beta(self.config):
+            return ""
         if key in self.choices:
             return self.choices[key]
         group = self.config.get(key)
@@ -71,11 +84,15 @@ def read_run(folder: Path) -> Run | None:
         raise ValueError(f"{path}: is no run's status: must hold state, config and choices")
     typed_classes = {group: config[group]["_target_"] for group in _replaced(folder) if group in config}
     metrics = (read_json(folder / "metrics.json") or {}) if state == "completed" else {}
-    has_terms = all(isinstance(metrics.get(f"test/{term}"), int | float) for term in TERMS)
+    terms = TERMS if "test/total" in metrics else ("recon",)
+    has_terms = all(
+        isinstance(metrics.get(f"{part}/{term}"), int | float) for part in ("val", "test") for term in terms
+    )
     if state == "completed" and not (has_terms and isinstance(metrics.get("data"), str)):
-        raise ValueError(f"{folder / 'metrics.json'}: must hold test/total, test/recon, test/kl and data")
+        raise ValueError(f"{folder / 'metrics.json'}: must hold total, recon and kl of val/ and test/, and data")
     if metrics:
-        metrics |= read_json(folder / EVALUATION) or {}
+        found = read_json(folder / EVALUATION) or {}
+        metrics |= {name: value for name, value in found.items() if name.startswith("test/")}
     return Run(folder, state, status.get("error"), config, choices | typed_classes, metrics)
 
 
@@ -182,22 +199,24 @@ def refuse_unknown_key(key: str, known: Collection[str]) -> None:
 
 
 def results_table(runs: Sequence[Run]) -> Table:
-    """One row a run: by what it differs and what came out of it, the lowest test total first."""
+    """One row a run: by what it differs and what came out of it, the lowest validation total first."""
     keys = differing(runs)
     common = os.path.commonpath([run.folder.resolve().parent for run in runs])
     rows = []
     for run in runs:
         row = {"status": run.state, **{key: run.value(key) for key in keys}}
-        row |= {term: run.metrics.get(f"test/{term}") for term in TERMS} | {"seconds": run.metrics.get("seconds/run")}
+        row |= {"validation": run.validation} | {term: run.metrics.get(f"test/{term}") for term in TERMS}
+        row |= {"seconds": run.metrics.get("seconds/run")}
         row |= {"folder": run.folder.resolve().relative_to(common).as_posix(), "error": run.error}
         rows.append(row)
-    rows.sort(key=lambda row: (order(row["total"]), natural(row["folder"])))
+    # Where no total applies, recon is ranked among its like.
+    rows.sort(key=lambda row: (row["total"] is None, order(row["validation"]), natural(row["folder"])))
     failures: dict[str, list[str]] = {}
     for row in rows:
         if row["status"] == "failed":
             failures.setdefault(" ".join(str(row["error"]).split()), []).append(row["folder"])
-    notes = []
+    notes = [VALIDATION] if len(runs) > 1 else []
     for error, (name, *more) in failures.items():
         others = f" and {len(more)} more" if more else ""
         notes.append(f"{name}{others}: {error}")
-    return Table(keys, ["status", *keys, *TERMS, "seconds", "folder", "error"], rows, notes)
+    return Table(keys, ["status", *keys, "validation", *TERMS, "seconds", "folder", "error"], rows, notes)

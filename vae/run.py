@@ -21,6 +21,7 @@ from vae import report
 from vae.build import build, build_model
 from vae.callbacks.checkpoints import BestAndLast
 from vae.callbacks.collapse import Collapse
+from vae.callbacks.pictures import Pictures
 from vae.callbacks.progress import Progress
 from vae.callbacks.randomness import Randomness
 from vae.callbacks.scalars import Scalars
@@ -29,11 +30,12 @@ from vae.callbacks.summaries import Summaries
 from vae.checkpoints import AtomicCheckpointIO, about, model_weights, read
 from vae.data.base import Dataset, DataSource
 from vae.data.loader import BatchLoader, evaluation_loader
-from vae.evaluation.terms import mean_terms
+from vae.evaluation.terms import error_of_draws, mean_terms
 from vae.files import write_csv, write_json
 from vae.ledger import Ledger
 from vae.loop import straighten
 from vae.memory import keep_freed_memory
+from vae.model import VAE
 from vae.module import VAEModule
 from vae.objectives import Objective
 from vae.parallel import run_processes
@@ -93,19 +95,21 @@ def _train(
     resumed = read(last) if last.exists() else None
     if resumed is None:
         some = data.train.some(100_000)  # whose mean is good enough: as floats, images take four times the memory
-        model.start_at(some.images / 255, some.labels)
+        model.start_at(some.images / 255, some.labels, config["optimizer"].get("lr", 1e-3))
     objective: Objective = build(config, "objective")
     if processes > 1:
         _refuse_to_share(processes, objective=objective, likelihood=model.likelihood)
     ledger = Ledger.of(objective, model, data.test.images[:2] / 255, data.test.labels[:2])
     logger = RunLogger(folder, purge_step=resumed["global_step"] + 1 if resumed else None)
     every = config["trainer"]["log_every_n_steps"]
-    scalars, checkpoints = Scalars(every), BestAndLast(best, last, objective.monitor)
+    reports_last = config["report"] == "last"
+    scalars, checkpoints = Scalars(every), BestAndLast(None if reports_last else best, last)
+    pictures: Pictures = build(config, "figures", folder=folder, loader=loaders["test"], scalars=scalars)
     showing = [
         Progress(scalars, every),
         Collapse(scalars),
-        build(config, "figures", folder=folder, loader=loaders["test"], scalars=scalars),
-        Summaries(config, overrides(folder), ledger.markdown()),
+        pictures,
+        Summaries(config, overrides(folder), ledger.markdown(), objective.terms),
     ]
     callbacks = [
         Randomness(config["seed"]),
@@ -137,19 +141,25 @@ def _train(
     if rank:
         return {}
 
-    # Every figure that is compared comes from the best weights and from a whole part of the data.
-    model.load_state_dict(model_weights(read(best)))
+    # Every picture and figure that is shown at the end is of the reported weights, and of a whole part of the data.
+    reported = read(last if reports_last else best)
+    model.load_state_dict(model_weights(reported))
+    model.eval().to(device)
+    pictures.close(trainer, module, epoch := reported["epoch"] + 1)
     metrics: dict[str, Any] = {}
     for part, loader in (loaders | {"train": loaders.pop("some of train")}).items():
         torch.manual_seed(derive(config["seed"], part))
-        terms = mean_terms(model.eval().to(device), loader)
+        terms = mean_terms(model, loader, objective)
         metrics |= {f"{part}/{name}": value for name, value in terms.items()}
     logger.log_metrics(
         {name: value for name, value in metrics.items() if name.startswith("test/")}, trainer.global_step
     )
+    if "total" in objective.terms:
+        metrics |= _errors_of_draws(model, objective, source, data, config["seed"])
     metrics |= {
         "data": data.name,
         "epochs": trainer.current_epoch,
+        "epoch": epoch,
         "best_epoch": checkpoints.best_epoch,
         "parameters": report.parameter_count(model),
         "device": report.device_name(device) if processes == 1 else f"{processes} × {report.device_name(device)}",
@@ -160,16 +170,30 @@ def _train(
     write_csv(folder / "history.csv", scalars.history)
     write_json(folder / "metrics.json", metrics)
     (folder / EVALUATION).unlink(missing_ok=True)  # that of a run before it was trained further
-    log.info(report.closing(config, metrics, folder, objective.monitor))
+    log.info(report.closing(config, metrics, folder))
     if config["evaluate"].get("metrics") != []:  # importing measures takes a second
         from vae.measures import Subject
 
         evaluation: Evaluation = build(config, "evaluate")
-        found = evaluation(Subject(model, source, data, evaluation.effort), folder, read(best)["global_step"])
+        found = evaluation(Subject(model, source, data, evaluation.effort), folder, reported["global_step"], epoch)
         logger.log_metrics(found.values, trainer.global_step)
         log.info(found.table)
     logger.close()
     return metrics
+
+
+def _errors_of_draws(
+    model: VAE, objective: Objective, source: DataSource, data: Dataset, seed: int
+) -> dict[str, float]:
+    """How far the totals may be off because each image has but one draw of z, from two draws of some images."""
+    assert data.val is not None
+    errors = {}
+    for name, part in (("val", data.val), ("test", data.test)):
+        torch.manual_seed(derive(seed, name, "error"))
+        some = evaluation_loader(source, part.some(1000), name)
+        some.to(next(model.parameters()).device)
+        errors[f"{name}/total_error"] = error_of_draws(model, some, objective, len(part))
+    return errors
 
 
 class _Unprofiled(PassThroughProfiler):

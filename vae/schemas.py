@@ -12,6 +12,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from vae.annealing import check_annealing
 from vae.covariance import check_covariance
 
 PICTURES = (
@@ -213,14 +214,15 @@ class ELBOSchema(ObjectiveSchema):
     capacity: float | None = None
 
     def __post_init__(self) -> None:
-        require_one_of("objective.annealing", self.annealing, ("constant", "linear", "cosine", "cyclical"))
-        require(self.warmup >= 0, "objective.warmup", self.warmup, "a number of epochs of at least 0")
+        check_annealing(self.annealing, self.warmup)
         require(self.cycles >= 1, "objective.cycles", self.cycles, "a positive integer")
         require(0 <= self.free_bits < float("inf"), "objective.free_bits", self.free_bits, "a number of at least 0")
         require_one_of("objective.free_bits_per", self.free_bits_per, ("dimension", "total"))
         capacity = self.capacity
         ok = capacity is None or 0 <= capacity < float("inf")
         require(ok, "objective.capacity", capacity, "null or a number of at least 0")
+        free = capacity is None or not self.free_bits
+        require(free, "objective.free_bits", self.free_bits, "0 with objective.capacity, which charges every nat")
 
 
 @dataclass
@@ -336,6 +338,7 @@ class PicturesSchema:
     every_n_epochs: int | None = None
     only: list[str] | None = None
     grid: str = MISSING
+    walk: str = MISSING
 
     def __post_init__(self) -> None:
         every = self.every_n_epochs
@@ -343,6 +346,7 @@ class PicturesSchema:
         for name in self.only or []:
             require_one_of("figures.only", name.rpartition("/")[2], PICTURES)
         require_one_of("figures.grid", self.grid, ("whitened", "square", "quantile"))
+        require_one_of("figures.walk", self.walk, ("axis", "conditional"))
 
 
 @dataclass
@@ -368,6 +372,7 @@ class Config:
     epochs: int = MISSING
     seed: int = MISSING
     conditional: bool = MISSING
+    report: str = MISSING
     data: Any = MISSING
     backbone: Any = MISSING
     prior: Any = MISSING
@@ -385,6 +390,7 @@ class Config:
         require(0 <= self.beta < float("inf"), "beta", self.beta, "a number of at least 0")
         require(self.epochs >= 1, "epochs", self.epochs, "a positive integer")
         require(0 <= self.seed < 2**32, "seed", self.seed, "an integer from 0 to 4294967295")
+        require_one_of("report", self.report, ("best", "last"))
 
 
 SCHEMAS: dict[str, dict[str, type[Any]]] = {

@@ -24,14 +24,14 @@ from tensorboard.plugins.projector import ProjectorConfig
 from torch import Tensor
 from torch.utils.tensorboard.summary import hparams
 
-from vae.config import flatten, kind
+from vae.config import flatten, has_beta, kind
 from vae.figures.style import mosaic
+from vae.results import TERMS
 
 # TensorBoard's own checksums go through every byte in Python, which is a tenth of the time that pictures take.
 pywrap_tensorflow.crc32c = google_crc32c.value
 
 SPRITE = 8192  # pixels: the largest picture that browsers take as a texture
-TERMS = ("total", "recon", "kl")
 
 
 class RunLogger(TensorBoardLogger):
@@ -51,13 +51,16 @@ class RunLogger(TensorBoardLogger):
         """End the event file."""
         self.experiment.close()
 
-    def start(self, config: Mapping[str, Any], overrides: Sequence[str], ledger: str) -> None:
+    def start(
+        self, config: Mapping[str, Any], overrides: Sequence[str], ledger: str, terms: Sequence[str] = TERMS
+    ) -> None:
         """Texts, the losses' common chart, and this run's row in the HParams table."""
         self.experiment.add_text("configuration", f"```json\n{json.dumps(config, indent=2, ensure_ascii=False)}\n```")
         self.experiment.add_text("command", f"    python train.py {shlex.join(overrides)}")
         self.experiment.add_text("ledger", ledger)
-        together = [f"{part}/{term}" for term in TERMS for part in ("train", "val")]
-        charts = {term: ["Multiline", [f"train/{term}", f"val/{term}"]] for term in TERMS}
+        shown = [term for term in TERMS if term in terms]
+        together = [f"{part}/{term}" for term in shown for part in ("train", "val")]
+        charts = {term: ["Multiline", [f"train/{term}", f"val/{term}"]] for term in shown}
         self.experiment.add_custom_scalars({"losses": {"all": ["Multiline", together], **charts}})
         # The session records without the experiment's: TensorBoard then unites the columns of all runs, and any scalar
         # can be the metric.
@@ -130,8 +133,10 @@ def hyperparameters(config: Mapping[str, Any], overrides: Sequence[str]) -> dict
             columns[key] = kind(value)
         else:
             columns[key] = value
-    for group in ("figures", "evaluate", "trainer"):  # how it was run, not what
-        del columns[group]
+    if not has_beta(config):
+        del columns["beta"]
+    for name in ("figures", "evaluate", "trainer", "report"):  # how it was run, not what
+        del columns[name]
     flat = flatten(config)
     for override in overrides:
         key, _, value = override.lstrip("+").partition("=")

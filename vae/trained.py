@@ -39,8 +39,9 @@ class Trained:
     wants `labels`: names of classes or their positions, one for all images or one for each.
     """
 
-    def __init__(self, vae: VAE, about: Mapping[str, Any]):
+    def __init__(self, vae: VAE, about: Mapping[str, Any], epoch: int | None = None):
         self.vae = vae
+        self.epoch = epoch  # of the training, that the weights are from
         self.config: Mapping[str, Any] = about["config"]
         self.data: str = about["data"]  # the name of the data it was trained on
         self.classes: tuple[str, ...] = tuple(about["classes"])  # empty where the data has none
@@ -50,7 +51,8 @@ class Trained:
     def __repr__(self) -> str:
         size = "×".join(map(str, self.shape))
         told = ", conditional" if self.conditional else ""
-        return f"Trained({self.data}, images of {size}, latent_dim {self.latent_dim}{told})"
+        epoch = "" if self.epoch is None else f", epoch {self.epoch}"
+        return f"Trained({self.data}, images of {size}, latent_dim {self.latent_dim}{told}{epoch})"
 
     @property
     def conditional(self) -> bool:
@@ -139,14 +141,14 @@ class Trained:
 
 
 def load(path: str | Path, trust: bool = False) -> Trained:
-    """The trained model of a run folder (its best checkpoint) or of a file of weights, ready for use on the CPU.
+    """The trained model of a run folder (its reported weights) or of a file of weights, ready for use on the CPU.
 
     That is a checkpoint, or what `scripts/export.py` makes of one, such as model.safetensors.
 
     Never runs code from the file. Only classes of this package are built, unless `trust` allows others.
     """
     checkpoint = checkpoints.read(checkpoints.file_of(Path(path)))
-    return Trained(checkpoints.model_of(checkpoint, trust), checkpoint["vae"])
+    return Trained(checkpoints.model_of(checkpoint, trust), checkpoint["vae"], checkpoint["epoch"] + 1)
 
 
 def interpolate(model: Trained, a: Images, b: Images, steps: int = 8, label: Labels | None = None) -> Tensor:
@@ -156,18 +158,22 @@ def interpolate(model: Trained, a: Images, b: Images, steps: int = 8, label: Lab
     return model.decode(grids.interpolation(start, end, steps)[0], label)
 
 
-def traverse(model: Trained, image: Images, dim: int = 0, steps: int = 8, label: Labels | None = None) -> Tensor:
+def traverse(
+    model: Trained, image: Images, dim: int = 0, steps: int = 8, label: Labels | None = None, walk: str = "axis"
+) -> Tensor:
     """Images decoded along one dimension through an image's code, (steps, channels, height, width).
 
-    From −3 to +3 of the prior's standard deviations away from E[z|x], evenly spaced.
+    From −3 to +3 of the prior's standard deviations away from E[z|x], evenly spaced. The other dimensions stay as they
+    are; with walk="conditional" they follow at the mean that a correlated prior has for them.
     """
     _refuse_fewer_than_two(steps)
     if not 0 <= dim < model.latent_dim:
         raise ValueError(f"dim={dim}: must be from 0 to {model.latent_dim - 1}")
     code = _code(model, image, label, "image")[0]
     with torch.no_grad(), evaluating(model.vae), apart("traverse"):
-        scale = Geometry.of(model.vae.prior()).scale
-    return model.decode(grids.traversal(code, scale, [dim], torch.linspace(-grids.SPAN, grids.SPAN, steps))[0], label)
+        prior = Geometry.of(model.vae.prior())
+    offsets = torch.linspace(-grids.SPAN, grids.SPAN, steps)
+    return model.decode(grids.traversal(code, prior, [dim], offsets, walk)[0], label)
 
 
 def score(

@@ -62,6 +62,8 @@ def fit(compose, image_folder, tmp_path):
             log_every_n_steps=1,
         )
         trainer.fit(module, BatchLoader(data.train, 16), BatchLoader(data.val, 16))
+        for callback in drawing:
+            callback.close(trainer, module, epochs)
         return tmp_path, module
 
     return train
@@ -113,6 +115,22 @@ def test_names_are_tags_or_their_ends():
 def test_the_epochs_that_are_drawn(every, expected):
     callback = Pictures(Path(), SimpleNamespace(), SimpleNamespace(), every)
     assert [epoch for epoch in range(1, 201) if callback._is_due(epoch)] == expected
+
+
+def test_what_is_drawn_in_the_end_is_the_only_picture_of_the_last_step(fit):
+    folder, _ = fit(epochs=3, every_n_epochs=1, only=["samples"])
+    assert [each.step for each in events(folder).Images("images/samples")] == [4, 8, 12]
+
+
+def test_the_traversal_says_what_the_other_dimensions_do(compose):
+    view = scene(latent_dim=3, prior="correlated", compose=compose)
+    along = rasterise(view.draw("traversal"))
+    view.walk = "conditional"
+    assert not np.array_equal(rasterise(view.draw("traversal")), along)
+    (axes,) = view.draw("traversal").axes
+    assert axes.get_xlabel().endswith("all other dimensions follow at the prior's conditional mean")
+    with pytest.raises(ValueError, match=r"^figures\.walk=round: must be one of axis, conditional"):
+        Pictures(Path(), SimpleNamespace(), SimpleNamespace(), walk="round")
 
 
 def test_a_wrong_grid_is_refused():
@@ -224,7 +242,7 @@ def test_a_picture_decodes_at_most_once(compose, tag, latent_dim):
     ("shape", "classes"), [((3, 20, 28), ()), ((1, 12, 30), tuple(f"the class {i}" for i in range(26)))]
 )
 def test_every_shape_of_data_is_drawn_whole(compose, latent_dim, shape, classes):
-    row = {f"{part}/{term}": 1.0 for part in ("train", "val") for term in ("total", "recon", "kl")}
+    row = {f"{part}/{term}": 1.0 for part in ("train", "val") for term in ("loss", "total", "recon", "kl")}
     view = scene(shape, latent_dim, classes, "correlated", 60, compose, [{"epoch": 1, **row}])
     for tag in view.tags:
         figure = view.draw(tag)

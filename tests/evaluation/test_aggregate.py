@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch.distributions import MultivariateNormal, Normal, kl_divergence
+from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal, Normal, kl_divergence
 
 from vae.distributions import DiagonalNormal, FullNormal
 from vae.evaluation import aggregate
@@ -91,16 +91,22 @@ def posteriors(full, n, scale=0.4):
 
 
 @pytest.mark.parametrize("full", [False, True])
-def test_the_parts_are_those_of_training_where_the_batch_is_all_there_is(full, monkeypatch):
-    q, p = posteriors(full, 30), MultivariateNormal(torch.zeros(2).double(), turned(30))
+def test_but_for_the_bias_the_parts_are_those_of_training_where_the_batch_is_all_there_is(full, monkeypatch):
+    q, p = posteriors(full, 30), MultivariateNormal(torch.ones(2).double(), turned(30))
     z = q.sample()
     none = torch.zeros(30)
     expected = decomposed(Terms(none, none, z=z, q=q, p=p, p_x=None))  # type: ignore[arg-type]
-    found = aggregate.decompose(q, torch.arange(30), z, p)
-    assert [part.value for part in found] == pytest.approx([part.mean().item() for part in expected])
-    assert [part.error for part in found] == pytest.approx([(part.std() / 30**0.5).item() for part in expected])
+    found = decompose_seeded(q, z, p)
+    mi, rest = expected[0], expected[1] + expected[2]
+    assert found.mi.value - found.bias.value == pytest.approx(mi.mean().item())
+    assert found.tc.value + found.bias.value + found.dwkl.value == pytest.approx(rest.mean().item())
     monkeypatch.setattr(aggregate, "CHUNK", 7 * 60)
-    assert torch.allclose(torch.tensor(aggregate.decompose(q, torch.arange(30), z, p)), torch.tensor(found))
+    assert torch.allclose(torch.tensor(decompose_seeded(q, z, p)), torch.tensor(found))
+
+
+def decompose_seeded(q, z, p):
+    torch.manual_seed(1)
+    return aggregate.decompose(q, torch.arange(len(z)), z, p)
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -109,15 +115,20 @@ def test_the_parts_add_up_to_the_kl(full):
     chosen = torch.randint(50, (EVERY,))
     picked = aggregate.decompose(q, chosen, q.sample((EVERY,))[torch.arange(EVERY), chosen], STANDARD)
     expected = kl_divergence(q, STANDARD)[chosen].mean().item()
-    assert sum(part.value for part in picked) == pytest.approx(expected, abs=6 * sum(part.error for part in picked))
+    assert total(picked) == pytest.approx(expected, abs=6 * sum(part.error for part in picked[:3]))
+
+
+def total(parts):
+    return parts.mi.value + parts.tc.value + parts.dwkl.value
 
 
 def test_each_z_is_that_of_its_own_image():
     q, chosen = posteriors(False, 20), torch.tensor([4, 17, 4])
     z = q.sample()[chosen]
-    total = sum(part.value for part in aggregate.decompose(q, chosen, z, STANDARD))
     own = Normal(q.loc[chosen], q.scale[chosen]).log_prob(z).sum(1)
-    assert total == pytest.approx((own - STANDARD.log_prob(z)).mean().item())
+    assert total(aggregate.decompose(q, chosen, z, STANDARD)) == pytest.approx(
+        (own - STANDARD.log_prob(z)).mean().item()
+    )
 
 
 def test_one_posterior_for_all_images_has_no_information_and_its_own_correlation():
@@ -125,8 +136,8 @@ def test_one_posterior_for_all_images_has_no_information_and_its_own_correlation
     q = FullNormal(torch.ones(8, 2).double(), factor.expand(8, 2, 2))
     chosen = torch.arange(EVERY) % 8
     z = FullNormal(torch.ones(EVERY, 2).double(), factor.expand(EVERY, 2, 2)).sample()
-    mi, tc, dwkl = aggregate.decompose(q, chosen, z, STANDARD)
-    assert mi == pytest.approx((0, 0), abs=1e-9)
+    mi, tc, dwkl, bias = aggregate.decompose(q, chosen, z, STANDARD)
+    assert mi == pytest.approx((0, 0), abs=1e-9) and bias == pytest.approx((0, 0), abs=1e-9)
     assert tc.value == pytest.approx(-0.5 * math.log(1 - 0.36), abs=6 * tc.error) and 0 < tc.error < 0.01
     assert dwkl.value == pytest.approx(1.0, abs=6 * dwkl.error)  # ½ of each mean's square
 
@@ -134,13 +145,13 @@ def test_one_posterior_for_all_images_has_no_information_and_its_own_correlation
 @pytest.mark.parametrize("full", [False, True])
 def test_a_grid_of_means_has_no_total_correlation(full):
     side = torch.linspace(-2, 2, 9).double()
-    means = torch.cartesian_prod(side, side * 0.5 + 1)
+    means = torch.cartesian_prod(side, side * 0.5 + 1).repeat(25, 1)  # as many that one counts little
     scale = torch.tensor([0.3, 0.2]).double()
-    q = FullNormal(means, scale.diag().expand(81, 2, 2)) if full else DiagonalNormal(means, scale.expand(81, 2))
-    chosen = torch.randint(81, (500,))
+    q = FullNormal(means, scale.diag().expand(2025, 2, 2)) if full else DiagonalNormal(means, scale.expand(2025, 2))
+    chosen = torch.randint(2025, (500,))
     z = means[chosen] + scale * torch.randn(500, 2).double()
-    mi, tc, dwkl = aggregate.decompose(q, chosen, z, STANDARD)
-    assert tc == pytest.approx((0, 0), abs=1e-9) and mi.value > 1 and dwkl.value > 0
+    mi, tc, dwkl, _ = aggregate.decompose(q, chosen, z, STANDARD)
+    assert tc == pytest.approx((0, 0), abs=0.01) and mi.value > 1 and dwkl.value > 0
 
 
 def test_information_and_distance_from_the_prior_by_quadrature():
@@ -155,13 +166,117 @@ def test_information_and_distance_from_the_prior_by_quadrature():
     dwkl = torch.trapezoid(mixture.exp() * (mixture - Normal(0.0, 1.0).log_prob(x)), x).item()
     chosen = torch.arange(EVERY) % 4
     z = Normal(q.loc[chosen], q.scale[chosen]).sample()
-    found = aggregate.decompose(q, chosen, z, prior)
+    many = DiagonalNormal(q.loc.repeat(50, 1), q.scale.repeat(50, 1))  # as many that one counts little
+    found = aggregate.decompose(many, chosen, z, prior)
     assert found.mi.value == pytest.approx(mi, abs=6 * found.mi.error) and found.mi.error < 0.01
     assert found.tc == pytest.approx((0, 0), abs=1e-9)
     assert found.dwkl.value == pytest.approx(dwkl, abs=6 * found.dwkl.error) and found.dwkl.error < 0.01
 
 
-def test_distinct_images_are_known_by_their_codes():
+def test_without_the_correction_distinct_images_are_known_by_their_codes():
     q = DiagonalNormal(torch.arange(64.0)[:, None] * torch.ones(2), torch.full((64, 2), 0.01))
-    mi = aggregate.decompose(q, torch.arange(64), q.sample(), DiagonalNormal(torch.zeros(2), torch.ones(2))).mi
-    assert mi.value == pytest.approx(math.log(64), abs=1e-4)
+    found = aggregate.decompose(q, torch.arange(64), q.sample(), DiagonalNormal(torch.zeros(2), torch.ones(2)))
+    assert found.mi.value - found.bias.value == pytest.approx(math.log(64), abs=1e-4)
+    assert found.bias.value > 1  # which says that nothing is known of mi and tc
+
+
+def gaussian_aggregate(covariance, scale, n, m):
+    """n posteriors of one scale with N(0, covariance) as their limit, and one draw from each of m."""
+    latent_dim = len(covariance)
+    factor = torch.linalg.cholesky(covariance - scale**2 * torch.eye(latent_dim).double())
+    q = DiagonalNormal(torch.randn(n, latent_dim).double() @ factor.T, torch.full((n, latent_dim), scale).double())
+    chosen = torch.randperm(n)[:m]
+    return q, chosen, q.sample()[chosen]
+
+
+def correlated(latent_dim, correlation):
+    return torch.full((latent_dim, latent_dim), correlation).double().fill_diagonal_(1)
+
+
+def standard(latent_dim):
+    return DiagonalNormal(torch.zeros(latent_dim).double(), torch.ones(latent_dim).double())
+
+
+@pytest.mark.parametrize(
+    ("latent_dim", "correlation", "scale", "n", "bias"),
+    [
+        (10, 0.0, 0.55, 1000, 0.5),
+        (2, 0.0, 0.05, 1000, 0.3),
+        (1, 0.0, 0.01, 1000, 0.01),
+        (3, 0.7, 0.1, 2000, 0.2),
+        (10, 0.4, 0.55, 1000, 0.2),
+    ],
+)
+def test_gaussians_of_known_information_and_correlation(latent_dim, correlation, scale, n, bias):
+    covariance = correlated(latent_dim, correlation)
+    log_det = torch.logdet(covariance).item()
+    found = aggregate.decompose(*gaussian_aggregate(covariance, scale, n, 500), standard(latent_dim))
+    assert found.tc.value == pytest.approx(-log_det / 2, abs=3 * found.tc.error + 1e-9) and found.tc.error < 0.15
+    mi = log_det / 2 - latent_dim * math.log(scale)
+    assert found.mi.value == pytest.approx(mi, abs=3 * found.mi.error) and found.mi.error < 0.25
+    assert found.bias.value > bias  # that much more tc, and less mi, without the correction
+
+
+def test_a_clustered_aggregate_of_known_correlation():
+    centres = torch.tensor([[-2.0, -2], [0, 0], [2, 2], [2, -1]]).double()
+    means = centres.repeat(500, 1) + 0.4 * torch.randn(2000, 2).double()
+    q = DiagonalNormal(means, torch.full((2000, 2), 0.06).double())
+    width = math.sqrt(0.4**2 + 0.06**2)
+    exact = centres[torch.arange(EVERY) % 4] + width * torch.randn(EVERY, 2).double()
+    log_each = Normal(centres, width).log_prob(exact[:, None])  # (draws, 4, 2)
+    tc = (log_each.sum(-1).logsumexp(1) - log_each.logsumexp(1).sum(1) + math.log(4)).mean().item()
+    chosen = torch.randperm(2000)[:1000]
+    found = aggregate.decompose(q, chosen, q.sample()[chosen], standard(2))
+    assert found.tc.value == pytest.approx(tc, abs=3 * found.tc.error) and found.tc.error < 0.05
+    assert found.bias.value > 0.1
+
+
+def test_the_errors_are_those_of_other_images_and_draws():
+    off = []
+    for _ in range(40):
+        mi, tc, _, _ = aggregate.decompose(*gaussian_aggregate(correlated(10, 0), 0.6, 400, 200), standard(10))
+        off.append([(mi.value + 10 * math.log(0.6)) / mi.error, tc.value / tc.error])
+    assert all(0.6 < size < 1.1 for size in torch.tensor(off).square().mean(0).sqrt())
+
+
+def test_a_large_correlation_is_not_taken_for_bias():
+    """Posteriors with permuted dimensions overlap far less than these, unless there are more of them."""
+    covariance = correlated(3, 0.97)
+    tc = [
+        aggregate.decompose(*gaussian_aggregate(covariance, 0.05, 1200, 1200), standard(3)).tc.value for _ in range(4)
+    ]
+    assert np.mean(tc) == pytest.approx(-torch.logdet(covariance).item() / 2, abs=0.12)
+
+
+def test_a_correlated_prior_is_no_correlation_where_the_posterior_is_the_prior():
+    factor = torch.linalg.cholesky(correlated(3, 0.6))
+    mean = torch.tensor([1.0, 2.0, 3.0]).double()
+    q = FullNormal(mean.expand(50, 3), factor.expand(50, 3, 3))
+    found = aggregate.decompose(q, torch.arange(50), q.sample(), FullNormal(mean, factor))
+    assert [part.value for part in found] == pytest.approx([0, 0, 0, 0], abs=1e-9)
+
+
+def test_a_correlated_prior_is_no_correlation_where_the_aggregate_is_the_prior():
+    covariance = correlated(3, 0.6)
+    prior = FullNormal(torch.zeros(3).double(), torch.linalg.cholesky(covariance))
+    found = aggregate.decompose(*gaussian_aggregate(covariance, 0.2, 1500, 500), prior)
+    assert found.tc.value == pytest.approx(0, abs=3 * found.tc.error) and found.tc.error < 0.06
+    assert found.dwkl.value == pytest.approx(0, abs=0.02)
+    mi = torch.logdet(covariance).item() / 2 - 3 * math.log(0.2)
+    assert found.mi.value == pytest.approx(mi, abs=3 * found.mi.error)
+
+
+def test_of_a_prior_that_is_no_gaussian_the_dimensions_distances_are_no_divergence():
+    """The aggregate posterior is the prior, whose own correlation is in tc and, below zero, in dwkl."""
+    centres, width = torch.tensor([[-2.0, -2], [2, 2]]).double(), torch.ones(2, 2).double()
+    prior = MixtureSameFamily(Categorical(torch.ones(2).double()), DiagonalNormal(centres, width))
+    q = DiagonalNormal(centres.repeat(1000, 1), width.repeat(1000, 1))
+    found = aggregate.decompose(q, torch.arange(2000), q.sample(), prior)
+    assert found.tc.value > 0.5
+    assert found.dwkl.value == pytest.approx(-found.tc.value, abs=5e-3)
+
+
+@pytest.mark.parametrize("n", [2, 3, 12])
+def test_fewer_images_than_dimensions_say_little_but_something(n):
+    found = aggregate.decompose(*gaussian_aggregate(correlated(5, 0.3), 0.3, n, n), standard(5))
+    assert all(math.isfinite(number) for part in found for number in part)

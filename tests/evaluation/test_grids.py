@@ -94,8 +94,40 @@ def test_interpolation_is_a_straight_line():
 
 
 def test_a_traversal_moves_one_dimension_by_its_scale():
-    code, scale = torch.tensor([0.5, -0.5, 1.0]), torch.tensor([1.0, 2.0, 4.0])
-    z = grids.traversal(code, scale, [2, 0], torch.tensor([-3.0, 0.0, 3.0]))
+    code, prior = torch.tensor([0.5, -0.5, 1.0]), geometry(Correlated(3, [[1.0, 0.5, 0], [0.5, 4, 0], [0, 0, 16]]))
+    z = grids.traversal(code, prior, [2, 0], torch.tensor([-3.0, 0.0, 3.0]))
     assert z.shape == (2, 3, 3)
     assert z[0].tolist() == [[0.5, -0.5, -11.0], [0.5, -0.5, 1.0], [0.5, -0.5, 13.0]]
     assert z[1, :, 0].tolist() == [-2.5, 0.5, 3.5] and (z[1, :, 1:] == code[1:]).all()
+
+
+def test_a_conditional_traversal_moves_the_others_as_a_correlated_prior_does(mean_is):
+    """To E[z | zᵢ = codeᵢ + offset sᵢ] for a code on that line: by regression on draws of the prior."""
+    prior = Correlated(3)()
+    draws = prior.sample((200_000,)).double()
+    z = grids.traversal(torch.zeros(3), geometry(Correlated(3)), [1], torch.tensor([1.0]), "conditional")[0, 0].double()
+    assert z[1].item() == pytest.approx(prior.stddev[1].item())
+    slopes = (draws[:, [1]] * draws).mean(0) / draws[:, 1].square().mean()
+    assert torch.allclose(z / z[1], slopes, atol=0.01) and (z[[0, 2]] > 0.2).all()
+
+
+def test_an_isotropic_prior_has_but_one_way_to_walk():
+    code, prior, offsets = torch.randn(4), geometry(Isotropic(4)), torch.linspace(-3, 3, 5)
+    axis, conditional = (grids.traversal(code, prior, [0, 3], offsets, walk) for walk in grids.WALKS)
+    assert torch.equal(axis, conditional)
+    with pytest.raises(ValueError, match=r"^walk=round: must be one of axis, conditional$"):
+        grids.traversal(code, prior, [0], offsets, "round")
+
+
+def test_quantiles_of_a_mixture_s_slices_are_conditional():
+    """Two parts, apart in z₀ and told by z₂: a slice at z₂ = ∓2 holds one of them, that in the middle both."""
+    means = torch.tensor([[-3.0, 0.0, -2.0], [3.0, 1.0, 2.0]])
+    prior = Geometry.of(MixtureSameFamily(Categorical(torch.ones(2)), Independent(Normal(means, 0.5), 1)))
+    low, middle, high = grids.manifold(prior, "quantile", count=9)
+    for sheet, centre in ((low, means[0]), (high, means[1])):
+        assert sheet.cut is not None and abs(sheet.cut[1] - centre[2].item()) < 0.1
+        assert torch.allclose(sheet.z[4, 4, :2], centre[:2].double(), atol=0.05)
+        # The middles of nine cells of equal mass of N(centre, 0.5²).
+        expected = Normal(centre[0].double(), 0.5).icdf((torch.arange(9).double() + 0.5) / 9)
+        assert torch.allclose(sheet.z[0, :, 0], expected, atol=0.05)
+    assert middle.z[0, 0, 0] < -2 and middle.z[0, -1, 0] > 2

@@ -4,8 +4,9 @@ from torch import Tensor, nn
 
 from vae.data.base import Part
 from vae.data.loader import BatchLoader
-from vae.evaluation.terms import mean_terms
+from vae.evaluation.terms import error_of_draws, mean_terms
 from vae.model import Terms
+from vae.objectives import ELBO, Autoencoder
 
 
 class Brightness(nn.Module):
@@ -15,7 +16,7 @@ class Brightness(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(1))
 
-    def forward(self, x: Tensor, labels: Tensor | None = None) -> Terms:
+    def forward(self, x: Tensor, *how: object) -> Terms:
         recon, kl = x.flatten(1)[:, :2].unbind(1)
         return Terms(recon, kl, z=x, q=None, p=None, p_x=None)  # type: ignore[arg-type]
 
@@ -30,19 +31,56 @@ def test_every_image_counts_the_same_whatever_its_batch(batch_size):
         "total": pytest.approx(pixels.sum().item() / 10),
         "recon": pytest.approx(pixels[:, 0].mean().item()),
         "kl": pytest.approx(pixels[:, 1].mean().item()),
+        "loss": pytest.approx(pixels.sum().item() / 10),
     }
 
 
 def test_unequal_batches_are_not_averaged_as_equals():
     batches = [(torch.full((n, 1, 1, 2), value), torch.zeros(n)) for n, value in ((9, 1.0), (1, 11.0))]
-    assert mean_terms(Brightness(), batches) == {"total": 4.0, "recon": 2.0, "kl": 2.0}
+    assert mean_terms(Brightness(), batches) == {"total": 4.0, "recon": 2.0, "kl": 2.0, "loss": 4.0}
+
+
+def test_the_loss_is_the_objective_s_with_its_schedules_at_their_end():
+    annealed = ELBO(3.0, annealing="linear", warmup=5)
+    annealed.prepare(steps=40, epochs=10)
+    batches = [(torch.full((n, 1, 1, 2), value), torch.zeros(n)) for n, value in ((9, 1.0), (1, 11.0))]
+    assert mean_terms(Brightness(), batches, annealed) == {"total": 4.0, "recon": 2.0, "kl": 2.0, "loss": 8.0}
+
+
+def test_what_does_not_apply_is_left_out():
+    assert mean_terms(Brightness(), [(torch.ones(2, 1, 1, 2), torch.zeros(2))], Autoencoder()).keys() == {
+        *("recon", "loss")
+    }
+
+
+class Noisy(Brightness):
+    """The total of each image is a draw of variance 4 + 5."""
+
+    def forward(self, x: Tensor, labels: Tensor | None = None, samples: int | None = None, *how: object) -> Terms:
+        size = (len(x),) if samples is None else (samples, len(x))
+        recon, kl = 2 * torch.randn(size) + 100 * x.flatten(1)[:, 0], 5**0.5 * torch.randn(size)
+        return Terms(recon, kl, z=x, q=None, p=None, p_x=None)  # type: ignore[arg-type]
+
+
+class Several(ELBO):
+    samples = 4
+
+
+@pytest.mark.parametrize(("objective", "variance"), [(ELBO(1.0), 9.0), (Several(1.0), 9.0 / 4)])
+def test_the_error_of_the_draws_is_that_of_repeated_evaluations(objective, variance):
+    images = torch.rand(2000, 1, 1, 2)  # whose own differences are far larger
+    batches = [(part, torch.zeros(len(part))) for part in images.split(300)]
+    assert error_of_draws(Noisy(), batches, objective, 500) == pytest.approx((variance / 500) ** 0.5, rel=0.06)
+    totals = torch.tensor([mean_terms(Noisy(), batches, objective)["total"] for _ in range(300)])
+    expected = error_of_draws(Noisy(), batches, objective, len(images))
+    assert totals.std().item() == pytest.approx(expected, rel=0.25)  # 6 standard errors
 
 
 def test_nothing_is_kept_for_gradients():
     seen = []
 
     class Watching(Brightness):
-        def forward(self, x: Tensor, labels: Tensor | None = None) -> Terms:
+        def forward(self, x: Tensor, *how: object) -> Terms:
             seen.append(torch.is_grad_enabled())
             return super().forward(x)
 
@@ -54,7 +92,7 @@ def test_images_take_the_precision_of_the_model():
     seen = []
 
     class Watching(Brightness):
-        def forward(self, x: Tensor, labels: Tensor | None = None) -> Terms:
+        def forward(self, x: Tensor, *how: object) -> Terms:
             seen.append(x.dtype)
             return super().forward(x)
 

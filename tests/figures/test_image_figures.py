@@ -50,8 +50,11 @@ def test_interpolations_go_from_image_to_image(check, shown, shape, names):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_traversal_has_a_row_for_each_dimension(check, shape):
     offsets = torch.linspace(-3, 3, 5)
-    figure = check(images.traversal(torch.rand(3, 5, *shape), torch.rand(shape), offsets, ["z₀", "z₁", "z₉"], NOTE))
+    figure = check(
+        images.traversal(torch.rand(3, 5, *shape), torch.rand(shape), offsets, ["z₀", "z₁", "z₉"], "stay", NOTE)
+    )
     (axes,) = figure.axes
+    assert axes.get_xlabel().endswith(";\nall other dimensions stay")
     columns = [label.get_text() for label in axes.get_xticklabels()]
     assert columns == ["image", "−3.0", "−1.5", "0", "+1.5", "+3.0"]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["z₀", "z₁", "z₉"]

@@ -4,7 +4,7 @@ import torch
 from vae.build import build, build_model
 from vae.checkpoints import about
 
-ROW = {f"{part}/{term}": 1.0 for part in ("train", "val") for term in ("total", "recon", "kl")}
+ROW = {f"{part}/{term}": 1.0 for part in ("train", "val") for term in ("loss", "total", "recon", "kl")}
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ CONFIG = {
     "data": {"_target_": "vae.data.idx.IdxFiles", "root": "a", "name": "mnist", "limit": None},
     "prior": {"_target_": "vae.priors.Isotropic"},
     "likelihood": {"_target_": "vae.likelihoods.Bernoulli"},
+    "objective": {"_target_": "vae.objectives.ELBO", "beta": 1.0},
     "optimizer": {"_target_": "torch.optim.Adam", "lr": 1e-3},
 }
 CHOICES = {"data": "mnist", "prior": "isotropic", "likelihood": "bernoulli", "optimizer": "adam"}
@@ -46,7 +47,9 @@ def sweep(tmp_path, monkeypatch):
         status = {"state": state, "error": None, "config": config, "choices": CHOICES | choices}
         (folder / "status.json").write_text(json.dumps(status))
         if state == "completed":
-            metrics = {"test/total": total, "test/recon": total - 5, "test/kl": 5.0, "data": "mnist"}
+            terms = {"total": total, "recon": total - 5, "kl": 5.0}
+            metrics = {f"{part}/{name}": value for part in ("val", "test") for name, value in terms.items()}
+            metrics |= {"data": "mnist"}
             (folder / "metrics.json").write_text(json.dumps(metrics))
         if history:
             (folder / "history.csv").write_text(history)
@@ -70,9 +73,11 @@ def test_seeds_are_pooled_and_the_best_is_marked(sweep, capsys):
             sweep(total, prior=prior, seed=seed)
     compare.main(["s"])
     head, rule, names, _, best, other, *_ = capsys.readouterr().out.splitlines()
-    assert head == "4 runs on mnist: nats per image on the test set" and set(rule) == {"─"}
-    assert names.split() == ["prior", "seeds", "total", "±", "recon", "±", "kl", "±", "best"]
-    assert best.split() == ["correlated", "2", "101.50", "19.06", "96.50", "19.06", "5.00", "0.00", "←"]
+    assert head == "4 runs on mnist: nats per image on the test set, ranked by validation" and set(rule) == {"─"}
+    figures = ["validation", "±", "total", "±", "recon", "±", "kl", "±"]
+    assert names.split() == ["prior", "seeds", *figures, "best"]
+    total = ["101.50", "19.06"]
+    assert best.split() == ["correlated", "2", *total, *total, "96.50", "19.06", "5.00", "0.00", "←"]
     assert other.split()[:4] == ["isotropic", "2", "112.00", "25.41"] and "←" not in other
     rows = table(capsys)
     assert [row["best"] for row in rows] == ["True", "False"]
@@ -133,7 +138,7 @@ def test_files_are_written_beside_the_table(sweep, capsys):
     sweep()
     compare.main(["s", "--csv", "out/a.csv", "--markdown", "out/a.md"])
     assert capsys.readouterr().out.splitlines()[-2:] == ["out/a.csv", "out/a.md"]
-    assert Path("out/a.csv").read_text().startswith("seeds,total") and "| --- |" in Path("out/a.md").read_text()
+    assert Path("out/a.csv").read_text().startswith("seeds,validation") and "| --- |" in Path("out/a.md").read_text()
 
 
 def test_pictures_are_drawn_where_they_apply(sweep, capsys):

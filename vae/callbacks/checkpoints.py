@@ -13,22 +13,24 @@ from vae.files import replacing
 
 
 class BestAndLast(Checkpoint):
-    """`best` has the lowest `monitor` so far, by default the validation total; `last` is where a resumed run goes on.
+    """`best` has the lowest `val/loss` so far; `last` is where a resumed run goes on.
 
-    Lightning runs `Checkpoint` callbacks after all others, so the files hold the others' state of the same epoch.
+    Without a `best` only `last` is kept, which is then what is reported. Lightning runs `Checkpoint` callbacks after all
+    others, so the files hold the others' state of the same epoch.
     """
 
-    def __init__(self, best: Path, last: Path, monitor: str = "val/total"):
+    def __init__(self, best: Path | None, last: Path):
         self.best = best
         self.last = last
-        self.monitor = monitor
         self.lowest = float("inf")
         self.best_epoch = 0
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        value = trainer.callback_metrics[self.monitor].item()
-        if value < self.lowest:
+        value = trainer.callback_metrics["val/loss"].item()
+        is_best = value < self.lowest
+        if is_best:
             self.lowest, self.best_epoch = value, trainer.current_epoch + 1
+        if is_best and self.best is not None:
             trainer.save_checkpoint(self.best, weights_only=False)
             if trainer.is_global_zero:
                 with replacing(self.last) as temporary:  # the same, in a fraction of the time

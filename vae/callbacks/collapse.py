@@ -22,7 +22,7 @@ class Collapse(pl.Callback):
         self._told = False
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        kl = [row["val/kl"] for row in self.scalars.history[-EPOCHS:]]
+        kl = [row["val/kl"] for row in self.scalars.history[-EPOCHS:] if "val/kl" in row]
         if not self._told and len(kl) == EPOCHS and max(kl) < NOTHING:
             self._told = True
             log.warning(

@@ -17,7 +17,7 @@ from PIL import Image
 
 from vae.callbacks.scalars import Scalars
 from vae.data.loader import BatchLoader
-from vae.evaluation.grids import KINDS
+from vae.evaluation.grids import KINDS, WALKS
 from vae.figures.style import label_colours, rasterise
 from vae.files import replacing
 from vae.module import VAEModule
@@ -32,7 +32,7 @@ _BY_OCTREE = Image.Quantize.FASTOCTREE  # keeps rare colours apart, which a medi
 
 
 class Pictures(pl.Callback):
-    """Draws after epochs 1, 2, 5, 10, 20, 50, …, or every so many, and always after the last one.
+    """Draws after epochs 1, 2, 5, 10, 20, 50, …, or every so many, and in the end of the weights that are reported.
 
     A picture that fails is logged and skipped. `only=[]` draws nothing.
     """
@@ -45,25 +45,29 @@ class Pictures(pl.Callback):
         every_n_epochs: int | None = None,
         only: Sequence[str] | None = None,
         grid: str = "whitened",
+        walk: str = "axis",
     ):
         if grid not in KINDS:
             raise ValueError(f"figures.grid={grid}: must be one of {', '.join(KINDS)}")
+        if walk not in WALKS:
+            raise ValueError(f"figures.walk={walk}: must be one of {', '.join(WALKS)}")
         self.folder = folder / "figures"
         self.loader = loader
         self.scalars = scalars
         self.every_n_epochs = every_n_epochs
         self.tags = select(only, "figures.only")
         self.grid = grid
-        self._drawn = 0  # the last epoch that was
+        self.walk = walk
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         epoch = trainer.current_epoch + 1
-        if self._is_due(epoch):
+        if self._is_due(epoch) and epoch != trainer.max_epochs:  # that step's pictures are those of `close`
             self._draw(trainer, pl_module, epoch)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.tags and self.scalars.history:
-            self._draw(trainer, pl_module, int(self.scalars.history[-1]["epoch"]), at_end=True)
+    def close(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int) -> None:
+        """Draw all pictures of the weights that the module now has, which are those of this epoch."""
+        if self.tags:
+            self._draw(trainer, pl_module, epoch, at_end=True)
 
     def _is_due(self, epoch: int) -> bool:
         if self.every_n_epochs is not None:
@@ -73,13 +77,13 @@ class Pictures(pl.Callback):
     def _draw(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int, at_end: bool = False) -> None:
         assert isinstance(pl_module, VAEModule)
         history = self.scalars.history if at_end else ()
-        scene = Scene(pl_module.vae, self.loader, pl_module.about, epoch, self.grid, history)
+        scene = Scene(pl_module.vae, self.loader, pl_module.about, epoch, self.grid, self.walk, history)
         kept: dict[str, Future[None]] = {}
         # One picture is compressed while the next one is drawn.
         with _no_garbage_collection(), ThreadPoolExecutor(1) as writer:
             for tag in self.tags:
                 try:
-                    if tag in scene.tags and (epoch > self._drawn or tag == "curves/losses"):
+                    if tag in scene.tags:
                         kept[tag] = writer.submit(self._keep, trainer, tag, rasterise(scene.draw(tag)))
                     if tag == "latent/clusters" and at_end and scene.latent_dim == 3:
                         write_gif(self.folder / f"{tag}.gif", list(scene.turning()))
@@ -88,7 +92,6 @@ class Pictures(pl.Callback):
         for tag, future in kept.items():
             if error := future.exception():
                 log.error("the picture %s of epoch %d could not be kept", tag, epoch, exc_info=error)
-        self._drawn = epoch
         if at_end:
             try:
                 self._hand_over_codes(trainer, scene)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
@@ -53,10 +54,7 @@ class Progress(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         row = self.scalars.history[-1]
         width = len(str(trainer.max_epochs))
-        parts = [
-            f"{part} {row[f'{key}/total']:8.2f} = {row[f'{key}/recon']:8.2f} + {row[f'{key}/kl']:6.2f}"
-            for part, key in (("train", "train"), ("validation", "val"))
-        ]
+        parts = [f"{part} {_terms(row, key)}" for part, key in (("train", "train"), ("validation", "val"))]
         epoch = f"epoch {trainer.current_epoch + 1:{width}}/{trainer.max_epochs}"
         line = "   ".join([epoch, *parts, f"{row['seconds']:.1f} s"])
         log.info(line, extra=FILE_ONLY if self.bar is not None else None)
@@ -68,11 +66,20 @@ class Progress(pl.Callback):
         self._close()
 
     def _totals(self) -> str:
-        history = self.scalars.history
-        validation = f", validation {history[-1]['val/total']:.2f}" if history else ""
-        return f"train {self.scalars.latest['total']:.2f}{validation} nats"
+        history, latest = self.scalars.history, self.scalars.latest
+        term = "total" if "total" in latest else "recon"
+        validation = f", validation {history[-1][f'val/{term}']:.2f}" if history else ""
+        return f"train {latest[term]:.2f}{validation} nats"
 
     def _close(self) -> None:
         if self.bar is not None:
             self.bar.close()
             self.bar = None
+
+
+def _terms(row: Mapping[str, float], part: str) -> str:
+    """total = recon + kl, or recon alone where the others do not apply."""
+    recon = f"{row[f'{part}/recon']:8.2f}"
+    if f"{part}/total" not in row:
+        return f"recon {recon}"
+    return f"{row[f'{part}/total']:8.2f} = {recon} + {row[f'{part}/kl']:6.2f}"

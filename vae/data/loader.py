@@ -103,6 +103,19 @@ def _taken(rows: Tensor, chosen: slice, order: Tensor | None) -> Tensor:
     return rows[chosen] if order is None else rows.index_select(0, order[chosen])
 
 
+def as_seen(source: DataSource, part: Part, name: str, device: torch.device) -> Part:
+    """The images as an evaluation on that device sees them: of `dynamic` ones the draws of `evaluation_loader`.
+
+    Some of these are then the same images as when all are evaluated: draws of a subset would be others.
+    """
+    if source.binarize != "dynamic":
+        return part
+    loader = evaluation_loader(source, part, name)
+    loader.to(device)
+    drawn = torch.cat([(255 * images).byte() for images, _ in loader])
+    return Part(drawn.to(part.images.device), part.labels, part.factors)
+
+
 def evaluation_loader(source: DataSource, part: Part, name: str) -> BatchLoader:
     """Images to be evaluated, with the same Bernoulli draws in every run: so are runs with different seeds compared.
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from vae.distributions import DiagonalNormal, FullNormal, gaussian, marginals, parameters
+from vae.distributions import DiagonalNormal, FullNormal, gaussian, marginals, parameters, whitened
 
 SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the kernels' squared widths, in medians of the squared distances
-CHUNK = 2**22  # numbers at a time of those for each z, posterior and dimension
+CHUNK = 2**22  # numbers at a time of those for each z and posterior, and each dimension where they are not independent
+COPIES = 8  # at most, of the images' posteriors with permuted dimensions
+HALF = 0.5  # the weight of z's own posterior that cancels the bias of log q(z) where many posteriors overlap
 
 
 class MMDTest(NamedTuple):
@@ -84,38 +87,152 @@ class Estimate(NamedTuple):
 
 
 class Decomposition(NamedTuple):
-    """The KL taken apart, each part a divergence: mi + tc + dwkl = E_x[KL(q(z|x) ‖ p(z))] (Chen et al., 2018)."""
+    """The KL taken apart: mi + tc + dwkl = E_x[KL(q(z|x) ‖ p(z))], but for the noise of z (Chen et al., 2018).
 
-    mi: Estimate  # log q(z|x) − log q(z): mutual information of image and code, at most log n
+    Of a Gaussian prior all are taken in the coordinates in which it is N(0, I), and each is a divergence. Of any other
+    prior they are taken in z's own, and dwkl is none, as the prior's own dependence between dimensions counts there.
+    """
+
+    mi: Estimate  # log q(z|x) − log q(z): mutual information of image and code
     tc: Estimate  # log q(z) − Σⱼ log q(zⱼ): total correlation
     dwkl: Estimate  # Σⱼ log q(zⱼ) − log p(z): the dimensions' own distances from the prior
+    bias: Estimate  # what mi would lack, and tc hold too much, were q(z) the mean of the n posteriors
 
 
 def decompose(q: DiagonalNormal | FullNormal, chosen: Tensor, z: Tensor, p: Distribution) -> Decomposition:
-    """At one draw z (m, latent_dim) from each of the `chosen` (m,) of the n posteriors q, with q(z) = 1/n Σᵢ q(z|xᵢ).
+    """At one draw z (m, latent_dim) from each of the `chosen` (m,) of the posteriors q of n images.
 
-    Nothing is lost to a batch's size, as in training. Still the n images are all that there are: where mi comes near
-    its limit log n, as of narrow posteriors in many dimensions, it would be larger with more of them, and tc smaller.
+    The mean of n posteriors is lumpy where narrow ones hardly overlap, and z lies on the lump of its own image: log
+    q(z) comes out too high, so mi too low, at most log n, and tc too high, as single dimensions overlap. Hence
+
+        q(z) = (w q(z|x) + Σ_others q(z|xᵢ)) / (w + n − 1)
+
+    with the w that makes tc zero for posteriors of the same marginals whose dimensions are permuted across images. To
+    overlap as much as the true ones they are e^a n, at most `COPIES` n, where permuting adds a to mi: of a larger tc,
+    up to half of bias is taken off too much. Where bias is above a nat hardly any posteriors overlap, and the images
+    say little of mi and tc. The errors hold the noise of w.
     """
-    n, latent_dim = q.loc.shape
-    single = marginals(q).base_dist
-    inverse = None if isinstance(q, DiagonalNormal) else _inverse(q)
-    log_own = gaussian(*(parameter[chosen] for parameter in parameters(q))).log_prob(z).cpu().double()
-    log_q, log_q_each = [], []
-    for part in z.split(max(1, CHUNK // (n * latent_dim))):
-        log_each = single.log_prob(part[:, None])  # (part, n, latent_dim)
-        if inverse is None:
-            log_joint = log_each.sum(-1)
-        else:
-            units = torch.einsum("nij,pnj->pni", inverse, part[:, None] - q.loc)
-            log_scale = inverse.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-            log_joint = log_scale - 0.5 * (units.square().sum(-1) + latent_dim * math.log(2 * math.pi))
-        log_q.append(log_joint.logsumexp(1).cpu().double() - math.log(n))
-        log_q_each.append((log_each.logsumexp(1).cpu().double() - math.log(n)).sum(-1))
-    whole, product = torch.cat(log_q), torch.cat(log_q_each)
+    q, z, p = whitened(q, z, p)
+    chosen = chosen.to(z.device)
+    own = gaussian(*(parameter[chosen] for parameter in parameters(q))).log_prob(z).cpu().double()
+    joint = _Mixture(own, _others(q, z, chosen[:, None]), len(q.loc))
+    each = _log_prob_each(marginals(q), chosen, z)
+    product = each.sum(1)
+    weights = _own_weights(marginals(q), chosen, z, each, joint)
     return Decomposition(
-        _estimate(log_own - whole), _estimate(whole - product), _estimate(product - p.log_prob(z).cpu().double())
+        _weighted(lambda weight: own - joint.log_prob(weight), weights),
+        _weighted(lambda weight: joint.log_prob(weight) - product, weights, apart=True),
+        _estimate(product - p.log_prob(z).cpu().double()),
+        _weighted(lambda weight: joint.log_prob(1) - joint.log_prob(weight), weights),
     )
+
+
+class _Mixture(NamedTuple):
+    """Logarithms (m,) of densities at draws z: of the posterior that z is from, and of the mean of the others."""
+
+    own: Tensor
+    others: Tensor
+    posteriors: int  # how many there are, with the own one
+
+    def log_prob(self, weight: float) -> Tensor:
+        """Of the mixture in which the own posterior counts as `weight` posteriors."""
+        others = self.others + math.log(max(1, self.posteriors - 1))
+        return torch.logaddexp(self.own + math.log(weight), others) - math.log(self.posteriors - 1 + weight)
+
+
+class _Weights(NamedTuple):
+    """Of z's own posterior, and what it would be were the tc that it makes zero off by a standard error."""
+
+    best: float
+    low: float
+    high: float
+
+
+def _own_weights(single: DiagonalNormal, chosen: Tensor, z: Tensor, each: Tensor, joint: _Mixture) -> _Weights:
+    """Those that make tc zero where the dimensions of the posteriors, and of the draws, are permuted.
+
+    The permuted draws have the same Σⱼ log q(zⱼ) on average, as log q(zⱼ) = `each` (m, latent_dim) moves with them.
+    """
+    n, latent_dim = single.loc.shape
+    order = _permutations(len(z), latent_dim).to(z.device)
+    images, z, product = chosen[order], z.gather(0, order), each.gather(0, order.cpu()).sum(1)
+    own = _permuted(single, images).log_prob(z).cpu().double()
+    total = torch.full_like(own, -math.inf)
+    for copies in range(1, COPIES + 1):
+        rows = _permutations(n, latent_dim).to(z.device)
+        # Nor do the others of a true z hold its own image, in any dimension.
+        total = total.logaddexp(_others(_permuted(single, rows), z, rows.argsort(0).gather(0, images)))
+        mixture = _Mixture(own, total - math.log(copies), copies * (n - 1) + 1)
+        best = _own_weight(mixture, product.mean())
+        added = (own - product).mean() - (joint.own - joint.log_prob(best)).mean()
+        if copies + 0.5 > added.exp():
+            break
+    error = _estimate(mixture.log_prob(best) - product).error
+    return _Weights(best, *(_own_weight(mixture, product.mean() + by) for by in (-error, error)))
+
+
+def _own_weight(mixture: _Mixture, expected: Tensor) -> float:
+    """The one with which log q(z) is as expected on average, by bisection; at most `HALF`."""
+    low, high = -30.0, math.log(HALF)
+    for _ in range(40):
+        middle = (low + high) / 2
+        if mixture.log_prob(math.exp(middle)).mean() < expected:
+            low = middle
+        else:
+            high = middle
+    return math.exp(high)
+
+
+def _permutations(n: int, count: int) -> Tensor:
+    return torch.stack([torch.randperm(n) for _ in range(count)], 1)
+
+
+def _permuted(q: DiagonalNormal, rows: Tensor) -> DiagonalNormal:
+    """Posteriors whose dimensions are those of the images `rows` (…, latent_dim)."""
+    return DiagonalNormal(q.loc.gather(0, rows), q.scale.gather(0, rows))
+
+
+def _log_prob_each(single: DiagonalNormal, chosen: Tensor, z: Tensor) -> Tensor:
+    """log q(zⱼ) of each dimension, (m, latent_dim)."""
+    columns = []
+    for j in range(z.shape[1]):
+        q, z_j = DiagonalNormal(single.loc[:, j : j + 1], single.scale[:, j : j + 1]), z[:, j : j + 1]
+        own = DiagonalNormal(q.loc[chosen], q.scale[chosen]).log_prob(z_j).cpu().double()
+        columns.append(_Mixture(own, _others(q, z_j, chosen[:, None]), len(q.loc)).log_prob(HALF))
+    return torch.stack(columns, 1)
+
+
+def _others(q: DiagonalNormal | FullNormal, z: Tensor, left_out: Tensor) -> Tensor:
+    """The logarithm, (m,), of the mean density at z of all posteriors but those `left_out` (m, any number)."""
+    left_out = left_out.sort(1).values.cpu()  # as are the densities
+    remaining = len(q.loc) - 1 - (left_out.diff(dim=1) != 0).sum(1)
+    each = len(q.loc) * (1 if isinstance(q, DiagonalNormal) else q.loc.shape[1])
+    step = max(1, CHUNK // each)
+    sums = [
+        _logsumexp(_log_densities(q, part).scatter_(1, out, -math.inf))
+        for part, out in zip(z.split(step), left_out.split(step), strict=True)
+    ]
+    return torch.cat(sums) - remaining.clamp(min=1).double().log()
+
+
+def _logsumexp(logs: Tensor) -> Tensor:
+    """torch's own over the last dimension, in half the time: it writes over `logs`."""
+    top = logs.amax(-1, keepdim=True).clamp(min=torch.finfo(logs.dtype).min)
+    return logs.sub_(top).exp_().sum(-1).log() + top.squeeze(-1)
+
+
+def _log_densities(q: DiagonalNormal | FullNormal, z: Tensor) -> Tensor:
+    """Of each posterior at each z, (m, n)."""
+    constant = z.shape[1] * math.log(2 * math.pi)
+    if isinstance(q, DiagonalNormal):  # Σⱼ (zⱼ − μⱼ)² / σⱼ² multiplied out, a product of matrices
+        z, loc, scale = (each.cpu().double() for each in (z, q.loc, q.scale))
+        precision = scale**-2
+        constants = (loc**2 * precision).sum(1) + 2 * scale.log().sum(1) + constant
+        return -0.5 * (torch.cat([z**2, -2 * z], 1) @ torch.cat([precision, loc * precision], 1).T + constants)
+    inverse = _inverse(q)
+    units = torch.einsum("nij,mnj->mni", inverse, z[:, None] - q.loc)
+    log_scale = inverse.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    return (log_scale - 0.5 * (units.square().sum(-1) + constant)).cpu().double()
 
 
 def _principal_axis(covariance: Tensor) -> Tensor | None:
@@ -134,3 +251,10 @@ def _inverse(q: FullNormal) -> Tensor:
 
 def _estimate(values: Tensor) -> Estimate:
     return Estimate(values.mean().item(), (values.std() / len(values) ** 0.5).item())
+
+
+def _weighted(part: Callable[[float], Tensor], weights: _Weights, apart: bool = False) -> Estimate:
+    """Of a part (m,) at z's own posterior's best weight, whose noise counts apart or as that of the same draws."""
+    found = _estimate(part(weights.best))
+    shift = max(abs(part(weight).mean().item() - found.value) for weight in (weights.low, weights.high))
+    return Estimate(found.value, math.hypot(found.error, shift) if apart else found.error + shift)

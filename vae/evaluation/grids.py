@@ -12,6 +12,8 @@ from torch.distributions import Normal
 from vae.evaluation.geometry import Geometry
 
 KINDS = ("whitened", "square", "quantile")
+WALKS = ("axis", "conditional")
+FINE = 200  # points along each axis when the mass of a density is divided
 SPAN = 3.0  # standard units that a grid reaches from the prior's mean
 SLICES = (-1.0, 0.0, 1.0)  # standard units of the third dimension at which a three-dimensional space is cut
 
@@ -34,7 +36,8 @@ def manifold(prior: Geometry, kind: str = "whitened", dims: Sequence[int] = (0, 
     - `square`: evenly spaced in m ± 3, whatever the prior's covariance;
     - `quantile`: equal prior mass in every cell.
 
-    A slice spans the prior given the other dimensions, so its m and Σ are the conditional ones.
+    A slice spans the prior given the other dimensions: its m and Σ are the conditional ones, by the formulas of a
+    Gaussian with the prior's moments. Only the quantiles of another prior are those of its own conditional density.
     """
     if kind not in KINDS:
         raise ValueError(f"grid={kind}: must be one of {', '.join(KINDS)}")
@@ -61,9 +64,16 @@ def interpolation(start: Tensor, end: Tensor, steps: int) -> Tensor:
     return torch.lerp(start[:, None], end[:, None], t[:, None])
 
 
-def traversal(code: Tensor, scale: Tensor, dims: Sequence[int], offsets: Tensor) -> Tensor:
-    """z + offset · sᵢ eᵢ: a code (latent_dim,) moved along each of `dims` → (dims, offsets, latent_dim)."""
-    directions = (scale.diag()[list(dims)]).to(code)  # (dims, latent_dim)
+def traversal(code: Tensor, prior: Geometry, dims: Sequence[int], offsets: Tensor, walk: str = "axis") -> Tensor:
+    """A code (latent_dim,) moved in each of `dims` → (dims, offsets, latent_dim).
+
+    Along the `axis`, z + offset · sᵢ eᵢ with sᵢ the prior's standard deviation; or `conditional`, z + offset · Σeᵢ / sᵢ:
+    the other dimensions move as far as the prior, by its covariance Σ, expects them to when zᵢ does.
+    """
+    if walk not in WALKS:
+        raise ValueError(f"walk={walk}: must be one of {', '.join(WALKS)}")
+    along = prior.scale.diag() if walk == "axis" else prior.covariance / prior.scale[:, None]
+    directions = along[list(dims)].to(code)  # (dims, latent_dim)
     return code + offsets.to(code)[:, None] * directions[:, None]
 
 
@@ -81,7 +91,7 @@ def _sheet(prior: Geometry, kind: str, dims: Sequence[int], at: Tensor, count: i
     """(rows, columns, latent_dim): `dims` vary, the other dimensions are as in `at`."""
     probabilities = (torch.arange(count, dtype=prior.mean.dtype) + 0.5) / count  # the middle of each cell
     if kind == "quantile" and prior.samples is not None:
-        plane = _equal_mass(prior.samples[:, list(dims)], probabilities)
+        plane = _equal_mass(prior, dims, at, probabilities)
     else:
         spaced = torch.linspace(-SPAN, SPAN, count, dtype=prior.mean.dtype)
         g = Normal(0.0, 1.0).icdf(probabilities) if kind == "quantile" else spaced
@@ -94,13 +104,38 @@ def _sheet(prior: Geometry, kind: str, dims: Sequence[int], at: Tensor, count: i
     return z
 
 
-def _equal_mass(samples: Tensor, probabilities: Tensor) -> Tensor:
-    """Quantiles of the first coordinate, and of the second one given the first: (rows, columns, dims)."""
-    count, size = len(probabilities), len(samples) // len(probabilities)
-    order = samples[:, 0].argsort()[: count * size]
-    columns = samples[order].reshape(count, size, -1)
-    first = columns[..., 0].median(1).values  # (columns,)
-    if samples.shape[1] == 1:
+def _equal_mass(prior: Geometry, dims: Sequence[int], at: Tensor, probabilities: Tensor) -> Tensor:
+    """Quantiles of the first of `dims`, and of the second one given the first: (rows, columns, dims).
+
+    Of the prior's density given that the other dimensions are as in `at` (latent_dim,), summed over a fine grid.
+    """
+    assert prior.samples is not None
+    axes = []
+    for dim in dims:
+        low, high = prior.samples[:, dim].min().item(), prior.samples[:, dim].max().item()
+        margin = 0.1 * (high - low)
+        axes.append(torch.linspace(low - margin, high + margin, FINE, dtype=at.dtype))
+    if len(dims) == len(prior.mean):
+        mass = prior.density(*axes)
+    else:
+        assert prior.log_prob is not None
+        z = at.expand(*[FINE] * len(dims), -1).clone()
+        z[..., list(dims)] = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
+        log_p = torch.cat([prior.log_prob(rows) for rows in z.split(8)])  # memory is that of a few rows
+        mass = (log_p - log_p.max()).exp()
+    first = _quantiles(axes[0], mass.flatten(1).sum(1) if len(dims) > 1 else mass, probabilities)  # (columns,)
+    if len(dims) == 1:
         return first[None, :, None]
-    second = columns[..., 1].quantile(probabilities, dim=1)  # (rows, columns)
+    nearest = torch.searchsorted(axes[0], first).clamp(max=FINE - 1)
+    second = torch.stack([_quantiles(axes[1], mass[i], probabilities) for i in nearest], 1)  # (rows, columns)
     return torch.stack([first.expand_as(second), second], -1)
+
+
+def _quantiles(x: Tensor, density: Tensor, probabilities: Tensor) -> Tensor:
+    """Where the mass up to a point is each of the probabilities, of a density at evenly spaced points x."""
+    total = density.cumsum(0) - density / 2  # half of a point's mass lies on each side
+    total = total / density.sum()
+    after = torch.searchsorted(total, probabilities).clamp(1, len(x) - 1)
+    low, high = total[after - 1], total[after]
+    share = ((probabilities - low) / (high - low).clamp(min=1e-300)).clamp(0, 1)
+    return x[after - 1] + share * (x[after] - x[after - 1])

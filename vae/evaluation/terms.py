@@ -1,4 +1,4 @@
-"""The plain terms of −ELBO over a whole data set: what two runs are compared by."""
+"""The plain terms of −ELBO and the loss over a whole data set: what two runs are compared by."""
 
 from __future__ import annotations
 
@@ -8,18 +8,46 @@ import torch
 from torch import Tensor
 
 from vae.model import VAE
+from vae.objectives import ELBO, Objective
+
+Batches = Iterable[tuple[Tensor, Tensor]]
+PLAIN = ELBO(beta=1.0)
 
 
 @torch.inference_mode()
-def mean_terms(vae: VAE, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
-    """`total`, `recon` and `kl`, each the mean over all images of the batches, in nats; one sample of z an image."""
-    sums = torch.zeros(2, dtype=torch.float64)
+def mean_terms(vae: VAE, batches: Batches, objective: Objective = PLAIN) -> dict[str, float]:
+    """`total`, `recon`, `kl` and `loss`, each the mean over all images of the batches, in nats.
+
+    z is drawn as the objective draws it, by default once for each image, and terms that do not apply to it are left
+    out. All that is annealed in its loss has its final value.
+    """
+    sums = torch.zeros(3, dtype=torch.float64)
     count = 0
     dtype = next(vae.parameters()).dtype  # trainer.precision=64-true makes it double
     for images, labels in batches:
-        terms = vae(images.to(dtype), labels)
-        # First to the host: not every device has doubles.
-        sums += torch.stack([terms.recon.sum(), terms.kl.sum()]).cpu().double()
+        (loss, _), terms = objective(vae, images.to(dtype), objective.steps, labels)
+        means = torch.stack([_of_image(terms.recon).sum(), _of_image(terms.kl).sum(), loss * len(images)])
+        sums += means.cpu().double()  # first to the host: not every device has doubles
         count += len(images)
-    recon, kl = (sums / count).tolist()
-    return {"total": recon + kl, "recon": recon, "kl": kl}
+    recon, kl, loss = (sums / count).tolist()
+    found = {"total": recon + kl, "recon": recon, "kl": kl}
+    return {name: value for name, value in found.items() if name in objective.terms} | {"loss": loss}
+
+
+@torch.inference_mode()
+def error_of_draws(vae: VAE, batches: Batches, objective: Objective, images: int) -> float:
+    """Standard error of the mean total of so many images that comes from their draws of z, in nats.
+
+    √(½ E[(t − t′)²] / images), with two totals t, t′ of each image of these batches by draws of their own.
+    """
+    dtype = next(vae.parameters()).dtype
+    differences = []
+    for x, labels in batches:
+        first, second = (objective(vae, x.to(dtype), objective.steps, labels)[1].total for _ in range(2))
+        differences.append(_of_image(first - second))
+    return (torch.cat(differences).square().mean() / 2 / images).sqrt().item()
+
+
+def _of_image(values: Tensor) -> Tensor:
+    """The mean over samples, (batch,) of (batch,) or (samples, batch)."""
+    return values.mean(0) if values.dim() > 1 else values

@@ -30,7 +30,7 @@ Series = Sequence[tuple[str, Sequence[Any]]]  # names, and what is drawn of each
 class Mark(NamedTuple):
     """One run in the rate–distortion plane."""
 
-    beta: float
+    beta: float | None  # None where the loss has none
     kl: float
     recon: float
 
@@ -53,7 +53,7 @@ class Tile(NamedTuple):
 @styled
 def rate_distortion(series: Series, title: str = "", note: str = "") -> Figure:
     """Every run (`Mark`) by its kl and recon, with lines from β to β through the means over seeds."""
-    betas = sorted({mark.beta for _, marks in series for mark in marks})
+    betas = sorted({mark.beta for _, marks in series for mark in marks if mark.beta is not None})
     shapes = dict(zip(betas, MARKERS if len(betas) <= len(MARKERS) else "o" * len(betas), strict=False))
     handles = _names(series, title, "-") if len(betas) > 1 else _names(series, title, markers="o" * len(PALETTE))
     if len(set(shapes.values())) > 1:
@@ -63,17 +63,20 @@ def rate_distortion(series: Series, title: str = "", note: str = "") -> Figure:
     figure, axes = _frame(handles, note, right=0.8, top=0.1 if reach[0] < reach[1] else 0.3)
     for _, marks, look in _from_behind(series):
         of_beta = [[mark[1:] for mark in marks if mark.beta == beta] for beta in betas]
-        axes.plot(*np.transpose([np.mean(some, axis=0) for some in of_beta if some]), **look)
+        if any(of_beta):
+            axes.plot(*np.transpose([np.mean(some, axis=0) for some in of_beta if some]), **look)
         for beta, kl, recon in marks:
-            axes.plot(kl, recon, shapes[beta], ms=5.5, mec="white", mew=0.5, **look)
+            axes.plot(kl, recon, "h" if beta is None else shapes[beta], ms=5.5, mec="white", mew=0.5, **look)
     _equal_totals(axes, middle - reach, middle + reach)
     axes.set(xlabel="rate: kl in nats per image", ylabel="distortion: recon in nats per image")
     return figure
 
 
 @styled
-def totals(key: str, values: Sequence[float | str], series: Series, title: str = "", note: str = "") -> Figure:
-    """The test total (`Estimate`) against a key, whose values are rising numbers, or words."""
+def totals(
+    key: str, values: Sequence[float | str], series: Series, title: str = "", note: str = "", term: str = "total"
+) -> Figure:
+    """The test total, or another term (`Estimate`), against a key, whose values are rising numbers, or words."""
     estimates = [estimate for _, some in series for estimate in some]
     numbers = [value for value in values if isinstance(value, int | float)]
     words = [fill(str(value).replace(",", ", "), max(10, 70 // len(values))) for value in values]
@@ -92,13 +95,13 @@ def totals(key: str, values: Sequence[float | str], series: Series, title: str =
         axes.errorbar(x, y, bars, marker=marker, ms=5 if i < coloured else 3, ls=dashes, elinewidth=1, **look)
     ends = [mean + sign * (bar or 0.0) for _, mean, bar in estimates for sign in (-1, 1)]
     _limit(axes, [estimate.mean for estimate in estimates], ends)
-    axes.set(xlabel=key, ylabel="test total in nats per image")
+    axes.set(xlabel=key, ylabel=f"test {term} in nats per image")
     return figure
 
 
 @styled
-def curves(series: Series, title: str = "", note: str = "") -> Figure:
-    """The validation total of every run, as pairs with the epochs, and the mean of each series."""
+def curves(series: Series, title: str = "", note: str = "", term: str = "total") -> Figure:
+    """The validation total of every run, or another term, as pairs with the epochs, and the mean of each series."""
     series = [(name, [np.asarray(line) for line in lines]) for name, lines in series]
     if any(len(lines) > 1 for _, lines in series):
         note = f"thin: runs, thick: their mean · {note}"
@@ -113,7 +116,7 @@ def curves(series: Series, title: str = "", note: str = "") -> Figure:
     # The first tenth of the epochs, far above all others, would flatten them.
     _limit(axes, [value for _, lines in series for line in lines for value in line[len(line) // 10 :, 1]])
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
-    axes.set(xlabel="epoch", ylabel="validation total in nats per image")
+    axes.set(xlabel="epoch", ylabel=f"validation {term} in nats per image")
     return figure
 
 

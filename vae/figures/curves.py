@@ -10,22 +10,40 @@ from matplotlib.ticker import MaxNLocator
 
 from vae.figures.style import ACCENT, CODES, new_figure, panels, styled
 
+GAP = 0.6  # inches between panels
+
 
 @styled
-def losses(history: Sequence[Mapping[str, float]], note: str = "") -> Figure:
-    """Total, recon and kl over epochs, from rows with `epoch`, `train/total`, `val/total` and so on, in nats."""
+def losses(history: Sequence[Mapping[str, float]], reported: int, note: str = "") -> Figure:
+    """Total, recon and kl over epochs, as far as they apply, from rows with `epoch`, `train/total` and so on, in nats.
+
+    A ring marks the epoch whose weights are reported, on what these were chosen by: the loss, in a panel of its own
+    where it is none of the terms.
+    """
     epochs = np.array([row["epoch"] for row in history])
-    figure = new_figure(9.0, 2.3, note, top=0.32)
+    terms = [term for term in ("total", "recon", "kl") if f"val/{term}" in history[0]]
+    ringed = next((term for term in terms if _is_loss(history, term)), "loss")
+    terms = terms if ringed in terms else ["loss", *terms]
+    figure = new_figure((9.0 + GAP) / 3 * len(terms) - GAP, 2.3, note, top=0.32)
     marker = "o" if len(epochs) < 8 else ""  # one epoch alone would make an invisible line
-    for axes, term in zip(panels(figure, 1, 3, (0.6, 0))[0], ("total", "recon", "kl"), strict=True):
+    row = panels(figure, 1, len(terms), (GAP, 0))[0]
+    for axes, term in zip(row, terms, strict=True):
         for part, name, colour, dashes in (("train", "training", CODES, "-"), ("val", "validation", ACCENT, "--")):
             values = np.array([row[f"{part}/{term}"] for row in history])
             axes.plot(epochs, values, color=colour, ls=dashes, lw=1.6, marker=marker, ms=3.5, label=name)
         axes.set(title=term, xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
-        if term == "total":
-            best = int(values.argmin())
-            axes.plot(epochs[best], values[best], "o", ms=7, mfc="none", mec=ACCENT, label=f"best: {values[best]:.2f}")
-            axes.set_ylabel("nats per image")
-            axes.legend()
+        if term == ringed and reported in epochs:  # not of weights that were saved within an epoch
+            value = values[list(epochs).index(reported)]
+            label = f"{'best' if value == values.min() else 'reported'}: {value:.2f}"
+            axes.plot(reported, value, "o", ms=7, mfc="none", mec=ACCENT, label=label)
+    row[0].set_ylabel("nats per image")
+    row[terms.index(ringed)].legend()
     return figure
+
+
+def _is_loss(history: Sequence[Mapping[str, float]], term: str) -> bool:
+    """Whether a term is what is minimised, in training as in validation."""
+    parts = [(row, part) for row in history for part in ("train", "val")]
+    loss, values = ([row[f"{part}/{name}"] for row, part in parts] for name in ("loss", term))
+    return np.allclose(loss, values, rtol=1e-5, equal_nan=True)

@@ -73,18 +73,22 @@ def interpolation(
 
 @styled
 def traversal(
-    images: ArrayLike, original: ArrayLike, offsets: ArrayLike, names: Sequence[str], note: str = ""
+    images: ArrayLike, original: ArrayLike, offsets: ArrayLike, names: Sequence[str], others: str, note: str = ""
 ) -> Figure:
-    """One row for each varied dimension: decoded images (rows, steps, channels, height, width) after the original."""
+    """One row for each varied dimension: decoded images (rows, steps, channels, height, width) after the original.
+
+    `others` is what the other dimensions do meanwhile.
+    """
     images = np.asarray(images)
     rows, _, _, height, width = images.shape
     first = np.broadcast_to(np.asarray(original), (rows, 1, *images.shape[2:]))
     tiles = np.concatenate([first, images], 1)
-    figure, axes = _frame(tiles.shape[1], rows, height, width, note, names, bottom=0.7)
+    figure, axes = _frame(tiles.shape[1], rows, height, width, note, names, bottom=0.85)
     show(axes, mosaic(tiles, GAP))
     steps = [f"{value:+.1f}".replace("-", "−") if abs(value) > 1e-6 else "0" for value in np.asarray(offsets)]
     _ticks(axes, ["image", *steps], names, height, width, bottom=True)
-    axes.set_xlabel("distance from the image's code, in standard deviations of the prior")
+    where = "distance from the image's code, in the prior's standard deviations"
+    axes.set_xlabel(f"{where};\nall other dimensions {others}")
     return figure
 
 
