@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from vae.tensorboard import RunLogger
 
 SCORES = "curves/anomaly_scores"  # the picture's tag
+IMAGES = {"importance": 1000, "ais": 300}  # by method, for a minute or a few
 
 EXAMPLES = """
 examples:
   python scripts/evaluate.py outputs/runs/2030-01-01/12-00-00-000000
   python scripts/evaluate.py outputs/sweeps/2030-01-01/12-00-00-000000 likelihood structure
   python scripts/evaluate.py best.ckpt likelihood --full
+  python scripts/evaluate.py outputs/runs/2030-01-01/12-00-00-000000 likelihood --method ais
 """
 
 
@@ -49,8 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def evaluate(
     run: Path,
     metrics: Sequence[str],
-    images: int,
+    images: int | None,
     samples: int,
+    method: str,
     full: bool,
     against: str | None,
     data_root: str | None,
@@ -58,15 +61,20 @@ def evaluate(
 ) -> Findings:
     """Measure one run or checkpoint; writes `evaluation.json` beside its metrics, prints a table, tells TensorBoard."""
     from vae import checkpoints, measures
+    from vae.config import is_at_mean
     from vae.evaluate import Evaluation
     from vae.tensorboard import RunLogger
 
-    effort = measures.FULL if full else measures.Effort(images, samples)
-    evaluation = Evaluation(metrics or None, effort.images, effort.samples)
+    if full and method == "ais":
+        raise ValueError("--full: must be left out with --method ais, which would take days")
+    count = images or IMAGES[method]
+    effort = measures.FULL if full else measures.Effort(count, samples, method)
+    evaluation = Evaluation(metrics or None, effort.images, effort.samples, effort.method)
     checkpoint = checkpoints.read(file := checkpoints.file_of(run))
     source, data = checkpoints.data_of(checkpoint["vae"], data_root, trust)
     model = checkpoints.model_of(checkpoint, trust)
-    subject = measures.Subject(model, source, data, effort, _other_data(against) if against else None)
+    other, at_mean = _other_data(against) if against else None, is_at_mean(checkpoint["vae"]["config"])
+    subject = measures.Subject(model, source, data, effort, other, at_mean)
     folder = checkpoints.folder_of(file)
     step = checkpoint["global_step"]
     found = evaluation(subject, folder, step, checkpoint["epoch"] + 1)
@@ -74,7 +82,7 @@ def evaluate(
     logger = RunLogger(folder) if found.values and (folder / "metrics.json").exists() else None
     if logger:
         logger.log_metrics(found.values, step)
-    if "test/auroc_total" in found.values:
+    if "test/auroc_latent" in found.values:
         print(f"drawn in {relative(_draw_scores(subject, found.values, checkpoint, folder, logger))}")
     if logger:
         logger.close()
@@ -91,7 +99,12 @@ def _draw_scores(
     from vae.pictures import small_print
 
     assert subject.against is not None
-    names = {"total": "−ELBO, nats", "nll": "−log p(x), nats", "latent": "distance of the code"}
+    names = {
+        "total": "−ELBO, nats",
+        "nll": "−log p(x), nats",
+        "recon": "−log p(x|z), nats",
+        "latent": "distance of the code",
+    }
     figure = anomaly.scores(
         {names[key]: pair for key, pair in subject.anomaly_scores.items()},
         [values[f"test/auroc_{key}"] for key in subject.anomaly_scores],
@@ -144,8 +157,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = described("evaluate.py", __doc__, EXAMPLES)
     parser.add_argument("run", type=Path, help="the folder of a run or of a sweep, or a checkpoint file")
     parser.add_argument("metrics", nargs="*", metavar="metric", help="such as likelihood or structure (all that apply)")
-    parser.add_argument("--images", type=positive, default=1000, help="whose likelihood is estimated (1000)")
-    parser.add_argument("--samples", type=positive, default=500, help="of z for each of these (500)")
+    parser.add_argument("--images", type=positive, help="whose likelihood is estimated (1000; 300 with --method ais)")
+    parser.add_argument("--samples", type=positive, default=500, help="of z for each; of ais the temperatures (500)")
+    parser.add_argument(
+        "--method",
+        choices=tuple(IMAGES),
+        default="importance",
+        help="of the likelihood: importance sampling, or annealed (ais), which needs no encoder and has two bounds",
+    )
     parser.add_argument("--full", action="store_true", help="the likelihood of all test images by 5,000 samples")
     parser.add_argument("--against", metavar="DATA", help="data whose images are anomalies, such as strokes")
     parser.add_argument("--data-root", help="where the data are, if not where they were")

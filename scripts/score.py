@@ -43,7 +43,7 @@ def score(
     from vae.seeding import derive
 
     model = trained.load(run, trust)
-    measured = {"total": "−ELBO", "nll": "−log p(x)"}[kind]
+    measured = {"total": "−ELBO", "nll": "−log p(x)", "recon": "−log p(x|z)"}[kind]
     names: list[str] = []
     parts: list[np.ndarray] = []  # of the scores; of images only the worst are kept
     highest = np.empty(0)
@@ -79,7 +79,9 @@ def score(
 def _parser() -> argparse.ArgumentParser:
     parser = programs.parser("score.py", __doc__, EXAMPLES)
     parser.add_argument("--out", type=Path, help="a new folder for scores.csv and worst.png")
-    parser.add_argument("--kind", choices=("total", "nll"), default="total", help="−ELBO or −log p(x) (total)")
+    kinds = ("total", "nll", "recon")
+    what = "−ELBO, −log p(x), or −log p(x|z) at the mean, which alone an autoencoder has (total)"
+    parser.add_argument("--kind", choices=kinds, default="total", help=what)
     parser.add_argument("--samples", type=programs.positive, default=16, help="of z for each image (16)")
     parser.add_argument("--seed", type=int, default=0, help="of these (0)")
     return parser

@@ -2,14 +2,17 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from vae import measures
 from vae.build import build, build_model
+from vae.config import is_at_mean
 from vae.data import strokes
 from vae.data.base import Part
+from vae.data.loader import evaluation_loader
 from vae.evaluation import anomaly, classifier
 from vae.evaluation.latents import covariance
 from vae.measures import MEASURES, Effort, NotApplicableError, Subject, measure, select
@@ -32,7 +35,7 @@ def subject(compose, monkeypatch, tmp_path):
         torch.manual_seed(0)
         model = build_model(config, data.shape, len(data.classes))
         model.start_at(data.train.images / 255, data.train.labels)
-        return Subject(model, source, data, Effort(images=30, samples=20), against)
+        return Subject(model, source, data, Effort(images=30, samples=20), against, is_at_mean(config))
 
     return make
 
@@ -89,14 +92,73 @@ def test_too_few_effective_samples_are_said(subject, monkeypatch, caplog):
     assert not caplog.records
 
 
-def test_a_mutual_information_at_its_ceiling_is_said(subject, caplog):
+def test_what_so_few_images_cannot_tell_of_the_aggregate_is_said(subject, caplog):
     taken = subject()
-    measure(taken, "aggregate")
+    q = type(taken.posteriors)
+    line = torch.linspace(-2, 2, 300)
+    taken.posteriors = q(torch.stack([line, line], 1), torch.full((300, 2), 0.3))
+    found = measure(taken, "aggregate")
+    assert not caplog.records and found["tc"] > 10 * found["tc_error"]
+    taken.posteriors = q(torch.randn(300, 2), torch.full((300, 2), 0.3))
+    found = measure(taken, "aggregate")
+    said = f"the total correlation of {found['tc']:.2f} ± {found['tc_error']:.2f} nats cannot be told from zero"
+    assert said in caplog.text and "hardly overlap" not in caplog.text
+    taken.posteriors = q(torch.randn(300, 2), torch.full((300, 2), 1e-4))
+    found = measure(taken, "aggregate")
+    assert f"of 300 images hardly overlap: {found['tc_bias']:.2f} nats" in caplog.text
+
+
+def test_annealing_bounds_the_likelihood_and_says_what_importance_sampling_misses(subject, caplog):
+    taken = subject("data.binarize=threshold")
+    sampled = measure(taken, "likelihood")
+    taken.effort = Effort(images=30, samples=40, method="ais")
+    found = measure(taken, "likelihood")
+    # Untrained, so that nothing is hard: both ways come to the same.
+    assert found["nll_ais"] == pytest.approx(sampled["nll"], abs=6 * (found["nll_ais_error"] + sampled["nll_error"]))
+    assert found["ais_lower"] <= found["ais_upper"] and 0 <= found["ais_gap"] < 0.5
+    assert abs(found["importance_misses"]) < 0.1 and (found["ais_images"], found["ais_steps"]) == (30, 40)
     assert not caplog.records
-    q = taken.posteriors
-    taken.posteriors = type(q)(torch.randn(300, 2), torch.full((300, 2), 1e-4))  # no two of them overlap
-    measure(taken, "aggregate")
-    assert "nats is near log 300 = 5.70, the most that so many images can show" in caplog.text
+    taken.vae.backbone.decoder[-2].weight.data *= 100
+    taken.effort = Effort(images=10, samples=2, method="ais")
+    measure(taken, "likelihood")
+    assert "nats apart: take more than 2 --samples" in caplog.text
+
+
+def test_an_autoencoder_is_measured_at_the_mean(subject):
+    taken = subject("objective=autoencoder")
+    other = replace(taken.data, test=Part(255 - taken.data.test.images, taken.data.test.labels))
+    taken.against = other
+    for name in ("likelihood", "gap", "aggregate"):
+        with pytest.raises(NotApplicableError, match="an autoencoder has no posterior"):
+            measure(taken, name)
+    assert not taken.codes.variances.any() and not taken.codes.noise.any()
+    x = taken.data.test.images[:3] / 255
+    expected = -taken.vae.decode(taken.vae.encode(x).mean).log_prob(x).double()
+    inside, _ = taken.anomaly_scores["recon"]
+    assert torch.allclose(inside[:1], expected[:1], rtol=1e-5) and taken.anomaly_scores.keys() == {"recon", "latent"}
+    assert measure(taken, "anomaly").keys() == {
+        *("auroc_recon", "average_precision_recon", "auroc_latent", "average_precision_latent")
+    }
+    with torch.no_grad():
+        taken.vae.posterior.log_var.bias += 3  # a σ that nobody trained
+    again = subject("objective=autoencoder")
+    assert measure(taken, "geometry") == measure(again, "geometry")
+
+
+def test_all_measures_see_the_binary_images_of_the_evaluation(subject, monkeypatch):
+    taken = subject("data.binarize=dynamic")
+    whole = torch.cat([x for x, _ in evaluation_loader(taken._source, taken.data.test, "test")])
+    assert set(whole.unique().tolist()) == {0, 1}
+    assert torch.equal(taken.images(taken.test), whole)
+    assert torch.equal(taken.images(taken.test.some(30)), whole[::10])
+    seen = []
+    monkeypatch.setattr(measures.quality, "samples", lambda real, fake: seen.append((real, fake)) or {"frechet": 0.0})
+    monkeypatch.setattr(measures, "trained_classifier", lambda part, *_: SimpleNamespace(features=lambda x: x))
+    measure(taken, "samples")
+    ((real, drawn),) = seen
+    assert set(real.unique().tolist()) == {0, 255} and set(drawn.unique().tolist()) == {0, 1}
+    measure(subject(), "samples")
+    assert len(seen[1][1].unique()) > 100  # of grey images grey means
 
 
 def test_a_correlated_prior_s_geometry_is_compared_with_its_own_covariance(subject):

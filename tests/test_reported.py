@@ -1,4 +1,4 @@
-"""What a run reports is of one set of weights, chosen by the loss that was asked for, and numpy alone gives it again."""
+"""What a run reports is of one set of weights, of the lowest loss that was asked for, and numpy gives it again."""
 
 import json
 import os

@@ -141,7 +141,7 @@ ALLOWED = r"classes \(ant, bee, cat\) or their positions from 0 to 2$"
         (False, lambda m: vae.interpolate(m, IMAGES[0], IMAGES[0, :, 1:]), r"^b of shape \(1, 4, 7\): must be"),
         (False, lambda m: vae.interpolate(m, IMAGES[0], IMAGES[1], steps=1), "^steps=1: must be at least 2$"),
         (False, lambda m: vae.traverse(m, IMAGES[0], dim=3), "^dim=3: must be from 0 to 2$"),
-        (False, lambda m: vae.score(m, IMAGES, kind="elbo"), "^kind=elbo: must be one of total, nll$"),
+        (False, lambda m: vae.score(m, IMAGES, kind="elbo"), "^kind=elbo: must be one of total, nll, recon$"),
         (False, lambda m: vae.score(m, IMAGES, samples=0), "^samples=0: must be a positive integer$"),
     ],
 )
@@ -191,6 +191,27 @@ def test_scores_by_likelihood_are_below_those_by_the_bound_and_repeat_themselves
     assert (nll < total).all()
     assert torch.equal(vae.score(model, IMAGES, samples=50), total)
     assert not torch.equal(vae.score(model, IMAGES, samples=50, seed=1), total)
+
+
+def test_an_autoencoder_has_no_other_score_than_its_error():
+    model = a_model(objective={"_target_": "vae.objectives.Autoencoder"})
+    with pytest.raises(ValueError, match=r"^kind=nll: must be recon, because an autoencoder has no posterior$"):
+        vae.score(model, IMAGES, kind="nll")
+    expected = -model.vae.decode(model.vae.encode(IMAGES).mean).log_prob(IMAGES)
+    assert torch.allclose(vae.score(model, IMAGES, kind="recon"), expected.double(), rtol=1e-5)
+    assert torch.equal(
+        vae.score(model, IMAGES, kind="recon", samples=3, seed=1), vae.score(model, IMAGES, kind="recon")
+    )
+
+
+def test_a_walk_moves_the_other_dimensions_as_a_correlated_prior_does():
+    model = a_model(prior="correlated")
+    walks = [vae.traverse(model, IMAGES[0], 1, 3, walk=walk) for walk in ("axis", "conditional")]
+    assert torch.allclose(walks[0][1], walks[1][1], atol=1e-6) and not torch.allclose(walks[0][2], walks[1][2])
+    code = model.encode(IMAGES[:1]).mean[0]
+    covariance = model.vae.prior().covariance_matrix
+    there = code + 3 * covariance[1] / covariance[1, 1].sqrt()
+    assert torch.allclose(walks[1][2], model.decode(there), atol=1e-5)
 
 
 def test_a_model_in_training_mode_is_used_as_trained():

@@ -128,6 +128,11 @@ def has_beta(config: Mapping[str, Any]) -> bool:
     return "beta" in config.get("objective", {})
 
 
+def is_at_mean(config: Mapping[str, Any]) -> bool:
+    """Whether codes are the posterior's means: an autoencoder, whose σ nobody trains."""
+    return config.get("objective", {}).get("_target_") == "vae.objectives.Autoencoder"
+
+
 def objective_name(config: Mapping[str, Any]) -> str:
     """The objective in a few words, with its β where it has one: β 4, tc β 6, iwae."""
     name = kind(config["objective"])

@@ -26,9 +26,9 @@ class Findings(NamedTuple):
 class Evaluation:
     """Which measures are taken, and with how much effort. `metrics=None` means all that apply, `images=None` all."""
 
-    def __init__(self, metrics: Sequence[str] | None, images: int | None, samples: int):
+    def __init__(self, metrics: Sequence[str] | None, images: int | None, samples: int, method: str = "importance"):
         self.names = select(metrics or ())
-        self.effort = Effort(EVERY if images is None else images, samples)
+        self.effort = Effort(EVERY if images is None else images, samples, method)
 
     def __call__(self, subject: Subject, folder: Path, step: int, epoch: int) -> Findings:
         """Measure a model of so many training steps, in that epoch, and write the values into its run's folder.

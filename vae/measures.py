@@ -16,10 +16,11 @@ from vae.data.base import Dataset, DataSource, Part
 from vae.data.loader import BatchLoader, as_seen
 from vae.distributions import DiagonalNormal, FullNormal, gaussian, parameters
 from vae.evaluation import aggregate, anomaly, disentanglement, latents, quality, structure
+from vae.evaluation.annealed import annealed, bidirectional
 from vae.evaluation.classifier import trained_classifier
 from vae.evaluation.gap import inference_gap
 from vae.evaluation.geometry import Geometry
-from vae.evaluation.likelihood import Likelihood, bits_per_dimension, dequantised, importance_likelihood
+from vae.evaluation.likelihood import Likelihood, bits_per_dimension, dequantised, importance_likelihood, mean_recon
 from vae.likelihoods import Bernoulli
 from vae.model import VAE
 from vae.seeding import apart
@@ -31,6 +32,8 @@ DRAWS = 1000  # of the aggregate posterior, to set against the prior
 PICTURED = 5000  # test images whose features are set against those of as many samples
 FEW = 10  # effective samples, with which an estimate is neither good nor knows how bad it is
 RARELY = 0.05  # share of images for which that is no reason to warn
+CHAINS = 16  # of annealed importance sampling, for each image
+LOOSE = 1.0  # nats between bounds: with more, they say little
 SINGLE = 200  # images for each of which the best posterior is sought
 STEPS = 300  # of that search
 
@@ -42,7 +45,8 @@ class Effort:
     """How much work the expensive measures may be."""
 
     images: int = 1000  # test images whose likelihood is estimated
-    samples: int = 500  # of z for each of them
+    samples: int = 500  # of z for each of them; temperatures of each chain where the method is ais
+    method: str = "importance"  # of estimating it, or ais
 
 
 EVERY = 10**9  # images: more than any data set has
@@ -66,11 +70,13 @@ class Subject:
         data: Dataset,
         effort: Effort = Effort(),
         against: Dataset | None = None,
+        at_mean: bool = False,
     ):
         self.vae = vae.eval()
         self.data = data
         self.effort = effort
         self.against = against
+        self.at_mean = at_mean  # an autoencoder, see vae.config.is_at_mean
         self.binarized = source.binarize != "none"
         self._source = source
 
@@ -98,12 +104,12 @@ class Subject:
     @cached_property
     def codes(self) -> latents.Codes:
         """Of all test images."""
-        return latents.encode(self.vae, self.batches(self.test))
+        return latents.encode(self.vae, self.batches(self.test), self.at_mean)
 
     @cached_property
     def train_codes(self) -> latents.Codes:
         """Of the first training images, as many as there are test images."""
-        return latents.encode(self.vae, self.batches(self.train.take(slice(len(self.test)))))
+        return latents.encode(self.vae, self.batches(self.train.take(slice(len(self.test)))), self.at_mean)
 
     @cached_property
     def prior(self) -> Geometry:
@@ -128,15 +134,22 @@ class Subject:
         if self.against.shape != self.data.shape:
             raise NotApplicableError(f"its images are {self.against.shape}, those of the run {self.data.shape}")
         count = min(self.effort.images, len(self.test), len(self.against.test))
-        scores = []
+        scores: list[dict[str, Tensor]] = []
         for whole in (self.test, self._as_seen(self.against.test, "test")):
             part = whole.take(torch.arange(count) * len(whole) // count)  # evenly chosen, and as many of both
-            found = importance_likelihood(self.vae, self.batches(part), self.effort.samples)
             means = latents.encode(self.vae, self.batches(part)).means
-            distance = anomaly.latent_distance(means, self.train_codes)
-            scores.append({"total": -found.elbo, "nll": -found.log_p, "latent": distance})
+            scores.append({"latent": anomaly.latent_distance(means, self.train_codes)})
+            if self.at_mean:
+                scores[-1] = {"recon": mean_recon(self.vae, self.batches(part)), **scores[-1]}
+            else:
+                found = importance_likelihood(self.vae, self.batches(part), self.effort.samples)
+                scores[-1] = {"total": -found.elbo, "nll": -found.log_p, **scores[-1]}
         inside, outside = scores
         return {name: (inside[name], outside[name]) for name in inside}
+
+    def refuse_at_mean(self) -> None:
+        if self.at_mean:
+            raise NotApplicableError("an autoencoder has no posterior, as nobody trains its σ")
 
     def refuse_without_classes(self) -> None:
         if len(self.data.classes) < 2:
@@ -144,7 +157,10 @@ class Subject:
 
 
 def _likelihood(subject: Subject) -> Values:
+    subject.refuse_at_mean()
     part = subject.test.some(subject.effort.images)
+    if subject.effort.method == "ais":
+        return _annealed(subject, part)
     found = importance_likelihood(subject.vae, subject.batches(part), subject.effort.samples)
     n = len(found.log_p)
     few = (found.ess < FEW).double().mean().item()
@@ -167,6 +183,32 @@ def _likelihood(subject: Subject) -> Values:
     }
 
 
+def _annealed(subject: Subject, part: Part) -> Values:
+    """log p(x) without the encoder's help, between two bounds for images that the model draws itself."""
+    images, steps = subject.images(part), subject.effort.samples
+    found = annealed(subject.vae, images, part.labels, CHAINS, steps)
+    both = bidirectional(subject.vae, part.labels, CHAINS, steps)
+    sampled = importance_likelihood(subject.vae, [(images, part.labels)], 500)
+    n = len(found.log_p)
+    gap, missed = both.gap, found.log_p - sampled.log_p
+    if gap.mean() > LOOSE:
+        log.warning("the bounds on log p(x) are %.2f nats apart: take more than %d --samples", gap.mean(), steps)
+    return {
+        "nll_ais": -found.log_p.mean().item(),
+        "nll_ais_error": found.error.square().sum().sqrt().item() / n,
+        "nll_ais_sampling_error": found.log_p.std().item() / n**0.5,
+        "ais_gap": gap.mean().item(),  # of simulated images
+        "ais_gap_error": gap.std().item() / n**0.5,
+        "ais_lower": both.lower.mean().item(),
+        "ais_upper": both.upper.mean().item(),
+        "ais_ess": found.ess.median().item(),
+        "importance_misses": missed.mean().item(),  # by 500 draws for the same images
+        "importance_misses_error": missed.std().item() / n**0.5,
+        "ais_images": n,
+        "ais_steps": steps,
+    }
+
+
 def _bits(subject: Subject, part: Part, found: Likelihood) -> Values:
     """Bits per dimension: of binary images their log p(x) says, a density is asked about dequantised ones."""
     density = not isinstance(subject.vae.likelihood, Bernoulli)
@@ -180,6 +222,7 @@ def _bits(subject: Subject, part: Part, found: Likelihood) -> Values:
 
 
 def _gap(subject: Subject) -> Values:
+    subject.refuse_at_mean()
     part = subject.test.some(SINGLE)
     found = inference_gap(subject.vae, subject.images(part), part.labels, subject.effort.samples, STEPS)
     return {
@@ -191,6 +234,7 @@ def _gap(subject: Subject) -> Values:
 
 @torch.inference_mode()
 def _aggregate(subject: Subject) -> Values:
+    subject.refuse_at_mean()
     q, p = subject.posteriors, subject.vae.prior()
     chosen = torch.randperm(len(q.loc))[:DRAWS]
     z = q.sample()[chosen]

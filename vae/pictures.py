@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from vae.config import kind, objective_name
+from vae.config import is_at_mean, kind, objective_name
 from vae.data.loader import BatchLoader
 from vae.evaluation import grids, latents
 from vae.evaluation.geometry import Geometry, contours, ellipse
@@ -64,14 +64,16 @@ class Scene:
         self.walk = walk
         self.history = history
         self.epoch = epoch
+        self.at_mean = is_at_mean(about["config"])
         self.note = small_print(about, epoch)
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """The pictures that apply: curves need epochs, others a number of dimensions."""
+        """The pictures that apply: curves need epochs, others a number of dimensions or a posterior."""
         applies = {
             "latent/pairs": self.latent_dim > 1,
-            "latent/true_posterior": self.latent_dim <= 2,
+            "latent/true_posterior": self.latent_dim <= 2 and not self.at_mean,
+            "latent/activity": not self.at_mean,  # it shows a kl
             "curves/losses": bool(self.history),
         }
         return tuple(tag for tag in TAGS if applies.get(tag, True))
@@ -97,7 +99,7 @@ class Scene:
 
     @cached_property
     def codes(self) -> latents.Codes:
-        return latents.encode(self.vae, self.loader)
+        return latents.encode(self.vae, self.loader, self.at_mean)
 
     @cached_property
     def prior(self) -> Geometry:

@@ -175,7 +175,8 @@ def _train(
         from vae.measures import Subject
 
         evaluation: Evaluation = build(config, "evaluate")
-        found = evaluation(Subject(model, source, data, evaluation.effort), folder, reported["global_step"], epoch)
+        subject = Subject(model, source, data, evaluation.effort, at_mean=objective.at_mean)
+        found = evaluation(subject, folder, reported["global_step"], epoch)
         logger.log_metrics(found.values, trainer.global_step)
         log.info(found.table)
     logger.close()

@@ -355,8 +355,10 @@ class EvaluationSchema:
     metrics: list[str] | None = None
     images: int | None = None
     samples: int = MISSING
+    method: str = MISSING
 
     def __post_init__(self) -> None:
+        require_one_of("evaluate.method", self.method, ("importance", "ais"))
         for name in self.metrics or []:
             require_one_of("evaluate.metrics", name, METRICS)
         require(self.images is None or self.images >= 1, "evaluate.images", self.images, "null or a positive integer")

@@ -14,16 +14,17 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from vae import checkpoints
+from vae.config import is_at_mean
 from vae.data.inputs import Images, as_batch, to_unit
 from vae.evaluation import grids
 from vae.evaluation.geometry import Geometry
-from vae.evaluation.likelihood import importance_likelihood
+from vae.evaluation.likelihood import importance_likelihood, mean_recon
 from vae.model import VAE, evaluating
 from vae.seeding import apart
 
 AT_ONCE = 2**20  # numbers of images encoded or decoded at once: memory is that of so many, whatever their count
 BLOCK = 500  # latents drawn at once
-KINDS = ("total", "nll")
+KINDS = ("total", "nll", "recon")
 
 Labels = ArrayLike | Tensor  # names of classes or their positions: one for all, or one for each image
 
@@ -187,10 +188,15 @@ def score(
     """How unlike the training data each image is, (n,) in nats, float64; the higher, the more anomalous.
 
     `total` is −ELBO, `nll` the estimate of −log p(x) by importance sampling, which falls towards it with `samples`;
-    both are means over that many draws of z and are the same whenever images, their order and the seed are.
+    both are means over that many draws of z and are the same whenever images, their order and the seed are. `recon` is
+    −log p(x|z) at the posterior's mean, the only one that an autoencoder has.
     """
     if kind not in KINDS:
         raise ValueError(f"kind={kind}: must be one of {', '.join(KINDS)}")
+    if kind == "recon":
+        return mean_recon(model.vae, model.batches(images, labels))
+    if is_at_mean(model.config):
+        raise ValueError(f"kind={kind}: must be recon, because an autoencoder has no posterior")
     if samples < 1:
         raise ValueError(f"samples={samples}: must be a positive integer")
     with apart("score", int(seed)):

@@ -122,6 +122,12 @@ def test_what_is_drawn_in_the_end_is_the_only_picture_of_the_last_step(fit):
     assert [each.step for each in events(folder).Images("images/samples")] == [4, 8, 12]
 
 
+def test_an_autoencoder_has_no_picture_of_a_kl(fit, caplog):
+    folder, _ = fit("objective=autoencoder")
+    assert not [record for record in caplog.records if record.name.startswith("vae")]
+    assert files(folder) == {f"{tag}.png" for tag in TAGS} - {"latent/activity.png", "latent/true_posterior.png"}
+
+
 def test_the_traversal_says_what_the_other_dimensions_do(compose):
     view = scene(latent_dim=3, prior="correlated", compose=compose)
     along = rasterise(view.draw("traversal"))

@@ -7,6 +7,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vae import checkpoints, measures
+from vae.results import TERMS
 
 PATH = Path(__file__).parents[2] / "scripts" / "evaluate.py"
 spec = importlib.util.spec_from_file_location("evaluate", PATH)
@@ -25,7 +26,7 @@ def test_what_is_measured_is_printed_written_and_in_tensorboard(run, capsys):
     (folder / "metrics.json").write_text("{}")
     evaluate.main([str(folder), "likelihood", "reconstruction", *SMALL])
     found = written(folder)
-    assert found.pop("step") == 20  # of the best checkpoint
+    assert (found.pop("step"), found.pop("epoch")) == (20, 2)  # of the best checkpoint
     assert {"test/nll", "test/nll_error", "test/ess", "test/mse", "test/psnr", "test/ssim"} <= found.keys()
     printed = capsys.readouterr().out
     for name, value in found.items():
@@ -71,7 +72,7 @@ def test_each_run_of_a_sweep_is_measured(run):
         status = {"state": state, "config": {}, "choices": {}}
         (path / "status.json").write_text(json.dumps(status))
     (folder / "metrics.json").write_text(
-        json.dumps({"test/total": 1.0, "test/recon": 1.0, "test/kl": 0.0, "data": "images"})
+        json.dumps({f"{part}/{term}": 1.0 for part in ("val", "test") for term in TERMS} | {"data": "images"})
     )
     evaluate.main([str(folder.parent), "reconstruction"])
     assert written(folder) and not (folder.parent / "failed" / "evaluation.json").exists()

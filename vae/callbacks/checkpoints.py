@@ -15,8 +15,9 @@ from vae.files import replacing
 class BestAndLast(Checkpoint):
     """`best` has the lowest `val/loss` so far; `last` is where a resumed run goes on.
 
-    Without a `best` only `last` is kept, which is then what is reported. Lightning runs `Checkpoint` callbacks after all
-    others, so the files hold the others' state of the same epoch.
+    Without a `best` only `last` is kept, which is then what is reported.
+
+    Lightning runs `Checkpoint` callbacks after all others, so the files hold the others' state of the same epoch.
     """
 
     def __init__(self, best: Path | None, last: Path):

@@ -67,7 +67,7 @@ def interpolation(start: Tensor, end: Tensor, steps: int) -> Tensor:
 def traversal(code: Tensor, prior: Geometry, dims: Sequence[int], offsets: Tensor, walk: str = "axis") -> Tensor:
     """A code (latent_dim,) moved in each of `dims` → (dims, offsets, latent_dim).
 
-    Along the `axis`, z + offset · sᵢ eᵢ with sᵢ the prior's standard deviation; or `conditional`, z + offset · Σeᵢ / sᵢ:
+    Along the `axis`, z + offset · sᵢ eᵢ with sᵢ the prior's standard deviation; or `conditional`, z + offset · Σeᵢ/sᵢ:
     the other dimensions move as far as the prior, by its covariance Σ, expects them to when zᵢ does.
     """
     if walk not in WALKS:

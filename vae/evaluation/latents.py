@@ -16,7 +16,7 @@ ACTIVE = 0.01  # variance of the posterior mean above which a unit is active (Bu
 
 
 class Codes(NamedTuple):
-    """The posteriors q(z|x) of a part's images, on the CPU."""
+    """The posteriors q(z|x) of a part's images, on the CPU; of an autoencoder points, without any variance."""
 
     means: Tensor  # E[z|x], (n, latent_dim)
     variances: Tensor  # of each dimension, (n, latent_dim)
@@ -25,11 +25,15 @@ class Codes(NamedTuple):
 
 
 @torch.inference_mode()
-def encode(vae: VAE, batches: Iterable[tuple[Tensor, Tensor]]) -> Codes:
-    """The codes of all images of the batches; a posterior that is not Gaussian is described by draws from it."""
+def encode(vae: VAE, batches: Iterable[tuple[Tensor, Tensor]], at_mean: bool = False) -> Codes:
+    """The codes of all images of the batches; a posterior that is not Gaussian is described by draws from it.
+
+    `at_mean` takes the means for all that there is.
+    """
     means, variances, labels, noise = [], [], [], []
     for images, batch_labels in batches:
         mean, spread = moments(vae.encode(images, batch_labels))
+        spread = spread * (not at_mean)
         means.append(mean.cpu())
         variances.append(spread.diagonal(dim1=-2, dim2=-1).cpu())
         noise.append(spread.sum(0).cpu().double())  # first to the host: not every device has doubles
@@ -49,9 +53,14 @@ def aggregate_covariance(codes: Codes) -> Tensor:
 
 
 def aggregate_density(codes: Codes, dim: int, x: Tensor) -> Tensor:
-    """Density of one dimension of the aggregate posterior, E_x[N(x; μ, σ²)], at coordinates (points,)."""
+    """Density of one dimension of the aggregate posterior, E_x[N(x; μ, σ²)], at coordinates (points,).
+
+    Points have a width by Scott's rule.
+    """
     chosen = slice(None, None, -(-len(codes.means) // 5000))  # five thousand images are enough for a curve
     mean, scale = codes.means[chosen, dim], codes.variances[chosen, dim].sqrt()
+    if not codes.variances.any():
+        scale = mean.std() * len(mean) ** -0.2
     return Normal(mean, scale, validate_args=False).log_prob(x.to(mean)[:, None]).exp().mean(1)
 
 
@@ -77,8 +86,13 @@ def active_units(means: Tensor) -> Tensor:
 
 
 def most_active(codes: Codes, prior: Geometry, count: int) -> list[int]:
-    """The dimensions that say most about the image by `kl_per_dimension`, at most `count`, in rising order."""
-    order = kl_per_dimension(codes, prior).argsort(descending=True, stable=True)
+    """The dimensions that say most about the image, at most `count`, in rising order.
+
+    By `kl_per_dimension`, or, where the codes are points, by their variance.
+    """
+    is_spread = bool(codes.variances.any())
+    says = kl_per_dimension(codes, prior) if is_spread else covariance(codes.means).diagonal()
+    order = says.argsort(descending=True, stable=True)
     return sorted(order[:count].tolist())
 
 

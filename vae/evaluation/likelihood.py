@@ -38,6 +38,15 @@ def importance_likelihood(vae: VAE, batches: Iterable[tuple[Tensor, Tensor]], sa
     return Likelihood(*map(torch.cat, zip(*parts, strict=True)))
 
 
+@torch.inference_mode()
+def mean_recon(vae: VAE, batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+    """−log p(x|z) at z = E[z|x] of each image, (n,), float64 on the CPU, nats: all that an autoencoder says of it."""
+    dtype = next(vae.parameters()).dtype
+    with evaluating(vae):
+        found = [vae(images.to(dtype), labels, at_mean=True).recon.cpu().double() for images, labels in batches]
+    return torch.cat(found)
+
+
 def weighed(vae: VAE, x: Tensor, labels: Tensor, q: Distribution, p: Distribution, samples: int) -> Likelihood:
     """The likelihood of images (n, channels, height, width) by draws from any q, of batch shape (n,).
 
