@@ -62,7 +62,7 @@ def record(folder: Path, x: int, state: str, **more: object) -> None:
 @pytest.fixture(autouse=True)
 def anything_goes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "plan" in request.node.name:
-        monkeypatch.setattr(sweep, "check", lambda cfg: None)
+        monkeypatch.setattr(sweep, "check", lambda cfg, typed: None)
 
 
 def test_a_plan_names_the_jobs_and_leaves_out_what_is_twice(tmp_path: Path) -> None:

@@ -35,12 +35,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, temporary)
 
 
-def _unconditional(about: About) -> About:
-    """The first files of format 1 are older than conditional models, and do not say that theirs is none."""
-    return about | {"config": {"conditional": False, **about["config"]}}
-
-
-MIGRATIONS: dict[int, Callable[[About], About]] = {1: _unconditional}  # from each older format to the next one
+MIGRATIONS: dict[int, Callable[[About], About]] = {}  # from each older format that was released to the next one
 
 
 def about(config: Mapping[str, Any], data: Dataset) -> About:
@@ -127,6 +122,8 @@ def read(file: Path) -> dict[str, Any]:
     if found > FORMAT:
         raise ValueError(f"{file}: written by a newer version (format {found}, this version reads up to {FORMAT})")
     for older in range(found, FORMAT):
+        if older not in MIGRATIONS:
+            raise ValueError(f"{file}: written by a version before the first release (format {found})")
         checkpoint["vae"] = MIGRATIONS[older](checkpoint["vae"]) | {"format": older + 1}
     return checkpoint
 

@@ -112,12 +112,14 @@ class Gaussian(nn.Module):
     def noise(self, beta: float | None) -> str:
         """How σ is set, and what β, if there is one, weighs where the loss is read as a squared error."""
         if self.optimal or self.learned is not None:
-            said = f"σ {'optimal for each batch' if self.optimal else 'learned'}"
-            weighed = f"2σ²β, β = {beta:g}"
+            said, sigma = f"σ {'optimal for each batch' if self.optimal else 'learned'}", None
         else:
             sigma = self.log_sigma.exp().item()
-            said, weighed = f"σ = {sigma:g}", f"2σ²β = {2 * sigma**2 * (beta or 0):g}"
-        return said if beta is None else f"{said}; in units of the squared error β is {weighed}"
+            said = f"σ = {sigma:g}"
+        if beta is None:
+            return said
+        weighed = f"2σ²β, β = {beta:g}" if sigma is None else f"2σ²β = {2 * sigma**2 * beta:g}"
+        return f"{said}; in units of the squared error β is {weighed}"
 
 
 class _Learned(nn.Module):
@@ -173,7 +175,7 @@ class _FittedNormal(Normal):
         log_variance = (value - self.loc).square().mean().clamp(min=_LEAST_VARIANCE).log()
         with torch.no_grad():
             self.batches += 1
-            share = (1 / self.batches).clamp(min=0.05)  # a plain mean at first, in which the start at σ = 1 has no part
+            share = (1 / self.batches).clamp(min=0.2)  # a plain mean at first, in which the start at σ = 1 has no part
             self.log_sigma += share * (0.5 * log_variance - self.log_sigma)
         fitted = Normal(self.loc, (0.5 * log_variance).exp(), validate_args=False)
         return fitted.log_prob(value)

@@ -53,7 +53,7 @@ def test_a_mosaic_puts_images_side_by_side():
 def test_pixels_have_the_figures_size_and_nothing_global_changes():
     before = dict(mpl.rcParams)
     figure = curves.losses(
-        [{"epoch": 1, **{f"{p}/{t}": 1.0 for p in ("train", "val") for t in ("total", "recon", "kl")}}]
+        [{"epoch": 1, **{f"{p}/{t}": 1.0 for p in ("train", "val") for t in ("loss", "total", "recon", "kl")}}], 1
     )
     pixels = style.rasterise(figure)
     width, height = figure.get_size_inches() * style.DPI

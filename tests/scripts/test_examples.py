@@ -51,9 +51,12 @@ def trained(monkeypatch):
             path = folder / f"{i}_{prior}" if in_sweep else folder
             config = {"beta": 1.0, "seed": 0, "data": {"_target_": "vae.data.idx.IdxFiles", "root": "/home/me"}}
             config |= {"prior": {"_target_": PRIORS[prior], "latent_dim": 2}, "likelihood": {"_target_": "x"}}
+            config |= {"objective": {"_target_": "vae.objectives.ELBO", "beta": 1.0}}
             choices = {"data": "mnist", "prior": prior, "likelihood": "bernoulli"}
             status = {"state": "completed", "error": None, "config": config, "choices": choices}
-            metrics = {"test/total": 100.04 + i, "test/recon": 95.0, "test/kl": 5.04 + i, "data": "mnist"}
+            terms = {"total": 100.04 + i, "recon": 95.0, "kl": 5.04 + i}
+            metrics = {f"{part}/{name}": value for part in ("val", "test") for name, value in terms.items()}
+            metrics |= {"data": "mnist"}
             (figures := path / "figures" / "latent").mkdir(parents=True, exist_ok=True)
             for name in ("manifold", "activity"):
                 Image.new("RGB", (40, 30)).save(figures / f"{name}.png")
