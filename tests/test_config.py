@@ -100,6 +100,20 @@ WRONG_VALUES = [
         "at most the training's 10",
     ),
     ("prior=correlated objective.free_bits=0.1", "objective.free_bits_per=dimension: ", "whose KL is a sum over dim"),
+    ("objective.annealing=linear", "objective.warmup=0: ", "above 0, the epochs that it rises over,"),
+    (
+        "objective.warmup=5",
+        "objective.warmup=5: ",
+        "0, because nothing rises over it, with objective.annealing=constant",
+    ),
+    ("objective.capacity=25 objective.free_bits=1", "objective.free_bits=1.0: ", "0 with objective.capacity"),
+    ("objective=iwae beta=4", "beta=4: ", "left out, because objective=iwae has no β"),
+    ("objective=autoencoder beta=0", "beta=0: ", "left out, because objective=autoencoder has no β"),
+    ("objective=dip prior=vamp", "objective=dip: ", "a Gaussian prior, such as isotropic"),
+    ("objective=tc prior=mixture", "objective=tc: ", "those of prior=mixture are nowhere independent"),
+    ("report=first", "report=first: ", "one of best, last"),
+    ("figures.walk=round", "figures.walk=round: ", "one of axis, conditional"),
+    ("evaluate.method=guess", "evaluate.method=guess: ", "one of importance, ais"),
     ("prior=vamp prior.components=0", "prior.components=0: ", "a positive integer"),
     ("prior=vamp prior.init=zeros", "prior.init=zeros: ", "one of images, random"),
     ("prior=flow prior.kind=glow", "prior.kind=glow: ", "one of nsf, maf"),
@@ -316,3 +330,13 @@ def test_a_refused_run_is_one_line_and_leaves_nothing(tmp_path, overrides, line)
     result = run(tmp_path, str(ROOT / "train.py"), *overrides)
     assert (result.returncode, result.stdout, result.stderr) == (1, "", f"{line}\n")
     assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize("objective", ["iwae", "dreg", "mmd", "autoencoder"])
+def test_a_beta_that_was_typed_is_refused_where_the_loss_has_none(objective):
+    cfg = composed_once(f"objective={objective}").copy()
+    check(cfg, [f"objective={objective}", "seed=1"])
+    for typed in ("beta=1", "++beta=1.0"):  # it would say what does not hold
+        with pytest.raises(ValueError, match=r"^beta=1: must be left out, because objective=\w+ has no β$"):
+            check(cfg, [typed])
+    check(composed_once("objective=tc").copy(), ["beta=1"])

@@ -49,13 +49,13 @@ def _check_together(cfg: DictConfig) -> None:
     """Refuse choices that are good by themselves but not with each other."""
     prior = cfg.prior._target_
     if cfg.posterior._target_ == "vae.posteriors.Tied" and prior in NOT_GAUSSIAN:
-        kind = prior.rpartition(".")[2]
-        raise ValueError(f"posterior=tied: must be diagonal or full with a prior that is not Gaussian ({kind})")
+        name = prior.rpartition(".")[2]
+        raise ValueError(f"posterior=tied: must be diagonal or full with a prior that is not Gaussian ({name})")
     objective = cfg.objective
     if objective._target_ in INDEPENDENT and prior in NOT_GAUSSIAN:
         raise ValueError(
-            f"objective={kind(objective)}: must have a Gaussian prior, such as isotropic, correlated or learned, "
-            f"because it pulls the codes to independence where that has it ({kind(cfg.prior)} has it nowhere)"
+            f"objective={kind(objective)}: must have a Gaussian prior, such as isotropic, correlated or learned: it asks "
+            f"for codes as independent as the prior is, and those of prior={kind(cfg.prior)} are nowhere independent"
         )
     if objective.get("free_bits") and objective.free_bits_per == "dimension":
         parts = ("vae.priors.Isotropic", "vae.posteriors.Diagonal")

@@ -51,9 +51,7 @@ def closing(config: Mapping[str, Any], metrics: Mapping[str, Any], folder: Path)
         rows = [row.removesuffix("±").rstrip() for row in rows]
     rule = "─" * max(map(len, rows))
     folder = relative(folder)
-    # Of the plain ELBO at β = 1 they are the same.
-    lowest = "total" if metrics["val/loss"] == metrics.get("val/total") else "loss"
-    why = "the last" if config["report"] == "last" else f"lowest validation {lowest}"
+    why = "the last" if config["report"] == "last" else "lowest validation loss"
     what = "±  standard error of the total that comes from one draw of z for each image"
     if "total" not in terms:
         what = "recon at the posterior's mean, as it is trained; kl and total do not apply"
