@@ -54,8 +54,8 @@ def _check_together(cfg: DictConfig) -> None:
     objective = cfg.objective
     if objective._target_ in INDEPENDENT and prior in NOT_GAUSSIAN:
         raise ValueError(
-            f"objective={kind(objective)}: must have a Gaussian prior, such as isotropic, correlated or learned: it asks "
-            f"for codes as independent as the prior is, and those of prior={kind(cfg.prior)} are nowhere independent"
+            f"objective={kind(objective)}: must have a Gaussian prior, such as isotropic, correlated or learned, as it "
+            f"asks for codes as independent as that is, and those of prior={kind(cfg.prior)} are nowhere independent"
         )
     if objective.get("free_bits") and objective.free_bits_per == "dimension":
         parts = ("vae.priors.Isotropic", "vae.posteriors.Diagonal")
