@@ -73,7 +73,12 @@ def interpolation(
 
 @styled
 def traversal(
-    images: ArrayLike, original: ArrayLike, offsets: ArrayLike, names: Sequence[str], others: str, note: str = ""
+    images: ArrayLike,
+    original: ArrayLike,
+    offsets: ArrayLike,
+    names: Sequence[str],
+    others: str = "stay",
+    note: str = "",
 ) -> Figure:
     """One row for each varied dimension: decoded images (rows, steps, channels, height, width) after the original.
 
