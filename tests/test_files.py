@@ -1,9 +1,15 @@
+import errno
 import json
 import os
+import resource
+import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from vae.files import new_folder, relative, replacing, write_json
 
@@ -75,3 +81,106 @@ def test_relative_only_below_the_current_folder(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     assert relative(tmp_path / "a" / "b") == Path("a/b")
     assert relative(Path("/elsewhere")) == Path("/elsewhere")
+
+
+@pytest.mark.parametrize("what", ["pipe", "device", "folder"])
+def test_only_regular_files_are_replaced(tmp_path: Path, what: str) -> None:
+    target = tmp_path / what
+    if what == "pipe":
+        os.mkfifo(target)
+    elif what == "folder":
+        target.mkdir()
+    else:
+        try:
+            os.mknod(target, stat.S_IFCHR | 0o600, os.makedev(1, 3))
+        except OSError:
+            pytest.skip("only root makes devices")
+    before = target.stat()
+    for name in (target, tmp_path / "link"):
+        if name != target:
+            name.symlink_to(target)
+        match = rf"{what}: must be a regular file or a new name, but is a {what}$"
+        with pytest.raises(ValueError, match=match), replacing(name):
+            pass
+    assert target.stat() == before and sorted(path.name for path in tmp_path.iterdir()) == sorted([what, "link"])
+
+
+def test_links_stay_and_lead_to_what_was_written(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there" / "file.txt")  # dangling as yet
+    for text in ("first", "second"):
+        with replacing(tmp_path / "link") as temporary:
+            temporary.write_text(text)
+        assert (tmp_path / "link").is_symlink() and (tmp_path / "there" / "file.txt").read_text() == text
+    (tmp_path / "folder").symlink_to(tmp_path / "there" / "new")
+    with new_folder(tmp_path / "folder") as temporary:
+        (temporary / "a").write_text("a")
+    assert (tmp_path / "there" / "new" / "a").read_text() == "a"
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    with pytest.raises(ValueError, match="circle: is a link that leads back to itself"), replacing(tmp_path / "circle"):
+        pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nobody removes an open file there")
+def test_what_a_killed_writer_left_is_cleared_by_the_next_one_but_not_what_another_one_writes(tmp_path: Path) -> None:
+    target = tmp_path / "odd [name]*.txt"
+    script = (
+        "import os, signal, sys\nfrom vae.files import new_folder, replacing\n"
+        "with new_folder(sys.argv[1] + '.d') as folder, replacing(sys.argv[1]) as temporary:\n"
+        "    temporary.write_text('half')\n    (folder / 'a').write_text('a')\n    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    killed = subprocess.run([sys.executable, "-c", script, str(target)], cwd=Path(__file__).parent.parent)
+    assert killed.returncode == -signal.SIGKILL and len(list(tmp_path.iterdir())) == 2
+    (tmp_path / f".{target.name}.notes.txt").write_text("somebody's own")
+    with replacing(target) as first:
+        first.write_text("first")
+        with replacing(target) as second:
+            second.write_text("second")
+        assert first.exists()
+    with new_folder(f"{target}.d"):
+        pass
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {target.name, f"{target.name}.d", f".{target.name}.notes.txt"} and target.read_text() == "first"
+
+
+def test_a_rename_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[str] = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: (steps.append(str(Path(f"/proc/self/fd/{handle}").readlink())), fsync(handle))
+    )
+    monkeypatch.setattr(os, "replace", lambda *names: (steps.append("rename"), replace(*names)))
+    with replacing(tmp_path / "file.txt") as temporary:
+        temporary.write_text("new")
+    assert steps == [str(temporary), "rename", str(tmp_path)]
+    steps.clear()
+    with new_folder(tmp_path / "folder") as temporary:
+        (temporary / "a").write_text("a")
+    assert steps == [str(temporary / "a"), str(temporary), "rename", str(tmp_path)]
+
+
+def test_a_full_disk_is_named_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file.txt").write_text("old")
+    with (
+        pytest.raises(
+            OSError, match=r"file\.txt cannot be written: No space left on device \(disk /.*, [\d,]+ MB free\)$"
+        ),
+        replacing(tmp_path / "file.txt"),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert (tmp_path / "file.txt").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_checkpoint_that_does_not_fit_is_named_in_one_line(tmp_path: Path) -> None:
+    from vae.checkpoints import AtomicCheckpointIO
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))  # a file as large as that, and not a byte more
+    try:
+        with pytest.raises(OSError, match=r"last\.ckpt cannot be written: File too large \(disk /"):
+            AtomicCheckpointIO().save_checkpoint({"weights": torch.zeros(10_000)}, tmp_path / "last.ckpt")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert not list(tmp_path.iterdir())
