@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import signal
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,8 +19,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from vae.launching import on_signals
-from vae.record import Interrupted
+from vae import signals
+from vae.signals import Interrupted
 
 # What Ray reads when it is imported: no reports to its makers, and every line of the jobs as it is.
 ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_COLOR_PREFIX": "0", "RAY_DEDUP_LOGS": "0"}
@@ -67,12 +66,11 @@ class RayLauncher(Launcher):
             for task in tasks:
                 ray.cancel(task)  # Ctrl+C for the job, which is awaited below
 
-        before = on_signals(stop)
+        signals.answer(stop)
         try:
             results = [_result(ray, task) for task in tasks]
         finally:
-            for signum, handler in before.items():
-                signal.signal(signum, handler)
+            signals.answer(signals.interrupt)
         time.sleep(1)  # Ray shows what the jobs print a little later
         if stopped:
             raise Interrupted(stopped[0])

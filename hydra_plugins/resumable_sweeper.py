@@ -23,13 +23,13 @@ class ResumableSweeper(BasicSweeper):
         combinations = [job for batch in self.split_arguments(overrides, None) for job in batch]
 
         folder = Path(self.config.hydra.sweep.dir)
-        jobs = sweep.plan(folder, combinations, lambda job: loader.load_sweep_config(self.config, job))
-        sweep.begin(folder, jobs, self.config)
+        here = type(self.launcher).__name__ in ("BasicLauncher", "JoblibLauncher")
+        jobs = sweep.plan(folder, combinations, lambda job: loader.load_sweep_config(self.config, job), here)
         todo = [job.launched for job in jobs if not job.done]
         # One after another in this process: the launcher keeps all configurations until it returns.
         size = 1 if isinstance(self.launcher, BasicLauncher) else self.max_batch_size
         first = 0
-        with sweep.concluded(folder):
+        with sweep.begun(folder, jobs, self.config):
             for batch in self.split_overrides_to_chunks(todo, size) if todo else ():
                 # What became of a job stands in its folder; asking Hydra for the value of a failed one would raise.
                 self.launcher.launch(batch, initial_job_idx=first)

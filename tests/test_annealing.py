@@ -72,6 +72,12 @@ def test_a_rise_over_no_epochs_is_refused(kind):
         Annealing(kind)
 
 
+@pytest.mark.parametrize("warmup", [-1.0, float("nan"), float("inf")])
+def test_a_warm_up_that_never_ends_is_refused(warmup):
+    with pytest.raises(ValueError, match=rf"^objective\.warmup={warmup}: must be a number of epochs of at least 0$"):
+        Annealing("linear", warmup=warmup)
+
+
 def test_an_unknown_kind_is_refused():
     with pytest.raises(ValueError, match=r"^objective\.annealing=square: must be one of constant, linear, "):
         Annealing("square")

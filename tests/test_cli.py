@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from vae.cli import choices, replay_resumed, run_suffix
+from vae.record import held
 
 ROOT = Path(__file__).parent.parent
 
@@ -56,7 +57,7 @@ def test_a_run_is_recorded_from_start_to_end(tmp_path: Path, small: list[str]) -
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["latent_dim=0"], ["latent_dim=0", "positive integer"]),
+        (["latent_dim=0"], ["latent_dim=0", "integer from 1 to 1000000"]),
         (["prior=nonsense"], ["prior=nonsense", "correlated", "isotropic"]),
         (["prior=correlated", "prior.covariance=[[1,2],[2,1]]"], ["prior.covariance", "smallest eigenvalue is -1"]),
     ],
@@ -148,6 +149,11 @@ def test_a_completed_run_is_left_alone_unless_it_is_to_be_longer(tmp_path: Path,
     shorter = train("resume=run", "epochs=5", cwd=tmp_path)
     assert shorter.returncode != 0
     assert shorter.stderr.startswith("error: epochs=5: ")
+    with held(folder, "training this run"):
+        refused = train("resume=run", "epochs=13", cwd=tmp_path)
+    assert refused.returncode != 0
+    assert refused.stderr == f"error: {folder}: another process is training this run\n"
+    before[folder / ".lock"] = b""
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     longer = train("resume=run", "epochs=13", cwd=tmp_path)
     assert longer.returncode == 0, longer.stderr
@@ -193,8 +199,8 @@ def test_run_names_are_safe_and_short(overrides: str, suffix: str) -> None:
 
 
 def test_resume_replays_the_runs_own_overrides(tmp_path: Path) -> None:
-    (tmp_path / ".hydra").mkdir()
-    (tmp_path / ".hydra" / "overrides.yaml").write_text("- latent_dim=3\n- epochs=5\n")
+    status = {"state": "interrupted", "config": {}, "overrides": ["latent_dim=3", "epochs=5"]}
+    (tmp_path / "status.json").write_text(json.dumps(status))
     replayed = replay_resumed(["--cfg", "job", f"resume={tmp_path}", "epochs=9"])
     assert replayed == ["--cfg", "job", "epochs=9", "latent_dim=3", f"hydra.run.dir='{tmp_path}'"]
     assert replay_resumed(["epochs=9"]) == ["epochs=9"]

@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from vae.config import check, fingerprint, flatten, plain
+from vae.config import check, check_machine, fingerprint, flatten, plain
 from vae.errors import explain
 from vae.schemas import SCHEMAS, register
 
@@ -37,56 +37,84 @@ def refusal(cfg: Callable[[], DictConfig]) -> str:
     return line
 
 
+HUGE = [
+    *(
+        "latent_dim=99999999999999999999",
+        "epochs=2147483648",
+        "seed=99999999999999999999",
+        "backbone.hidden=[10000000000]",
+    ),
+    *(
+        "data.batch_size=99999999999999999999",
+        "data.limit=99999999999999999999",
+        "evaluate.samples=99999999999999999999",
+    ),
+    *(
+        "evaluate.images=99999999999999999999",
+        "figures.every_n_epochs=99999999999999999999",
+        "objective.cycles=10000000000",
+    ),
+    *("trainer.log_every_n_steps=99999999999999999999", "trainer=ddp trainer.devices=99999999999999999999"),
+    *(
+        "prior=flow prior.layers=1000",
+        "prior=flow prior.hidden=[10000000000]",
+        "prior=mixture prior.components=10000000000",
+    ),
+    *("prior=vamp prior.components=10000000000", "objective=iwae objective.samples=10000000000"),
+    *("backbone=conv backbone.channels=[10000000000]", "backbone=conv backbone.hidden=10000000000"),
+    *("data=images data.root=photos data.size=[28,10000000000]", "data=strokes data.seed=99999999999999999999"),
+]
+
 # Overrides that are refused, the beginning of the sentence, and what else it says.
 CORRELATED = "prior=correlated prior.covariance="
 IMAGES = "data=images data.root=photos "
 WRONG_VALUES = [
-    ("latent_dim=0", "latent_dim=0: ", "a positive integer"),
-    ("latent_dim=-1", "latent_dim=-1: ", "a positive integer"),
-    ("epochs=0", "epochs=0: ", "a positive integer"),
+    ("latent_dim=0", "latent_dim=0: ", "an integer from 1 to 1"),
+    ("latent_dim=-1", "latent_dim=-1: ", "an integer from 1 to 1"),
+    ("epochs=0", "epochs=0: ", "an integer from 1 to 1"),
     ("seed=-1", "seed=-1: ", "an integer from 0 to 4294967295"),
     ("seed=4294967296", "seed=4294967296: ", "from 0 to 4294967295"),
-    ("beta=-1", "beta=-1", "at least 0"),
-    ("beta=nan", "beta=nan: ", "at least 0"),
-    ("beta=inf", "beta=inf: ", "at least 0"),
-    ("experiment=tutorial_2d latent_dim=0", "latent_dim=0: ", "a positive integer"),
-    ("data.batch_size=0", "data.batch_size=0: ", "a positive integer"),
+    ("beta=-1", "beta=-1", "a number from 0 to 1e+30"),
+    ("beta=nan", "beta=nan: ", "a number from 0 to 1e+30"),
+    ("beta=inf", "beta=inf: ", "a number from 0 to 1e+30"),
+    ("experiment=tutorial_2d latent_dim=0", "latent_dim=0: ", "an integer from 1 to 1"),
+    ("data.batch_size=0", "data.batch_size=0: ", "an integer from 1 to 1"),
     ("data.val_fraction=0", "data.val_fraction=0.0: ", "between 0 and 1"),
     ("data.val_fraction=1", "data.val_fraction=1.0: ", "between 0 and 1"),
-    ("data.limit=1", "data.limit=1: ", "null or an integer of at least 2"),
+    ("data.limit=1", "data.limit=1: ", "null or an integer from 2 to 1000000000"),
     ("data.binarize=maybe", "data.binarize=maybe: ", "one of none, threshold, dynamic"),
-    ("data=strokes data.seed=-1", "data.seed=-1: ", "a non-negative integer"),
+    ("data=strokes data.seed=-1", "data.seed=-1: ", "an integer from 0 to 4294967295"),
     ("data=strokes data.correlation=[[1]]", "data.correlation=[[1]]: ", "6×6, but it is 1×1"),
     ("data=factors data.test_fraction=1", "data.test_fraction=1.0: ", "between 0 and 1"),
     (IMAGES + "data.size=[28]", "data.size=[28]: ", "null or [height, width]"),
-    (IMAGES + "data.size=[0,28]", "data.size=[0, 28]: ", "both positive"),
+    (IMAGES + "data.size=[0,28]", "data.size=[0, 28]: ", "two integers from 1 to 10000"),
     (IMAGES + "data.channels=2", "data.channels=2: ", "1 or 3"),
     (IMAGES + "data.test_fraction=1", "data.test_fraction=1.0: ", "between 0 and 1"),
-    ("backbone.hidden=[]", "backbone.hidden=[]: ", "a list of positive integers"),
-    ("backbone.hidden=[512,0]", "backbone.hidden=[512, 0]: ", "a list of positive integers"),
-    ("backbone=conv backbone.channels=[-1]", "backbone.channels=[-1]: ", "a list of positive integers"),
-    ("backbone=conv backbone.hidden=0", "backbone.hidden=0: ", "a positive integer"),
+    ("backbone.hidden=[]", "backbone.hidden=[]: ", "a list of 1 to 100 integers from 1 to 1000000"),
+    ("backbone.hidden=[512,0]", "backbone.hidden=[512, 0]: ", "a list of 1 to 100 integers from 1 to 1000000"),
+    ("backbone=conv backbone.channels=[-1]", "backbone.channels=[-1]: ", "a list of 1 to 20 integers from 1 to 100000"),
+    ("backbone=conv backbone.hidden=0", "backbone.hidden=0: ", "an integer from 1 to 1"),
     (
         "likelihood=gaussian likelihood.sigma=0",
         "likelihood.sigma=0: ",
-        "a positive number or one of the words learned, optimal",
+        "a number above 0, at most 1e+30, or one of the words learned, optimal",
     ),
     (
         "likelihood=gaussian likelihood.sigma=-0.1",
         "likelihood.sigma=-0.1: ",
-        "a positive number or one of the words learned, optimal",
+        "a number above 0, at most 1e+30, or one of the words learned, optimal",
     ),
     (
         "likelihood=gaussian likelihood.sigma=guess",
         "likelihood.sigma=guess: ",
-        "a positive number or one of the words learned, optimal",
+        "a number above 0, at most 1e+30, or one of the words learned, optimal",
     ),
     (
         "likelihood=gaussian likelihood.sigma=true",
         "likelihood.sigma=True: ",
-        "a positive number or one of the words learned, optimal",
+        "a number above 0, at most 1e+30, or one of the words learned, optimal",
     ),
-    ("prior=mixture prior.components=0", "prior.components=0: ", "a positive integer"),
+    ("prior=mixture prior.components=0", "prior.components=0: ", "an integer from 1 to 1"),
     ("prior=mixture prior.covariance=tied", "prior.covariance=tied: ", "one of diagonal, full"),
     (
         "prior=mixture posterior=tied",
@@ -114,47 +142,75 @@ WRONG_VALUES = [
     ("report=first", "report=first: ", "one of best, last"),
     ("figures.walk=round", "figures.walk=round: ", "one of axis, conditional"),
     ("evaluate.method=guess", "evaluate.method=guess: ", "one of importance, ais"),
-    ("prior=vamp prior.components=0", "prior.components=0: ", "a positive integer"),
+    ("prior=vamp prior.components=0", "prior.components=0: ", "an integer from 1 to 1"),
     ("prior=vamp prior.init=zeros", "prior.init=zeros: ", "one of images, random"),
     ("prior=flow prior.kind=glow", "prior.kind=glow: ", "one of nsf, maf"),
-    ("prior=flow prior.layers=-1", "prior.layers=-1: ", "an integer of at least 0"),
-    ("prior=flow prior.hidden=[]", "prior.hidden=[]: ", "a list of positive integers"),
+    ("prior=flow prior.layers=-1", "prior.layers=-1: ", "an integer from 0 to 100"),
+    ("prior=flow prior.hidden=[]", "prior.hidden=[]: ", "a list of 1 to 100 integers from 1 to 1000000"),
     ("objective.annealing=square", "objective.annealing=square: ", "one of constant, linear, cosine, cyclical"),
-    ("objective.warmup=-1", "objective.warmup=-1.0: ", "a number of epochs of at least 0"),
-    ("objective.warmup=nan", "objective.warmup=nan: ", "a number of epochs of at least 0"),
-    ("objective.cycles=0", "objective.cycles=0: ", "a positive integer"),
-    ("objective.free_bits=-0.1", "objective.free_bits=-0.1: ", "a number of at least 0"),
-    ("objective.free_bits=inf", "objective.free_bits=inf: ", "a number of at least 0"),
+    ("objective.warmup=-1", "objective.warmup=-1.0: ", "a number from 0 to 1e+30"),
+    ("objective.warmup=nan", "objective.warmup=nan: ", "a number from 0 to 1e+30"),
+    ("objective.cycles=0", "objective.cycles=0: ", "an integer from 1 to 1"),
+    ("objective.free_bits=-0.1", "objective.free_bits=-0.1: ", "a number from 0 to 1e+30"),
+    ("objective.free_bits=inf", "objective.free_bits=inf: ", "a number from 0 to 1e+30"),
     ("objective.free_bits_per=image", "objective.free_bits_per=image: ", "one of dimension, total"),
-    ("objective.capacity=-1", "objective.capacity=-1.0: ", "null or a number of at least 0"),
-    ("objective.capacity=inf", "objective.capacity=inf: ", "null or a number of at least 0"),
-    ("objective=iwae objective.samples=0", "objective.samples=0: ", "a positive integer"),
-    ("objective=dreg objective.samples=-5", "objective.samples=-5: ", "a positive integer"),
+    ("objective.capacity=-1", "objective.capacity=-1.0: ", "null or a number from 0 to 1e+30"),
+    ("objective.capacity=inf", "objective.capacity=inf: ", "null or a number from 0 to 1e+30"),
+    ("objective=iwae objective.samples=0", "objective.samples=0: ", "an integer from 1 to 1"),
+    ("objective=dreg objective.samples=-5", "objective.samples=-5: ", "an integer from 1 to 1"),
     ("objective=tc objective.beta=2", "objective.beta=2.0: ", "must be 1.0, as beta is"),
-    ("objective=mmd objective.alpha=1.5", "objective.alpha=1.5: ", "at most 1"),
+    ("objective=mmd objective.alpha=1.5", "objective.alpha=1.5: ", "from -1e+30 to 1, which leaves the KL out"),
     (
         "objective=mmd objective.alpha=-3 objective.weight=3",
         "objective.weight=3.0: ",
         "at least 1 − objective.alpha = 4",
     ),
-    ("objective=mmd objective.weight=inf", "objective.weight=inf: ", "at least 1 − objective.alpha = 0"),
+    ("objective=mmd objective.weight=inf", "objective.weight=inf: ", "a number of at most 1e+30"),
     ("objective=dip objective.kind=3", "objective.kind=3: ", "1 (the posterior means) or 2 (the aggregate)"),
-    ("objective=dip objective.off_diagonal=-1", "objective.off_diagonal=-1.0: ", "a number of at least 0"),
-    ("objective=dip objective.diagonal=nan", "objective.diagonal=nan: ", "a number of at least 0"),
-    ("optimizer.lr=0", "optimizer.lr=0.0: ", "a positive number"),
-    ("optimizer.lr=nan", "optimizer.lr=nan: ", "a positive number"),
+    ("objective=dip objective.off_diagonal=-1", "objective.off_diagonal=-1.0: ", "a number from 0 to 1e+30"),
+    ("objective=dip objective.diagonal=nan", "objective.diagonal=nan: ", "a number from 0 to 1e+30"),
+    ("optimizer.lr=0", "optimizer.lr=0.0: ", "a number above 0, at most 1e+30"),
+    ("optimizer.lr=nan", "optimizer.lr=nan: ", "a number above 0, at most 1e+30"),
     ("optimizer.betas=[0.9]", "optimizer.betas=[0.9]: ", "two numbers in [0, 1)"),
     ("optimizer.betas=[0.9,1]", "optimizer.betas=[0.9, 1.0]: ", "two numbers in [0, 1)"),
-    ("optimizer=adamw optimizer.weight_decay=-1", "optimizer.weight_decay=-1.0: ", "at least 0"),
+    ("optimizer=adamw optimizer.weight_decay=-1", "optimizer.weight_decay=-1.0: ", "a number from 0 to 1e+30"),
     ("scheduler.warmup=1", "scheduler.warmup=1.0: ", "in [0, 1)"),
     ("scheduler=cosine scheduler.warmup=-0.1", "scheduler.warmup=-0.1: ", "in [0, 1)"),
     ("trainer.accelerator=abacus", "trainer.accelerator=abacus: ", "one of auto, cpu, gpu"),
     ("trainer.precision=8", "trainer.precision=8: ", "one of 32-true, 64-true"),
-    ("trainer.log_every_n_steps=0", "trainer.log_every_n_steps=0: ", "a positive integer"),
-    ("trainer.gradient_clip_val=0", "trainer.gradient_clip_val=0.0: ", "null or a positive number"),
+    ("trainer.log_every_n_steps=0", "trainer.log_every_n_steps=0: ", "an integer from 1 to 1"),
+    ("trainer.gradient_clip_val=0", "trainer.gradient_clip_val=0.0: ", "null or a number above 0, at most 1e+30"),
     ("trainer.devices=0", "trainer.devices=0: ", "1, or [index]"),
     ("trainer.devices=2", "trainer.devices=2: ", "1, or [index]"),
     ("trainer.devices=[0,1]", "trainer.devices=[0, 1]: ", "1, or [index]"),
+    ("trainer.accelerator=tpu", "trainer.accelerator=tpu: ", "one of auto, cpu, gpu, cuda, mps"),
+    ("trainer.devices=[-1]", "trainer.devices=[-1]: ", "1, or [index]"),
+    ("trainer.devices=true", "trainer.devices=True: ", "1, or [index]"),
+    ("trainer=ddp trainer.devices=[]", "trainer.devices=[]: ", "a list of different GPUs' indices"),
+    ("figures.only=[[manifold]]", "figures.only=[['manifold']]: ", "a list of manifold, clusters"),
+    ("backbone.hidden=${beta}", "backbone.hidden=1.0: ", "a list of 1 to 100 integers"),
+    ("data.digests=${beta}", "data.digests=1.0: ", "file names, each with its SHA-256"),
+    ("data.classes=[]", "data.classes=[]: ", "a list of 1 to 1000 names"),
+    # Huge integers, which PyTorch answers with its stack, or with a loop that never ends
+    *((key, f"{key.split()[-1].partition('=')[0]}=", "from ") for key in HUGE),
+    # Classes
+    ("prior._target_=vae.priors.Nothing", "prior._target_=vae.priors.Nothing: ", "one of vae.priors.Isotropic, "),
+    ("prior._target_=vae.priors", "prior._target_=vae.priors: ", "or a class from elsewhere"),
+    ("prior._target_=vae.priors.", "prior._target_=vae.priors.: ", "a class as package.module.Class"),
+    ("prior._target_=vae.posteriors.Tied", "prior._target_=vae.posteriors.Tied: ", "one of vae.priors.Isotropic, "),
+    ("trainer._target_=vae.run.train", "trainer._target_=vae.run.train: ", "one of pytorch_lightning.Trainer"),
+    ("prior=correlated prior._target_=vae.priors.Mixture", "prior.components: ", "cannot be left out"),
+    ("prior._target_=os.system", "prior._target_=os.system: ", "a class that takes latent_dim"),
+    ("prior._target_=os.sep", "prior._target_=os.sep: ", "a class"),
+    ("prior._target_=os.nothing", "prior._target_=os.nothing: ", "cannot be imported"),
+    (
+        "optimizer._target_=torch.optim.Nothing",
+        "optimizer._target_=torch.optim.Nothing: ",
+        "has no attribute 'Nothing'",
+    ),
+    ("optimizer._target_=torch.optim.SGD", "optimizer._target_=torch.optim.SGD: ", "a class that takes betas"),
+    ("optimizer._partial_=false", "optimizer._partial_=False: ", "must be true"),
+    ("scheduler._partial_=false", "scheduler._partial_=False: ", "must be true"),
     # Relations
     (CORRELATED + "[[1,2],[2,1]]", "prior.covariance=[[1, 2], [2, 1]]: ", "smallest eigenvalue is -1"),
     (CORRELATED + "[[1,0.5],[0,1]]", "prior.covariance=[[1, 0.5], [0, 1]]: ", "[0][1] and [1][0] differ by 0.5"),
@@ -204,11 +260,29 @@ NOT_COMPOSED = [
     ("experiment=tutorial", "experiment=tutorial: no such choice", "tutorial_2d, tutorial_3d, tutorial_correlated"),
     ("prior._target_=Isotropic", "prior._target_=Isotropic: ", "package.module.Class"),
     ("prior._target_=3", "prior._target_=3: ", "package.module.Class"),
-    ("prior._target_=nowhere.Prior", "prior._target_=nowhere.Prior: ", "no module nowhere"),
+    (
+        "prior._target_=nowhere.Prior",
+        "prior._target_=nowhere.Prior: ",
+        "cannot be imported (No module named 'nowhere')",
+    ),
     # Missing and unreadable values
-    ("data=images", "data.root: has no default", "give it as data.root="),
-    ("epochs=???", "epochs: has no default", "give it as epochs="),
-    ("~prior", "prior: has no default", "give it as prior="),
+    ("data=images", "data.root: cannot be left out", "give it as data.root="),
+    ("epochs=???", "epochs: cannot be left out", "give it as epochs="),
+    ("~prior", "prior: cannot be left out", "give it as prior="),
+    ("~conditional", "conditional: cannot be left out", "give it as conditional="),
+    ("~trainer.devices", "trainer.devices: cannot be left out", "give it as trainer.devices="),
+    ("~optimizer.betas.0", "one of the keys is an entry of a list", "give the whole list instead"),
+    ("+prior._partial_=true", "prior._partial_=True: ", "must be left out"),
+    ("+prior._args_=[1]", "prior._args_: ", "must be left out"),
+    ("+optimizer._recursive_=false", "optimizer._recursive_: ", "must be left out"),
+    ("+optimizer.epps=1e-9", "optimizer.epps: ", "must be left out, because torch.optim.Adam does not take it"),
+    ("data.root=[1]", "data.root=[1]: ", "must be a text"),
+    ("+figures.only.new={}", "one of the keys is below a value that is null", "give the whole value instead"),
+    ("optimizer.betas={}", "optimizer.betas={}: ", "a list where one is now"),
+    ("data.classes=[null]", "data.classes=[null]: ", "something else than null"),
+    ("beta=1" + 400 * "0", "one of the values is a number of too many digits", ""),
+    ("optimizer._partial_=${oc.env:NO_SUCH_VARIABLE}", "optimizer._partial_: ", "'NO_SUCH_VARIABLE' not found"),
+    ("prior._target_=${oc.env:NO_SUCH_VARIABLE}", "prior._target_: ", "'NO_SUCH_VARIABLE' not found"),
     ("latent_dim", "latent_dim: cannot be read", "key=value"),
     ("beta=${nothing}", "beta: ", "'nothing' not found"),
 ]
@@ -267,6 +341,106 @@ def test_a_right_value_is_accepted_and_left_alone(overrides):
     assert OmegaConf.to_yaml(cfg) == before
 
 
+FLOATS = [
+    *("beta", "data.val_fraction", "objective.warmup", "objective.free_bits", "objective.capacity", "optimizer.lr"),
+    *("optimizer.weight_decay", "scheduler.warmup", "trainer.gradient_clip_val", "objective=mmd objective.alpha"),
+    *("objective=mmd objective.weight", "objective=dip objective.diagonal", "objective=dip objective.off_diagonal"),
+    *("likelihood=gaussian likelihood.sigma", "data=factors data.test_fraction"),
+]
+
+
+@pytest.mark.parametrize("key", FLOATS)
+def test_a_float_that_single_precision_cannot_hold_is_refused(key):
+    *choices, key = key.split()
+    for value in (float("nan"), float("inf"), -float("inf"), 1e308, -1e308):
+        cfg = composed_once(*choices).copy()
+        OmegaConf.update(cfg, key, value)
+        assert refusal(lambda cfg=cfg: cfg).startswith(f"{key}={value}: must be ")
+
+
+def test_a_key_of_a_foreign_class_has_the_range_of_the_one_in_whose_place_it_stands():
+    cfg = composed_once("prior=mixture").copy()
+    cfg.prior._target_ = "collections.Counter"  # takes any key
+    check(cfg)
+    cfg.prior.components = 0
+    assert refusal(lambda: cfg).startswith("prior.components=0: must be an integer from 1 to 100000")
+
+
+# This machine ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("overrides", "gpus", "line"),
+    [
+        (
+            "data=images data.root={}/nowhere",
+            0,
+            "data.root={}/nowhere: must be a folder of images, but there is no such",
+        ),
+        ("data=images data.root={}/empty", 0, "data.root={}/empty: must be a folder of images"),
+        ("data=images data.root={}/file", 0, "data.root={}/file: must be a folder, but it is a file"),
+        ("data.root={}/file", 0, "data.root={}/file: must be a folder, but it is a file"),
+        (
+            "data.root='~nobody_of_this_name/x'",
+            0,
+            "data.root=~nobody_of_this_name/x: must be a path that can be looked at (there",
+        ),
+        (
+            f"data.root={300 * 'd'}",
+            0,
+            f"data.root={300 * 'd'}: must be a path that can be looked at (File name too long)",
+        ),
+        ("data=factors data.file={}/nowhere.npz", 0, "data.file={}/nowhere.npz: must be an .npz file"),
+        ("trainer.accelerator=gpu", 0, "trainer.accelerator=gpu: must be auto or cpu, as there is no GPU"),
+        ("trainer.accelerator=mps", 2, "trainer.accelerator=mps: must be auto or cpu"),
+        ("trainer.devices=[1]", 0, "trainer.devices=[1]: must be a number of processes on a CPU"),
+        (
+            "trainer.accelerator=cpu trainer.devices=[1]",
+            2,
+            "trainer.devices=[1]: must be a number of processes on a CPU",
+        ),
+        ("trainer.devices=[7]", 2, "trainer.devices=[7]: must be indices from 0 to 1"),
+        ("trainer=ddp trainer.devices=3", 2, "trainer.devices=3: must be at most 2"),
+        ("trainer.precision=16-mixed", 0, "trainer.precision=16-mixed: must be 32-true or 64-true on a CPU"),
+    ],
+)
+def test_what_this_machine_does_not_have_is_refused(tmp_path, monkeypatch, overrides, gpus, line):
+    monkeypatch.setattr("sys.platform", "linux")
+    (tmp_path / "file").touch()
+    (tmp_path / "empty").mkdir()
+    cfg = composed(*overrides.format(tmp_path).split())
+    check(cfg)
+    with pytest.raises(ValueError) as caught:
+        check_machine(cfg, lambda: [str(index) for index in range(gpus)])
+    assert str(caught.value).startswith(line.format(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "gpus"),
+    [
+        ("trainer.devices=[1] trainer.precision=16-mixed", 2),
+        ("trainer=ddp", 0),
+        ("trainer=ddp trainer.devices=2 trainer.accelerator=cpu", 0),
+        ("trainer=ddp trainer.devices=[0,2] trainer.accelerator=cuda", 3),
+        ("data=strokes data.root={}/not_yet_there", 0),
+        ("data=images data.root={}", 0),
+    ],
+)
+def test_what_this_machine_has_is_accepted(tmp_path, overrides, gpus):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.png").touch()
+    cfg = composed(*overrides.format(tmp_path).split())
+    check(cfg)
+    check_machine(cfg, lambda: [str(index) for index in range(gpus)])
+
+
+def test_no_gpu_is_looked_for_where_none_is_asked_for(tmp_path):
+    def gpus() -> list[str]:
+        raise AssertionError("takes a while")
+
+    check_machine(composed_once(), gpus)
+
+
 # Plain form -----------------------------------------------------------------------------------------------------------
 
 
@@ -318,7 +492,7 @@ def test_the_command_line_imports_no_torch(tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
-        (["latent_dim=0"], "error: latent_dim=0: must be a positive integer"),
+        (["latent_dim=0"], "error: latent_dim=0: must be an integer from 1 to 1000000"),
         (
             ["prior=isotopic"],
             "error: prior=isotopic: no such choice; choose one of correlated, flow, isotropic, learned, mixture, vamp",

@@ -43,6 +43,9 @@ def test_accepts_what_a_product_rounds():
         ([["1", "0"], ["0", "1"]], "must hold finite numbers only"),
         ([[1, None], [None, 1]], "must hold finite numbers only"),
         ([[True, False], [False, True]], "must hold finite numbers only"),
+        ([[10**400, 0], [0, 1]], "must hold finite numbers only"),
+        ([[1e308, 0], [0, 1e308]], "must have a largest entry between 1e-30 and 1e+30"),
+        ([[1e-320, 0], [0, 1e-320]], "must have a largest entry between 1e-30 and 1e+30"),
     ],
 )
 def test_refuses_in_one_line(matrix, why):

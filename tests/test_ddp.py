@@ -111,7 +111,9 @@ def test_what_needs_a_whole_batch_is_not_shared(
 
 @pytest.mark.parametrize("devices", ["0", "-1", "1.5", "true", "all", "[]", "[0,0]", "[a]", "null"])
 def test_other_devices_are_refused(devices: str, compose: Callable[..., dict[str, Any]]) -> None:
-    with pytest.raises(ValueError, match=r"^trainer\.devices=.*: must be auto, a positive integer, or a list of diff"):
+    with pytest.raises(
+        ValueError, match=r"^trainer\.devices=.*: must be auto, an integer from 1 to 1024, or a list of diff"
+    ):
         compose("trainer=ddp", f"trainer.devices={devices}")
 
 

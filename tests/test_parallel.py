@@ -14,7 +14,7 @@ import pytest
 
 from vae import parallel
 from vae.parallel import run_processes
-from vae.record import Interrupted
+from vae.signals import Interrupted
 
 log = logging.getLogger(__name__)
 

@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 from pathlib import Path
@@ -5,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from vae.config import fingerprint
-from vae.record import Interrupted, read_status, recorded, refuse_other_configuration
+from vae.record import RefusedError, read_status, recorded, refuse_other_configuration
+from vae.signals import Interrupted
 
-CONFIG = {"epochs": 3, "beta": 1.0, "data": {"root": "a", "limit": None}, "trainer": {"devices": 1}}
+DATA = {"_target_": "vae.data.idx.IdxFiles", "root": "a", "limit": None}
+CONFIG = {"epochs": 3, "beta": 1.0, "data": DATA, "trainer": {"devices": 1}}
 
 
 def test_completed(tmp_path: Path) -> None:
@@ -64,10 +67,45 @@ def test_two_processes_do_not_train_one_run(tmp_path: Path) -> None:
         assert read_status(tmp_path)["state"] == "running"  # untouched by the refused one
 
 
+def test_the_record_of_an_end_needs_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full when the run fails, and still so when that is to be written."""
+
+    def full(*names: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"), recorded(tmp_path, CONFIG):
+        monkeypatch.setattr(os, "replace", full)
+        full()
+    monkeypatch.undo()
+    status = read_status(tmp_path)
+    assert status["state"] == "failed" and status["ended"] and "No space" in status["error"]
+
+
+def test_nothing_is_written_for_a_refused_run(tmp_path: Path) -> None:
+    with recorded(tmp_path, CONFIG):
+        pass
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(RefusedError, match=r"^beta=4\.0: "), recorded(tmp_path, CONFIG | {"beta": 4.0}):
+        pass
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"state": 3, "config": {}}'])
+def test_a_broken_status_names_the_file(tmp_path: Path, content: str) -> None:
+    (tmp_path / "status.json").write_text(content)
+    with pytest.raises(ValueError, match=r"^/.*status\.json: "):
+        read_status(tmp_path)
+
+
 def test_going_on_may_change_length_place_and_device_only(tmp_path: Path) -> None:
-    longer = CONFIG | {"epochs": 9, "data": {"root": "b", "limit": None}, "trainer": {"devices": 2}}
+    longer = CONFIG | {"epochs": 9, "data": DATA | {"root": "b"}, "trainer": {"devices": 2}}
     refuse_other_configuration(tmp_path, CONFIG, longer)
     with pytest.raises(ValueError, match=r"^beta=4\.0: the run in .* has beta=1\.0"):
         refuse_other_configuration(tmp_path, CONFIG, CONFIG | {"beta": 4.0})
     with pytest.raises(ValueError, match=r"^data\.limit=5: .* has data\.limit=None"):
-        refuse_other_configuration(tmp_path, CONFIG, CONFIG | {"data": {"root": "a", "limit": 5}})
+        refuse_other_configuration(tmp_path, CONFIG, CONFIG | {"data": DATA | {"limit": 5}})
+    with pytest.raises(ValueError, match=r"^epochs=2: the run in .* is set to 3 already"):
+        refuse_other_configuration(tmp_path, CONFIG, CONFIG | {"epochs": 2})
+    images = DATA | {"_target_": "vae.data.images.ImageFolder"}  # whose root is the data
+    with pytest.raises(ValueError, match=r"^data\.root=b: .* has data\.root=a"):
+        refuse_other_configuration(tmp_path, CONFIG | {"data": images}, CONFIG | {"data": images | {"root": "b"}})

@@ -126,8 +126,9 @@ def test_figures_count_only_of_completed_runs(tmp_path: Path) -> None:
 
 def test_a_class_that_was_typed_stands_for_the_choice(tmp_path: Path) -> None:
     folder = write(tmp_path / "a", run(groups={"prior": {"_target_": "mypkg.Wide"}}))
-    (folder / ".hydra").mkdir()
-    (folder / ".hydra" / "overrides.yaml").write_text("- prior._target_=mypkg.Wide\n- +prior.scale=3\n- seed=1\n")
+    status = json.loads((folder / "status.json").read_text())
+    status["overrides"] = ["prior._target_=mypkg.Wide", "+prior.scale=3", "seed=1"]
+    (folder / "status.json").write_text(json.dumps(status))
     found = read_run(folder)
     assert found is not None and found.value("prior") == "mypkg.Wide" and found.value("likelihood") == "bernoulli"
 
@@ -313,3 +314,30 @@ def test_cells_do_not_break_a_markdown_table() -> None:
 def test_neither_torch_nor_matplotlib_is_imported() -> None:
     code = "import sys, vae.ranking; assert not {'torch', 'matplotlib', 'pytorch_lightning'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("status.json", ""),
+        ("status.json", "[" * 100_000),
+        ("status.json", '{"state": "completed", "config": {}, "choices": {}, "overrides": 3}'),
+        ("metrics.json", ""),
+        ("metrics.json", '{"test/total": "100"}'),
+        ("evaluation.json", "{"),
+        ("evaluation.json", '{"test/nll": null}'),
+    ],
+)
+def test_a_broken_file_is_named(tmp_path: Path, name: str, content: str) -> None:
+    folder = write(tmp_path / "a", run())
+    (folder / name).write_text(content)
+    with pytest.raises(ValueError, match=f"^{folder / name}: "):
+        find_runs([tmp_path])
+
+
+def test_a_class_that_was_typed_in_the_place_of_none_is_none(tmp_path: Path) -> None:
+    folder = write(tmp_path / "a", run(scheduler=None))
+    status = json.loads((folder / "status.json").read_text())
+    (folder / "status.json").write_text(json.dumps(status | {"overrides": ["scheduler._target_=mypkg.Slow", 3]}))
+    found = read_run(folder)
+    assert found is not None and found.value("scheduler") == ""

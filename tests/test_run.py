@@ -12,19 +12,21 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
 
 import vae
-from vae import run
+from vae import run, signals
+from vae.callbacks.pictures import Pictures
 from vae.callbacks.scalars import Scalars
 from vae.checkpoints import model_weights
 from vae.data.base import Part
 from vae.data.loader import BatchLoader, evaluation_loader
 from vae.evaluation.terms import mean_terms
-from vae.record import Interrupted
 from vae.seeding import derive
+from vae.signals import Interrupted
 
 Compose = Callable[..., dict[str, Any]]
 
@@ -229,13 +231,65 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(
         if trainer.global_step == step:
             os.kill(os.getpid(), signal.SIGINT)
 
-    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+    with monkeypatch.context() as patch, pytest.raises(Interrupted), signals.listening():
         patch.setattr(Scalars, "on_train_batch_end", interrupt)
         run.train(settings, tmp_path / "parts")
     assert weights(tmp_path / "parts")["global_step"] == step
     resumed = run.train(settings, tmp_path / "parts")
     assert without_seconds(resumed) == without_seconds(whole)
     assert_same_training(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_what_the_end_owes_is_done_by_whoever_finds_it_missing(
+    config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed when training is over and the closing pictures are not yet there."""
+    settings = config("figures=default", "figures.only=[manifold,losses]")
+
+    def killed(self: Pictures, *arguments: Any) -> None:
+        raise Interrupted(signal.SIGKILL)
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(Pictures, "close", killed)
+        run.train(settings, tmp_path / "parts")
+    assert not (tmp_path / "parts" / "figures" / "curves").exists()
+    resumed, whole = (run.train(settings, tmp_path / name) for name in ("parts", "whole"))
+    assert without_seconds(resumed) == without_seconds(whole)
+    pictures = [path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").glob("figures/*/*.png")]
+    assert len(pictures) == 2
+    for path in [*pictures, "projector/codes.tsv", "projector_config.pbtxt"]:
+        assert (tmp_path / "parts" / path).read_bytes() == (tmp_path / "whole" / path).read_bytes()
+    for name in ("parts", "whole"):
+        events = EventAccumulator(str(tmp_path / name))
+        events.Reload()
+        assert b"\x08\x01" in events.SummaryMetadata("_hparams_/session_end_info").plugin_data.content  # success
+
+
+def test_a_resumed_run_works_on_as_many_threads_as_it_began_with(
+    config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their number decides how sums are rounded."""
+    before = torch.get_num_threads()
+    run.train(config("epochs=1"), tmp_path)
+    torch.set_num_threads(before + 1)
+    seen = []
+    monkeypatch.setattr(Pictures, "close", lambda *arguments: seen.append(torch.get_num_threads()))
+    try:
+        run.train(config("epochs=2"), tmp_path)
+        seen.append(torch.get_num_threads())
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [before, before + 1]
+
+
+def test_a_run_does_not_go_on_with_other_images(config: Compose, tmp_path: Path) -> None:
+    run.train(config("epochs=1"), tmp_path / "run")
+    for name in ("c", "d"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for i in range(30):
+            Image.new("L", (12, 10), i).save(tmp_path / "images" / name / f"{i}.png")
+    with pytest.raises(ValueError, match=r"^the run in .* was trained on images, images of \[1, 10, 12\], but "):
+        run.train(config("epochs=2", f"data.root={tmp_path / 'images'}"), tmp_path / "run")
 
 
 def test_a_completed_run_can_be_trained_further(config: Compose, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ def check_annealing(kind: str, warmup: float) -> None:
     """Refuse an unknown kind, and a warm-up that would do nothing or is missing."""
     if kind not in KINDS:
         raise ValueError(f"objective.annealing={kind}: must be one of {', '.join(KINDS)}")
-    if not warmup >= 0:
+    if not 0 <= warmup < math.inf:
         raise ValueError(f"objective.warmup={warmup}: must be a number of epochs of at least 0")
     if (kind in RISING) != (warmup > 0):
         allowed = "above 0, the epochs that it rises over," if kind in RISING else "0, because nothing rises over it,"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import re
@@ -17,13 +18,14 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from vae import sweep
-from vae.config import check, plain, quoted, without_hydra
+from vae import signals, sweep
+from vae.config import check, check_machine, plain, quoted, without_hydra
 from vae.errors import explain
-from vae.files import relative
-from vae.launching import jobs_at_once
-from vae.record import Interrupted, overrides, read_status, recorded, refuse_other_configuration
+from vae.files import relative, replacing
+from vae.launching import jobs_at_once, visible_gpus
+from vae.record import RefusedError, read_status, recorded, refuse_other_configuration
 from vae.schemas import register
+from vae.signals import Interrupted
 
 log = logging.getLogger(__name__)
 
@@ -46,13 +48,13 @@ def main(application: Callable[[], Any]) -> None:
         Hydra.format_config_groups = lambda *_: ""  # type: ignore[method-assign]
     user_wants_tracebacks = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors and we word them
+    logging.raiseExceptions = False  # a log that cannot be written, on a full disk, is no reason for a traceback
     try:
+        signals.heed()
         sys.argv[1:] = replay_resumed(sys.argv[1:])
         application()
     except Interrupted as stop:
         sys.exit(stop.exit_status)
-    except KeyboardInterrupt:
-        sys.exit(130)
     except Exception as error:
         if user_wants_tracebacks:
             raise
@@ -65,24 +67,33 @@ def train_job(cfg: DictConfig) -> float:
     Returns what a search minimises, the validation total of the reported weights in nats, which is comparable between
     values of β; or recon, where there is no total.
     """
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    hydra = HydraConfig.get()
+    in_sweep = hydra.mode == RunMode.MULTIRUN
+    # Not hydra.runtime.output_dir, where a ${ in a folder's name has become an interpolation.
+    folder = Path(hydra.runtime.cwd, *((hydra.sweep.dir, hydra.sweep.subdir) if in_sweep else (hydra.run.dir,)))
+    # Of the job before: few objects in circles, which Python would not look for yet, around a model's weights.
+    gc.collect()
     try:
         if in_sweep:
-            sweep.announce(folder)
+            sweep.announce(Path(hydra.sweep.dir), str(hydra.sweep.subdir))
         settings = plain(cfg)
-        with recorded(folder, settings, _choices(HydraConfig.get())):
+        with recorded(folder, settings, _choices(hydra), list(hydra.overrides.task)):
+            _keep(folder / ".hydra", config=cfg, hydra={"hydra": hydra}, overrides=hydra.overrides.task)
             # Again, because another sweeper than ours chooses values as it goes.
-            check(cfg, HydraConfig.get().overrides.task)
-            from vae.run import train  # only now: importing torch takes seconds
+            check(cfg, hydra.overrides.task)
+            check_machine(cfg, visible_gpus)
+            with signals.noted():
+                from vae.run import train  # only now: importing torch takes seconds
 
             metrics = train(settings, folder)
     except Interrupted:
         if not in_sweep:
-            log.warning("interrupted; go on with: python train.py resume=%s", relative(folder))
+            log.warning("interrupted; go on with: %s", sweep.resume(folder))
         raise
     except Exception as error:
-        message = f"{explain(error)} (traceback: {relative(folder / 'train.log')})"
+        message = explain(error)
+        if not isinstance(error, RefusedError):
+            message += f" (traceback: {relative(folder / 'train.log')})"
         if in_sweep:
             log.error(message)
             raise RuntimeError(message) from None  # one that can travel from one process to another
@@ -91,6 +102,13 @@ def train_job(cfg: DictConfig) -> float:
     if in_sweep:
         sweep.report(metrics)
     return metrics.get("val/total", metrics["val/recon"])
+
+
+def _keep(folder: Path, **configurations: Any) -> None:
+    """Hydra's own record, which Hydra would write before the run's folder is held, and not atomically."""
+    for name, content in configurations.items():
+        with replacing(folder / f"{name}.yaml") as temporary:
+            temporary.write_text(OmegaConf.to_yaml(content), encoding="utf-8")
 
 
 def _choices(hydra: Any) -> dict[str, str]:
@@ -103,25 +121,23 @@ class CheckBeforeWork(Callback):
     """Hydra callback that refuses a wrong configuration before the run's folder exists."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        folder = Path(config.hydra.run.dir)
         try:
-            check_run(config, folder)
+            check_run(config)
         except Exception as error:  # Hydra turns a callback's exceptions into warnings
             sys.exit(f"error: {explain(error)}")
 
 
-def check_run(full: DictConfig, folder: Path) -> None:
-    """Refuse wrong values; where `folder` holds a run already, refuse another one, and leave a completed one alone."""
+def check_run(full: DictConfig) -> None:
+    """Refuse wrong values; where the folder holds a run already, refuse another, and leave a completed one alone."""
     cfg = without_hydra(full)
     check(cfg, full.hydra.overrides.task)
+    folder = Path(full.hydra.run.dir)  # not before: what was typed stands in its name, and may not resolve
     status = read_status(folder)
     if not status:
+        check_machine(cfg, visible_gpus)
         return
-    before = plain(DictConfig(OmegaConf.load(folder / ".hydra" / "config.yaml")))
-    refuse_other_configuration(folder, before, plain(cfg))
-    if cfg.epochs < before["epochs"]:
-        raise ValueError(f"epochs={cfg.epochs}: the run in {folder} is set to {before['epochs']} already")
-    if status["state"] == "completed" and cfg.epochs == before["epochs"]:
+    refuse_other_configuration(folder, status["config"], plain(cfg))
+    if status["state"] == "completed" and cfg.epochs == status["config"]["epochs"]:
         name = relative(folder)
         print(f"{name} is complete: {cfg.epochs} epochs. To train it further: resume={name} epochs=N with a larger N")
         sys.exit(0)
@@ -142,10 +158,12 @@ def replay_resumed(arguments: list[str]) -> list[str]:
         given = ["--multirun", *(text for text in given if text not in ("-m", "--multirun"))]
     elif {"-m", "--multirun"} & set(given):
         raise ValueError(f"resume={folder}: must be the folder of a sweep with --multirun")
-    elif (folder / ".hydra" / "overrides.yaml").is_file():
-        old, where = overrides(folder), f"hydra.run.dir={quoted(str(folder))}"
+    elif status := read_status(folder):
+        old, where = status["overrides"], f"hydra.run.dir={quoted(str(folder))}"
     else:
-        raise ValueError(f"resume={folder}: must be the folder of a run or a sweep, which has .hydra or multirun.yaml")
+        raise ValueError(
+            f"resume={folder}: must be the folder of a run or a sweep, which has status.json or multirun.yaml"
+        )
     new_keys = {text.partition("=")[0] for text in given}
     # Options such as --cfg come first: behind overrides, argparse would take no more of those.
     return [*given, *(text for text in old if text.partition("=")[0] not in new_keys), where]

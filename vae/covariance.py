@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
+LARGEST, SMALLEST = 1e30, 1e-30  # variance: squares and inverses of these still fit into single precision
 SINGULAR = 1e-6  # smallest over largest eigenvalue: below this a Cholesky factor in single precision is noise
 
 
@@ -33,9 +34,12 @@ def check_covariance(
         raise refuse(f"be {size}×{size}, but it is {found}")
     if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
         raise refuse("hold finite numbers only")
+    largest = np.abs(values).max()
+    if largest > LARGEST or 0 < largest < SMALLEST:
+        raise refuse(f"have a largest entry between {SMALLEST:g} and {LARGEST:g}")
     asymmetry = np.abs(values - values.T)
     i, j = sorted(map(int, np.unravel_index(asymmetry.argmax(), values.shape)))
-    if asymmetry[i, j] > 1e-8 * np.abs(values).max():
+    if asymmetry[i, j] > 1e-8 * largest:
         raise refuse(f"be symmetric, but its entries [{i}][{j}] and [{j}][{i}] differ by {asymmetry[i, j]:.3g}")
     worst = int(np.abs(values.diagonal() - 1).argmax())
     if unit_diagonal and abs(values[worst, worst] - 1) > 1e-6:

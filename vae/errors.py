@@ -1,4 +1,4 @@
-"""Errors of Hydra and OmegaConf in one line: the key, the value, what is wrong and what is allowed."""
+"""Errors of Hydra, OmegaConf and PyTorch in one line: the key, the value, what is wrong and what is allowed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from hydra.errors import InstantiationException, MissingConfigException, OverrideParseException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
-from vae.config import unknown_key
+from vae.config import left_out, unknown_key
 
 ALLOWED = {  # what OmegaConf says of a refused value, and what it wants
     "could not be converted to Integer": "an integer",
@@ -17,6 +17,9 @@ ALLOWED = {  # what OmegaConf says of a refused value, and what it wants
     "is not a valid bool": "true or false",
     "is not a ListConfig": "a list",
     "is not Optional": "something else than null",
+    "NoneType is not a subclass of": "something else than null",
+    "to string: ": "a text",
+    "Cannot merge DictConfig with ListConfig": "a list where one is now, and key: value pairs where these are",
 }
 
 EXTRAS = {  # what is said where something of an extra is not installed, its name and the extra's
@@ -27,23 +30,52 @@ EXTRAS = {  # what is said where something of an extra is not installed, its nam
 }
 
 
+LONGEST = 400  # characters of a line; what is wrong stands at its ends, and a long value between them
+
+# How PyTorch and NumPy say how much memory they could not get.
+OUT_OF_MEMORY = re.compile(r"(?:tried to allocate|unable to allocate) (?P<size>[\d.]+) ?(?P<unit>\w+)", re.IGNORECASE)
+
+NAMES_NO_KEY = {  # what Python and OmegaConf say without saying of which key, and what it means
+    "int too large to convert to float": "one of the values is a number of too many digits",
+    "Exceeds the limit (4300 digits)": "one of the values is a number of too many digits",
+    "list indices must be integers": "one of the keys is an entry of a list: give the whole list instead",
+    "Unexpected type for root: NoneType": "one of the keys is below a value that is null: give the whole value instead",
+}
+
+OF_CPP = re.compile(r"\s*(?:Exception raised from|C\+\+ CapturedTraceback|frame #\d+:).*", re.DOTALL)
+
+
 def explain(error: BaseException) -> str:
     """One line for any error."""
+    line = " ".join(OF_CPP.sub("", _sentence(error)).split())
+    line = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
+    return line if len(line) <= LONGEST else f"{line[:150]} … {line[153 - LONGEST :]}"
+
+
+def _sentence(error: BaseException) -> str:
     cause = error.__cause__
+    if asked := OUT_OF_MEMORY.search(str(error)):
+        return (
+            f"out of memory: {_readable(asked['size'], asked['unit'])} were asked for at once; lower data.batch_size, "
+            "latent_dim, the widths of the backbone or prior, or how many samples or components there are"
+        )
     for said, (name, extra) in EXTRAS.items():
         if said in str(error):
             return _comes_with(name, extra)
+    for said, meant in NAMES_NO_KEY.items():
+        if str(error).startswith(said):
+            return meant
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, choice = error.missing_cfg_file.rpartition("/")
         return f"{group}={choice}: no such choice; choose one of {', '.join(error.options)}"
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: cannot be read as key=value ({error.message.splitlines()[0]})"
+        return f"{error.override}: cannot be read as key=value; quote a value with special characters: key='a b'"
     if isinstance(error, InstantiationException):
         key = re.search(r"full_key: (\S+)", str(error))
         return f"{key[1] if key else 'configuration'}: {_one_line(cause or error)}"
     for each in (cause, error):
         if isinstance(each, MissingMandatoryValue):
-            return f"{each.full_key}: has no default; give it as {each.full_key}=…"
+            return left_out(str(each.full_key))
         if isinstance(each, ConfigKeyError | ConfigAttributeError) and dataclasses.is_dataclass(each.object_type):
             full_key = str(each.full_key)
             prefix = full_key.rpartition(".")[0]
@@ -51,12 +83,27 @@ def explain(error: BaseException) -> str:
             return unknown_key(full_key, [f"{prefix}.{name}" if prefix else name for name in names])
     if isinstance(cause, OmegaConfBaseException):
         override = re.match(r"Error merging override (.*)", str(error))
-        wanted = next((allowed for said, allowed in ALLOWED.items() if said in str(cause)), None)
-        what = f"must be {wanted}" if wanted else _one_line(cause)
-        return f"{override[1] if override else cause.full_key}: {what}"
+        if override and override[1].startswith("~"):
+            return left_out(override[1][1:].partition("=")[0])
+        return f"{override[1] if override else cause.full_key}: {_of_omegaconf(cause)}"
     if isinstance(error, OmegaConfBaseException) and error.full_key:
-        return f"{error.full_key}: {_one_line(error)}"
+        return f"{error.full_key}: {_of_omegaconf(error)}"
     return _one_line(error)
+
+
+def _of_omegaconf(error: OmegaConfBaseException) -> str:
+    wanted = next((allowed for said, allowed in ALLOWED.items() if said in str(error)), None)
+    return f"must be {wanted}" if wanted else _one_line(error)
+
+
+def _readable(size: str, unit: str) -> str:
+    """Bytes in the largest unit of which there is at least one."""
+    number = float(size)
+    for larger in ("KiB", "MiB", "GiB", "TiB", "PiB") if unit == "bytes" else ():
+        if number < 1024:
+            break
+        number, unit = number / 1024, larger
+    return f"{number:.4g} {unit}"
 
 
 def require_packages(extra: str, *packages: str) -> None:

@@ -5,7 +5,6 @@ Imports no torch.
 
 from __future__ import annotations
 
-import copyreg
 import multiprocessing
 import os
 import signal
@@ -13,22 +12,18 @@ import subprocess
 import threading
 import time
 import warnings
-from collections.abc import Callable
 from itertools import takewhile
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from vae.record import SIGNALS, Interrupted, read_status
+from vae import signals
+from vae.record import read_status
 
 # Files in conf/hydra have the names of Hydra's and its plugins' own schemas, by which Hydra 1.3 then checks them.
 warnings.filterwarnings("ignore", message=r"\s*'hydra/(launcher|sweeper)/\w+' is validated against ConfigStore schema")
-
-# An exception that is to travel between processes is made again from its arguments.
-copyreg.pickle(Interrupted, lambda stop: (Interrupted, (stop.exit_status - 128,)))
 
 
 def visible_gpus() -> list[str]:
@@ -68,9 +63,9 @@ class EndTogether(Callback):
 
         def stop(signum: int) -> None:
             stop_jobs(folder, start, signum)
-            raise Interrupted(signum)
+            signals.interrupt(signum)
 
-        on_signals(stop)
+        signals.answer(stop)
         # Of what the jobs' processes could not give back when joblib ended them; the system takes it.
         os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
 
@@ -90,17 +85,6 @@ def _follow(parent: int) -> None:
     while signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         time.sleep(0.1)
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-def on_signals(handle: Callable[[int], None]) -> dict[int, Any]:
-    """Let `handle` take the first Ctrl+C or SIGTERM and nobody the later ones; returns the handlers up to now."""
-
-    def once(signum: int, frame: FrameType | None) -> None:
-        for each in SIGNALS:
-            signal.signal(each, signal.SIG_IGN)
-        handle(signum)
-
-    return {each: signal.signal(each, once) for each in SIGNALS}
 
 
 def stop_jobs(folder: Path, start: float, signum: int) -> None:

@@ -24,7 +24,8 @@ from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any, NamedTuple
 
-from vae.record import SIGNALS, Interrupted
+from vae import signals
+from vae.signals import SIGNALS, Interrupted
 
 GRACE = 20.0  # seconds for the other processes to notice that one has failed
 
@@ -142,9 +143,11 @@ def _enter(pipe: Connection, level: int, port: int, rank: int, count: int) -> No
     logging.basicConfig(level=level, handlers=[logging.NullHandler() if rank else _Teller(pipe)])
     if rank:
         warnings.simplefilter("ignore")
+    signals.listen()
     try:
         # Only now: this imports Lightning, which looks for a log to write to.
         function, arguments = pickle.loads(pipe.recv_bytes())
+        signals.heed()
         function(*arguments, rank, count)
     except Interrupted:
         pass  # known to the process that passed it on

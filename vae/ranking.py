@@ -8,7 +8,8 @@ from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
-from vae.results import TERMS, Run, differ, differing, hashable, is_place, partition, refuse_unknown_key
+from vae.config import is_place
+from vae.results import TERMS, Run, differ, differing, hashable, partition, refuse_unknown_key
 from vae.tables import Table, order
 
 # What may differ between runs on the same test images: all else in the group is taken for a part of the data.
@@ -65,7 +66,7 @@ def _above(key: str) -> list[str]:
 def _measure(run: Run) -> dict[str, Any]:
     """All that a total is measured with: the images, the likelihood, and whether the class is given."""
     inner = {key: value for key, value in run.flat.items() if key.startswith(("data.", "likelihood."))}
-    fixed = {key: value for key, value in inner.items() if key not in TRAINING and not is_place(run, key)}
+    fixed = {key: value for key, value in inner.items() if key not in TRAINING and not is_place(run.flat, key)}
     told = run.value("conditional") or False
     return {"data": run.metrics["data"], "likelihood": run.value("likelihood"), "conditional": told, **fixed}
 

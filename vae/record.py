@@ -1,72 +1,78 @@
-"""A run's `status.json`: what was started where and with which versions, and how it ended, whatever happened."""
+"""A run's record: what was started where and with which versions, and how it ended, whatever happened.
+
+One process at a time holds a run's folder, and only that one writes there.
+"""
 
 from __future__ import annotations
 
-import json
+import errno
 import logging
 import os
 import platform
-import signal
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-from omegaconf import OmegaConf
-
-from vae.config import fingerprint, flatten
-from vae.files import write_json
-from vae.logs import FILE_ONLY
+from vae import signals
+from vae.config import fingerprint, flatten, may_change
+from vae.errors import explain
+from vae.files import as_json, read_json, write_json
+from vae.logs import FILE_ONLY, to_file
 
 log = logging.getLogger(__name__)
 
 PACKAGES = ("torch", "pytorch-lightning", "hydra-core", "omegaconf", "numpy", "tensorboard", "matplotlib")
 
-# What may differ when a run is gone on with: how long, where its data lies and on which device, not what is trained.
-FREE_ON_RESUME = ("epochs", "data.root", "trainer.")
+STATUS = "status.json"
 
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-class Interrupted(BaseException):
-    """Ctrl+C or SIGTERM. Not an `Exception`, so that nothing on the way up takes it for an error."""
-
-    def __init__(self, signum: int):
-        super().__init__(signal.Signals(signum).name)
-        self.exit_status = 128 + signum
+class RefusedError(ValueError):
+    """A run is not begun, and nothing was written to its folder."""
 
 
 @contextmanager
-def recorded(folder: Path, config: Mapping[str, Any], choices: Mapping[str, str] | None = None) -> Iterator[None]:
-    """Keep `status.json` true while the block trains in `folder`; signals raise `Interrupted` inside it.
-
-    `choices` are the names of the YAMLs that were chosen in each group.
-    """
+def held(folder: Path, doing: str) -> Iterator[None]:
+    """Hold a folder for this process; refuse where another one is `doing` something there."""
     from filelock import FileLock, Timeout
 
-    previous = read_status(folder)
     lock = FileLock(folder / ".lock", blocking=False)
     try:
         lock.acquire()
     except Timeout:
-        raise ValueError(f"{folder}: another process is training this run") from None
+        raise RefusedError(f"{folder}: another process is {doing}") from None
     try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def recorded(
+    folder: Path, config: Mapping[str, Any], choices: Mapping[str, str] | None = None, typed: Sequence[str] = ()
+) -> Iterator[None]:
+    """Keep `status.json` true while the block trains in `folder`; signals raise `Interrupted` inside it.
+
+    `choices` are the names of the YAMLs that were chosen in each group, `typed` the overrides that made `config`.
+    """
+    with held(folder, "training this run"), signals.listening():
+        if previous := read_status(folder):
+            refuse_other_configuration(folder, previous["config"], config)
         status: dict[str, Any] = {
             "state": "running",
             "started": previous.get("started", _now()),
             "resumed": [*previous.get("resumed", []), _now()] if previous else [],
             "ended": None,
             "error": None,
+            "folder": folder.name,
             "config_hash": fingerprint(config),
             "choices": dict(choices or {}),
+            "overrides": list(typed),
             "config": dict(config),
             "command": [Path(sys.executable).name, *sys.orig_argv[1:]],
             "host": socket.gethostname(),
@@ -74,68 +80,64 @@ def recorded(folder: Path, config: Mapping[str, Any], choices: Mapping[str, str]
             "git": _git_commit(),
             "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         }
-        write_json(folder / "status.json", status)
-        try:
-            with _signals_raise():
+        write_json(folder / STATUS, status)
+        with to_file(folder / "train.log"):
+            try:
                 yield
-        except Exception as error:
-            status |= {"state": "failed", "error": f"{type(error).__name__}: {error}"}
-            log.exception("the run failed", extra=FILE_ONLY)
+            except Exception as error:
+                status |= {"state": "failed", "error": f"{type(error).__name__}: {explain(error)}"}
+                log.exception("the run failed", extra=FILE_ONLY)
+                raise
+            except BaseException as stop:
+                status |= {"state": "interrupted", "error": f"{type(stop).__name__}: {stop}"}
+                raise
+            else:
+                status["state"] = "completed"
+            finally:
+                with signals.noted():
+                    _conclude(folder / STATUS, status | {"ended": _now()})
+
+
+def _conclude(path: Path, status: Mapping[str, Any]) -> None:
+    """Write how a run ended, even on a disk that is full."""
+    try:
+        write_json(path, status)
+    except OSError as error:
+        if not isinstance(error.__cause__, OSError) or error.__cause__.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        except BaseException as stop:
-            status |= {"state": "interrupted", "error": f"{type(stop).__name__}: {stop}"}
-            raise
-        else:
-            status["state"] = "completed"
-        finally:
-            write_json(folder / "status.json", status | {"ended": _now()})
-    finally:
-        lock.release()
+        # Not atomic, but within the room that the file has already.
+        with path.open("r+", encoding="utf-8") as file:
+            file.write(as_json(status))
+            file.truncate()
 
 
 def read_status(folder: Path) -> dict[str, Any]:
     """The content of `status.json`, empty where there is none."""
-    try:
-        return json.loads((folder / "status.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    path = folder / STATUS
+    status = read_json(path)
+    if status is None:
         return {}
+    if not (isinstance(status.get("state"), str) and isinstance(status.get("config"), dict)):
+        raise ValueError(f"{path}: is no run's status: must hold state and config")
+    return status
 
 
 def overrides(folder: Path) -> list[str]:
-    """What was typed to make the run in this folder; nothing where Hydra did not start it."""
-    file = folder / ".hydra" / "overrides.yaml"
-    return [str(text) for text in OmegaConf.load(file)] if file.exists() else []
+    """What was typed to make the run in this folder; nothing where Python began it."""
+    return read_status(folder).get("overrides", [])
 
 
 def refuse_other_configuration(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    """A run is gone on with only as what it is; see `FREE_ON_RESUME` for what may change."""
+    """A run is gone on with only as what it is, and for no fewer epochs."""
     before, after = flatten(old), flatten(new)
     for key in sorted(before.keys() | after.keys()):
-        if not key.startswith(FREE_ON_RESUME) and before.get(key) != after.get(key):
-            raise ValueError(
-                f"{key}={after.get(key)}: the run in {folder} has {key}={before.get(key)}; "
-                f"going on may only change {', '.join(name.rstrip('.') for name in FREE_ON_RESUME)}"
+        if before.get(key) != after.get(key) and not (may_change(before, key) and may_change(after, key)):
+            raise RefusedError(
+                f"{key}={after.get(key)}: the run in {folder} has {key}={before.get(key)}; going on may only change "
+                "epochs, where the data lies, and the device"
             )
-
-
-@contextmanager
-def _signals_raise() -> Iterator[None]:
-    """Ctrl+C and SIGTERM raise `Interrupted`, once: a second signal does not disturb the tidying up."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set handlers
-        return
-
-    def interrupt(signum: int, frame: FrameType | None) -> None:
-        for each in SIGNALS:
-            signal.signal(each, signal.SIG_IGN)
-        raise Interrupted(signum)
-
-    before = {signum: signal.signal(signum, interrupt) for signum in SIGNALS}
-    try:
-        yield
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
+    if after.get("epochs", 0) < before.get("epochs", 0):
+        raise RefusedError(f"epochs={after['epochs']}: the run in {folder} is set to {before['epochs']} already")
 
 
 def _now() -> str:

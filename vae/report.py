@@ -10,7 +10,7 @@ import torch
 
 from vae.config import kind, objective_name
 from vae.data.base import Dataset
-from vae.files import relative
+from vae.files import in_shell, relative
 from vae.ledger import Ledger
 from vae.model import VAE
 from vae.results import TERMS
@@ -60,7 +60,7 @@ def closing(config: Mapping[str, Any], metrics: Mapping[str, Any], folder: Path)
         f"weights of epoch {metrics['epoch']} of {metrics['epochs']} ({why}); "
         f"{metrics['seconds/fit']:.1f} s of training",
         f"run        {folder}",
-        f"look       tensorboard --logdir {_logdir(folder)}",
+        f"look       tensorboard --logdir {in_shell(_logdir(folder))}",
     ]
     wanted = config["data"].get("name", metrics["data"])
     if wanted != metrics["data"]:

@@ -11,7 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vae.config import flatten, has_beta, unknown_key
+from vae.config import flatten, has_beta, is_place, unknown_key
+from vae.files import read_json
 from vae.tables import Table, natural, order, typed
 
 TERMS = ("total", "recon", "kl")
@@ -52,8 +53,7 @@ class Run:
             return ""
         if key in self.choices:
             return self.choices[key]
-        group = self.config.get(key)
-        return group.get("_target_", "") if isinstance(group, Mapping) else self.flat.get(key, "")
+        return _target(self.config, key) if isinstance(self.config.get(key), Mapping) else self.flat.get(key, "")
 
 
 # Reading --------------------------------------------------------------------------------------------------------------
@@ -65,7 +65,7 @@ def find_runs(folders: Iterable[str | Path]) -> list[Run]:
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise ValueError(f"{folder}: no such folder")
-        inside = list(_run_folders(folder))
+        inside = list(run_folders(folder))
         if not inside:
             raise ValueError(f"{folder}: holds no run: there is no status.json in it or below it")
         found = {path.resolve(): path for path in inside} | found
@@ -80,23 +80,42 @@ def read_run(folder: Path) -> Run | None:
     if status is None:
         return None
     state, config, choices = (status.get(key) for key in ("state", "config", "choices"))
-    if not (isinstance(state, str) and isinstance(config, dict) and isinstance(choices, dict)):
+    overrides = status.get("overrides", [])
+    if not (
+        isinstance(state, str)
+        and isinstance(config, dict)
+        and isinstance(choices, dict)
+        and isinstance(overrides, list)
+    ):
         raise ValueError(f"{path}: is no run's status: must hold state, config and choices")
-    typed_classes = {group: config[group]["_target_"] for group in _replaced(folder) if group in config}
-    metrics = (read_json(folder / "metrics.json") or {}) if state == "completed" else {}
+    typed_classes = {group: _target(config, group) for group in _replaced(map(str, overrides)) if group in config}
+    metrics = _figures(folder / "metrics.json") if state == "completed" else {}
     terms = TERMS if "test/total" in metrics else ("recon",)
-    has_terms = all(
-        isinstance(metrics.get(f"{part}/{term}"), int | float) for part in ("val", "test") for term in terms
-    )
+    has_terms = all(f"{part}/{term}" in metrics for part in ("val", "test") for term in terms)
     if state == "completed" and not (has_terms and isinstance(metrics.get("data"), str)):
         raise ValueError(f"{folder / 'metrics.json'}: must hold total, recon and kl of val/ and test/, and data")
     if metrics:
-        found = read_json(folder / EVALUATION) or {}
+        found = _figures(folder / EVALUATION)
         metrics |= {name: value for name, value in found.items() if name.startswith("test/")}
     return Run(folder, state, status.get("error"), config, choices | typed_classes, metrics)
 
 
-def _run_folders(folder: Path) -> Iterator[Path]:
+def _figures(path: Path) -> dict[str, Any]:
+    """What a file says of a run, with numbers where numbers belong; nothing where there is no file."""
+    found = read_json(path) or {}
+    for name, value in found.items():
+        if name.startswith(("val/", "test/")) and not isinstance(value, int | float):
+            raise ValueError(f"{path}: {name} must be a number, not {value!r:.40}")
+    return found
+
+
+def _target(config: Mapping[str, Any], group: str) -> str:
+    """The class that a group's node is of; an empty text where there is none."""
+    node = config.get(group)
+    return str(node.get("_target_", "")) if isinstance(node, Mapping) else ""
+
+
+def run_folders(folder: Path) -> Iterator[Path]:
     """The folders of runs in `folder`, and that itself if it is one; what is inside of runs is left alone."""
     for path, subfolders, files in os.walk(folder):
         if "status.json" in files:
@@ -104,26 +123,9 @@ def _run_folders(folder: Path) -> Iterator[Path]:
             yield Path(path)
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The content of a file; None where there is none."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise ValueError(f"{path}: cannot be read as JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: must hold a JSON object")
-    return content
-
-
-def _replaced(folder: Path) -> list[str]:
-    """The groups whose class was typed. Read as text: parsing the YAML takes longer than all else of a run."""
-    try:
-        typed = (folder / ".hydra" / "overrides.yaml").read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return []
-    return re.findall(r"^- '?\+{0,2}(\w+)\._target_=", typed, re.MULTILINE)
+def _replaced(typed: Iterable[str]) -> list[str]:
+    """The groups whose class was typed."""
+    return [found[1] for text in typed if (found := re.match(r"\+{0,2}(\w+)\._target_=", text))]
 
 
 # What tells runs apart ------------------------------------------------------------------------------------------------
@@ -152,16 +154,9 @@ def differ(runs: Sequence[Run], key: str) -> bool:
 
 def _matters(runs: Sequence[Run], key: str, top: Sequence[str]) -> bool:
     """Whether runs differ by a key inside of a group, and not merely by one at the top level that it repeats."""
-    if not differ(runs, key) or is_place(runs[0], key):
+    if not differ(runs, key) or is_place(runs[0].flat, key):
         return False
     return not any(all(run.flat.get(key) == run.config.get(name) for run in runs) for name in top)
-
-
-def is_place(run: Run, key: str) -> bool:
-    """Whether a key says where the data lies; the root of a folder of images, or of a foreign class, is the data."""
-    target = run.flat.get("data._target_", "")
-    fixed = target.startswith("vae.") and target != "vae.data.images.ImageFolder"
-    return key == "data.mirrors" or (key == "data.root" and fixed)
 
 
 def partition(runs: Iterable[Run], keys: Sequence[str]) -> dict[tuple[Any, ...], list[Run]]:

@@ -17,7 +17,7 @@ import torch
 from lightning_fabric.plugins.environments import LightningEnvironment
 from pytorch_lightning.profilers import PassThroughProfiler
 
-from vae import report
+from vae import report, signals
 from vae.build import build, build_model
 from vae.callbacks.checkpoints import BestAndLast
 from vae.callbacks.collapse import Collapse
@@ -26,7 +26,6 @@ from vae.callbacks.progress import Progress
 from vae.callbacks.randomness import Randomness
 from vae.callbacks.scalars import Scalars
 from vae.callbacks.stop import StopBetweenSteps
-from vae.callbacks.summaries import Summaries
 from vae.checkpoints import AtomicCheckpointIO, about, model_weights, read
 from vae.data.base import Dataset, DataSource
 from vae.data.loader import BatchLoader, evaluation_loader
@@ -62,7 +61,11 @@ def train(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     data = source.load()
     processes = process_count(config["trainer"])
     if processes == 1:
-        return _train(config, folder, source, data, start)
+        threads = torch.get_num_threads()
+        try:
+            return _train(config, folder, source, data, start)
+        finally:
+            torch.set_num_threads(threads)  # a resumed run has those that it began with
     run_processes(processes, _train, config, folder, source, data, start)
     return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
 
@@ -87,13 +90,15 @@ def _train(
     """What each process does; the first one alone measures, writes files and says something."""
     if processes > 1:  # this one is fresh
         pl.seed_everything(config["seed"], verbose=False)
-        torch.set_num_threads(max(1, torch.get_num_threads() // processes))
     keep_freed_memory()
     model = build_model(config, data.shape, len(data.classes))
     loaders = _loaders(source, data, config["seed"])
     best, last = folder / "checkpoints" / "best.ckpt", folder / "checkpoints" / "last.ckpt"
     resumed = read(last) if last.exists() else None
-    if resumed is None:
+    torch.set_num_threads(Randomness.threads(resumed) or max(1, torch.get_num_threads() // processes))
+    if resumed is not None:
+        _refuse_other_data(folder, resumed["vae"], data)
+    else:
         some = data.train.some(100_000)  # whose mean is good enough: as floats, images take four times the memory
         model.start_at(some.images / 255, some.labels, config["optimizer"].get("lr", 1e-3))
     objective: Objective = build(config, "objective")
@@ -105,12 +110,7 @@ def _train(
     reports_last = config["report"] == "last"
     scalars, checkpoints = Scalars(every), BestAndLast(None if reports_last else best, last)
     pictures: Pictures = build(config, "figures", folder=folder, loader=loaders["test"], scalars=scalars)
-    showing = [
-        Progress(scalars, every),
-        Collapse(scalars),
-        pictures,
-        Summaries(config, overrides(folder), ledger.markdown(), objective.terms),
-    ]
+    showing = [Progress(scalars, every), Collapse(scalars), pictures]
     callbacks = [
         Randomness(config["seed"]),
         scalars,
@@ -137,49 +137,53 @@ def _train(
     if processes > 1:
         log.info("processes %d, each with its share of every batch", processes)
     train_share, val_share = (loaders[part].of_process(rank, processes) for part in ("train", "val"))
-    trainer.fit(module, train_share, val_share, ckpt_path=last if resumed else None, weights_only=True)
-    if rank:
-        return {}
+    told = overrides(folder), ledger.markdown(), objective.terms
+    with logger.session(config, *told) if rank == 0 else nullcontext():
+        # The first one waits for the end of the step. Several processes are ended by the one that started them.
+        with signals.noted(patience=1 if processes == 1 else math.inf):
+            trainer.fit(module, train_share, val_share, ckpt_path=last if resumed else None, weights_only=True)
+        if rank:
+            return {}
 
-    # Every picture and figure that is shown at the end is of the reported weights, and of a whole part of the data.
-    reported = read(last if reports_last else best)
-    model.load_state_dict(model_weights(reported))
-    model.eval().to(device)
-    pictures.close(trainer, module, epoch := reported["epoch"] + 1)
-    metrics: dict[str, Any] = {}
-    for part, loader in (loaders | {"train": loaders.pop("some of train")}).items():
-        torch.manual_seed(derive(config["seed"], part))
-        terms = mean_terms(model, loader, objective)
-        metrics |= {f"{part}/{name}": value for name, value in terms.items()}
-    logger.log_metrics(
-        {name: value for name, value in metrics.items() if name.startswith("test/")}, trainer.global_step
-    )
-    if "total" in objective.terms:
-        metrics |= _errors_of_draws(model, objective, source, data, config["seed"])
-    metrics |= {
-        "data": data.name,
-        "epochs": trainer.current_epoch,
-        "epoch": epoch,
-        "best_epoch": checkpoints.best_epoch,
-        "parameters": report.parameter_count(model),
-        "device": report.device_name(device) if processes == 1 else f"{processes} × {report.device_name(device)}",
-        **ledger.flat(),
-        "seconds/fit": scalars.seconds,
-        "seconds/run": time.perf_counter() - start,
-    }
-    write_csv(folder / "history.csv", scalars.history)
-    write_json(folder / "metrics.json", metrics)
-    (folder / EVALUATION).unlink(missing_ok=True)  # that of a run before it was trained further
-    log.info(report.closing(config, metrics, folder))
-    if config["evaluate"].get("metrics") != []:  # importing measures takes a second
-        from vae.measures import Subject
+        # Every picture and figure that is shown at the end is of the reported weights, and of a whole part of the data.
+        reported = read(last if reports_last else best)
+        model.load_state_dict(model_weights(reported))
+        model.eval().to(device)
+        pictures.close(trainer, module, epoch := reported["epoch"] + 1)
+        metrics: dict[str, Any] = {}
+        for part, loader in (loaders | {"train": loaders.pop("some of train")}).items():
+            torch.manual_seed(derive(config["seed"], part))
+            terms = mean_terms(model, loader, objective)
+            metrics |= {f"{part}/{name}": value for name, value in terms.items()}
+        logger.log_metrics(
+            {name: value for name, value in metrics.items() if name.startswith("test/")}, trainer.global_step
+        )
+        if "total" in objective.terms:
+            metrics |= _errors_of_draws(model, objective, source, data, config["seed"])
+        metrics |= {
+            "data": data.name,
+            "epochs": trainer.current_epoch,
+            "epoch": epoch,
+            "best_epoch": checkpoints.best_epoch,
+            "parameters": report.parameter_count(model),
+            "device": report.device_name(device) if processes == 1 else f"{processes} × {report.device_name(device)}",
+            **ledger.flat(),
+            "seconds/fit": scalars.seconds,
+            "seconds/run": time.perf_counter() - start,
+        }
+        write_csv(folder / "history.csv", scalars.history)
+        write_json(folder / "metrics.json", metrics)
+        (folder / EVALUATION).unlink(missing_ok=True)  # that of a run before it was trained further
+        log.info(report.closing(config, metrics, folder))
+        if config["evaluate"].get("metrics") != []:  # importing measures takes a second
+            with signals.noted():
+                from vae.measures import Subject
 
-        evaluation: Evaluation = build(config, "evaluate")
-        subject = Subject(model, source, data, evaluation.effort, at_mean=objective.at_mean)
-        found = evaluation(subject, folder, reported["global_step"], epoch)
-        logger.log_metrics(found.values, trainer.global_step)
-        log.info(found.table)
-    logger.close()
+            evaluation: Evaluation = build(config, "evaluate")
+            subject = Subject(model, source, data, evaluation.effort, at_mean=objective.at_mean)
+            found = evaluation(subject, folder, reported["global_step"], epoch)
+            logger.log_metrics(found.values, trainer.global_step)
+            log.info(found.table)
     return metrics
 
 
@@ -204,6 +208,16 @@ class _Unprofiled(PassThroughProfiler):
 
     def profile(self, action_name: str) -> Any:
         return self.nothing
+
+
+def _refuse_other_data(folder: Path, before: Mapping[str, Any], data: Dataset) -> None:
+    """What data=auto finds may be other images than when the run began, and so may a root that was changed since."""
+    now = (data.name, list(data.shape), list(data.classes))
+    if now != (before["data"], before["shape"], before["classes"]):
+        raise ValueError(
+            f"the run in {folder} was trained on {before['data']}, images of {before['shape']}, but the data are now "
+            f"{data.name}, {list(data.shape)}, or have other classes; set VAE_DATA or data.root to where the former are"
+        )
 
 
 def _refuse_to_share(processes: int, **parts: object) -> None:

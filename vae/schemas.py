@@ -1,18 +1,25 @@
 """The typed schemas behind the YAMLs under conf/: one for each class, with the ranges of its values. Imports no torch.
 
-Hydra refuses wrong types and unknown keys by them when it composes; `__post_init__` refuses wrong values when
-`vae.config.check` makes objects of them.
+Hydra refuses wrong types and unknown keys by them when it composes; `vae.config.check` makes objects of them, which
+refuse wrong values.
 """
+
+# ruff: noqa: RUF009 (what stands behind a key is a dataclasses.field with its rule)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import os
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING
+from omegaconf import MISSING, DictConfig
 
-from vae.annealing import check_annealing
+from vae.annealing import KINDS, check_annealing
 from vae.covariance import check_covariance
 
 PICTURES = (
@@ -25,6 +32,23 @@ METRICS = (
     *("reconstruction", "samples", "disentanglement", "anomaly"),
 )
 
+# More than anybody needs, and little enough for 32 bits. What fits into memory is for the machine to say.
+MANY = 1_000_000
+IMAGES = 1_000_000_000  # of a data set
+LARGEST = 1e30  # of floats: products with it stay in single precision, which ends at 3.4e38
+
+VisibleGPUs = Callable[[], list[str]]
+
+
+# Rules ----------------------------------------------------------------------------------------------------------------
+
+
+class Rule(NamedTuple):
+    """What a key's value must be."""
+
+    allows: Callable[[Any], bool]
+    words: str
+
 
 def require(ok: bool, key: str, value: object, allowed: str) -> None:
     """Refuse a value in one line that names the key, the value and what is allowed."""
@@ -32,370 +56,459 @@ def require(ok: bool, key: str, value: object, allowed: str) -> None:
         raise ValueError(f"{key}={value}: must be {allowed}")
 
 
-def require_one_of(key: str, value: object, allowed: tuple[str, ...]) -> None:
-    """Refuse a value that is none of the allowed words."""
-    require(value in allowed, key, value, f"one of {', '.join(allowed)}")
+def ruled(allows: Callable[[Any], bool], words: str) -> Any:
+    """A key with a rule."""
+    return field(default=MISSING, metadata={"rule": Rule(allows, words)})
 
 
-def require_widths(key: str, values: list[int]) -> None:
-    """Refuse a list of layer widths that is empty or holds anything but positive numbers."""
-    require(bool(values) and all(width >= 1 for width in values), key, values, "a list of positive integers")
+def optional(key: Any) -> Any:
+    """The same key, which may also be null and is so where a YAML does not say."""
+    rule: Rule = key.metadata["rule"]
+    allows = lambda value: value is None or rule.allows(value)  # noqa: E731
+    return field(default=None, metadata={"rule": Rule(allows, f"null or {rule.words}")})
+
+
+def integer(low: int, high: int) -> Any:
+    """A key for an integer in a range, both ends included."""
+    return ruled(lambda value: _is_integer(value, low, high), f"an integer from {low} to {high}")
+
+
+def listed(least: int, most: int, allows: Callable[[Any], bool], words: str) -> Any:
+    """A key for a list of so many entries, each of which is allowed."""
+    return ruled(
+        lambda value: isinstance(value, list) and least <= len(value) <= most and all(map(allows, value)), words
+    )
+
+
+def widths(most: int, high: int) -> Any:
+    """A key for the widths of up to `most` layers."""
+    return listed(1, most, lambda each: _is_integer(each, 1, high), f"a list of 1 to {most} integers from 1 to {high}")
+
+
+def number(low: float) -> Any:
+    """A key for a number of at least `low`."""
+    return ruled(lambda value: is_number(value) and low <= value <= LARGEST, f"a number from {low:g} to {LARGEST:g}")
+
+
+def positive() -> Any:
+    """A key for a number above 0."""
+    return ruled(is_positive, POSITIVE)
+
+
+def fraction() -> Any:
+    """A key for a share that leaves something."""
+    return ruled(lambda value: is_number(value) and 0 < value < 1, "between 0 and 1, both excluded")
+
+
+def word(*allowed: str) -> Any:
+    """A key for one of some words."""
+    return ruled(lambda value: value in allowed, f"one of {', '.join(allowed)}")
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a number, NaN and infinity included; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_positive(value: Any) -> bool:
+    """Whether it is a number above 0 that single precision can hold."""
+    return is_number(value) and 0 < value <= LARGEST
+
+
+POSITIVE = f"a number above 0, at most {LARGEST:g}"
+
+
+def _is_integer(value: Any, low: int, high: int) -> bool:
+    return type(value) is int and low <= value <= high
+
+
+@dataclass
+class Schema:
+    """What all schemas have in common: `CLASSES` says which classes one is of, as `_target_` names them."""
+
+    GROUP: ClassVar[str] = ""  # empty: of the top level
+    CLASSES: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        self.check_rules({each.name: getattr(self, each.name) for each in fields(self)})
+
+    @classmethod
+    def check_rules(cls, values: dict[str, Any]) -> None:
+        """Refuse the first of these keys' values that its rule does not allow."""
+        for each in fields(cls):
+            rule = each.metadata.get("rule")
+            if rule and each.name in values:
+                value = values[each.name]
+                require(rule.allows(value), ".".join(filter(None, (cls.GROUP, each.name))), value, rule.words)
+
+    def check_machine(self, gpus: VisibleGPUs) -> None:
+        """Refuse what is right in itself, but not on this machine: a file or a device that it does not have."""
 
 
 # Data -----------------------------------------------------------------------------------------------------------------
 
 
 @dataclass
-class DataSchema:
+class DataSchema(Schema):
+    GROUP = "data"
     _target_: str = MISSING
     root: str = MISSING
-    batch_size: int = MISSING
-    val_fraction: float = MISSING
-    binarize: str = MISSING
-    limit: int | None = None
+    batch_size: int = integer(1, MANY)
+    val_fraction: float = fraction()
+    binarize: str = word("none", "threshold", "dynamic")
+    limit: int | None = optional(integer(2, IMAGES))
 
-    def __post_init__(self) -> None:
-        require(self.batch_size >= 1, "data.batch_size", self.batch_size, "a positive integer")
-        require(0 < self.val_fraction < 1, "data.val_fraction", self.val_fraction, "between 0 and 1, both excluded")
-        require_one_of("data.binarize", self.binarize, ("none", "threshold", "dynamic"))
-        require(self.limit is None or self.limit >= 2, "data.limit", self.limit, "null or an integer of at least 2")
+    def check_machine(self, gpus: VisibleGPUs) -> None:
+        folder = expanded("data.root", self.root)
+        require(folder.is_dir() or not folder.exists(), "data.root", self.root, "a folder, but it is a file")
+
+
+def expanded(key: str, path: str) -> Path:
+    """A path without ~, as the data sources make it; whether something is there or not can be asked of it."""
+    try:
+        found = Path(path).expanduser()
+        found.exists()
+    except (OSError, RuntimeError) as error:  # too long a name, or an unknown user
+        why = error.strerror if isinstance(error, OSError) else "there is no such user"
+        raise ValueError(f"{key}={path}: must be a path that can be looked at ({why})") from None
+    return found
 
 
 @dataclass
 class IdxFilesSchema(DataSchema):
+    CLASSES = ("vae.data.idx.IdxFiles", "vae.data.auto.Auto")
     name: str = MISSING
-    classes: list[str] = MISSING
-    mirrors: list[str] = MISSING
-    digests: dict[str, str] = MISSING
+    classes: list[str] = listed(1, 1000, lambda each: isinstance(each, str), "a list of 1 to 1000 names")
+    mirrors: list[str] = listed(0, 100, lambda each: isinstance(each, str), "a list of up to 100 addresses")
+    digests: dict[str, str] = ruled(lambda value: isinstance(value, dict), "file names, each with its SHA-256")
 
 
 @dataclass
 class StrokesSchema(DataSchema):
-    seed: int = MISSING
+    CLASSES = ("vae.data.strokes.Strokes",)
+    seed: int = integer(0, 2**32 - 1)
     correlation: Any = MISSING  # a matrix; OmegaConf would refuse integers in a list[list[float]]
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.seed >= 0, "data.seed", self.seed, "a non-negative integer")
         check_covariance("data.correlation", self.correlation, size=6, unit_diagonal=True)
 
 
 @dataclass
 class ImageFolderSchema(DataSchema):
-    size: list[int] | None = None
-    channels: int = MISSING
-    test_fraction: float = MISSING
+    CLASSES = ("vae.data.images.ImageFolder",)
+    size: list[int] | None = optional(
+        listed(2, 2, lambda each: _is_integer(each, 1, 10_000), "[height, width], two integers from 1 to 10000")
+    )
+    channels: int = ruled(lambda value: value in (1, 3), "1 or 3")
+    test_fraction: float = fraction()
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        good_size = self.size is None or (len(self.size) == 2 and min(self.size) >= 1)
-        require(good_size, "data.size", self.size, "null or [height, width], both positive")
-        require(self.channels in (1, 3), "data.channels", self.channels, "1 or 3")
-        require(0 < self.test_fraction < 1, "data.test_fraction", self.test_fraction, "between 0 and 1, both excluded")
+    def check_machine(self, gpus: VisibleGPUs) -> None:
+        super().check_machine(gpus)
+        found = any(files for _, _, files in os.walk(expanded("data.root", self.root), followlinks=True))
+        require(found, "data.root", self.root, "a folder of images, but there is no such folder or it has no files")
 
 
 @dataclass
 class FactorFileSchema(DataSchema):
+    CLASSES = ("vae.data.factors.FactorFile",)
     file: str = MISSING
-    test_fraction: float = MISSING
+    test_fraction: float = fraction()
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(0 < self.test_fraction < 1, "data.test_fraction", self.test_fraction, "between 0 and 1, both excluded")
+    def check_machine(self, gpus: VisibleGPUs) -> None:
+        super().check_machine(gpus)
+        path = expanded("data.root", self.root) / expanded("data.file", self.file)
+        allowed = f"an .npz file of images and factors, but there is no file {path}"
+        require(path.is_file(), "data.file", self.file, allowed)
 
 
 # Model ----------------------------------------------------------------------------------------------------------------
 
 
 @dataclass
-class DenseSchema:
+class DenseSchema(Schema):
+    GROUP = "backbone"
+    CLASSES = ("vae.backbones.Dense",)
     _target_: str = MISSING
     latent_dim: int = MISSING
-    hidden: list[int] = MISSING
+    hidden: list[int] = widths(100, MANY)
     gated: bool = MISSING
 
-    def __post_init__(self) -> None:
-        require_widths("backbone.hidden", self.hidden)
-
 
 @dataclass
-class ConvSchema:
+class ConvSchema(Schema):
+    GROUP = "backbone"
+    CLASSES = ("vae.backbones.Conv",)
     _target_: str = MISSING
     latent_dim: int = MISSING
-    channels: list[int] = MISSING
-    hidden: int = MISSING
-
-    def __post_init__(self) -> None:
-        require_widths("backbone.channels", self.channels)
-        require(self.hidden >= 1, "backbone.hidden", self.hidden, "a positive integer")
+    channels: list[int] = widths(20, 100_000)
+    hidden: int = integer(1, MANY)
 
 
 @dataclass
-class LatentSchema:
-    """Of every class that needs nothing but the number of latent dimensions."""
+class PriorSchema(Schema):
+    """Of every prior that needs nothing but the number of latent dimensions."""
 
+    GROUP = "prior"
+    CLASSES: ClassVar[tuple[str, ...]] = ("vae.priors.Isotropic", "vae.priors.Learned")
     _target_: str = MISSING
     latent_dim: int = MISSING
 
 
 @dataclass
-class CorrelatedSchema(LatentSchema):
+class CorrelatedSchema(PriorSchema):
+    CLASSES = ("vae.priors.Correlated",)
     covariance: Any = None  # null or a matrix
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.covariance is not None:
             check_covariance("prior.covariance", self.covariance, size=self.latent_dim)
 
 
 @dataclass
-class MixtureSchema(LatentSchema):
-    components: int = MISSING
-    covariance: str = MISSING
-
-    def __post_init__(self) -> None:
-        require(self.components >= 1, "prior.components", self.components, "a positive integer")
-        require_one_of("prior.covariance", self.covariance, ("diagonal", "full"))
+class MixtureSchema(PriorSchema):
+    CLASSES = ("vae.priors.Mixture",)
+    components: int = integer(1, 100_000)
+    covariance: str = word("diagonal", "full")
 
 
 @dataclass
-class VampSchema(LatentSchema):
-    components: int = MISSING
-    init: str = MISSING
-
-    def __post_init__(self) -> None:
-        require(self.components >= 1, "prior.components", self.components, "a positive integer")
-        require_one_of("prior.init", self.init, ("images", "random"))
+class VampSchema(PriorSchema):
+    CLASSES = ("vae.priors.Vamp",)
+    components: int = integer(1, 100_000)
+    init: str = word("images", "random")
 
 
 @dataclass
-class FlowSchema(LatentSchema):
-    kind: str = MISSING
-    layers: int = MISSING
-    hidden: list[int] = MISSING
-
-    def __post_init__(self) -> None:
-        require_one_of("prior.kind", self.kind, ("nsf", "maf"))
-        require(self.layers >= 0, "prior.layers", self.layers, "an integer of at least 0")
-        require_widths("prior.hidden", self.hidden)
+class FlowSchema(PriorSchema):
+    CLASSES = ("vae.priors.Flow",)
+    kind: str = word("nsf", "maf")
+    layers: int = integer(0, 100)
+    hidden: list[int] = widths(100, MANY)
 
 
 @dataclass
-class BernoulliSchema:
+class PosteriorSchema(Schema):
+    GROUP = "posterior"
+    CLASSES = ("vae.posteriors.Diagonal", "vae.posteriors.Tied", "vae.posteriors.Full")
+    _target_: str = MISSING
+    latent_dim: int = MISSING
+
+
+@dataclass
+class BernoulliSchema(Schema):
+    GROUP = "likelihood"
+    CLASSES = ("vae.likelihoods.Bernoulli", "vae.likelihoods.ContinuousBernoulli")
     _target_: str = MISSING
 
 
 @dataclass
-class GaussianSchema:
+class GaussianSchema(Schema):
+    GROUP = "likelihood"
+    CLASSES = ("vae.likelihoods.Gaussian",)
     _target_: str = MISSING
-    sigma: Any = MISSING
-
-    def __post_init__(self) -> None:
-        is_number = isinstance(self.sigma, (int, float)) and not isinstance(self.sigma, bool)
-        ok = 0 < self.sigma < float("inf") if is_number else self.sigma in ("learned", "optimal")
-        require(ok, "likelihood.sigma", self.sigma, "a positive number or one of the words learned, optimal")
+    sigma: Any = ruled(
+        lambda value: is_positive(value) or value in ("learned", "optimal"),
+        f"{POSITIVE}, or one of the words learned, optimal",
+    )
 
 
 # Training -------------------------------------------------------------------------------------------------------------
 
 
 @dataclass
-class ObjectiveSchema:
+class ObjectiveSchema(Schema):
+    GROUP = "objective"
+    CLASSES = ("vae.objectives.Autoencoder",)
     _target_: str = MISSING
 
 
 @dataclass
 class ELBOSchema(ObjectiveSchema):
+    CLASSES = ("vae.objectives.ELBO",)
     beta: float = MISSING
-    annealing: str = MISSING
-    warmup: float = MISSING
-    cycles: int = MISSING
-    free_bits: float = MISSING
-    free_bits_per: str = MISSING
-    capacity: float | None = None
+    annealing: str = word(*KINDS)
+    warmup: float = number(0)
+    cycles: int = integer(1, MANY)
+    free_bits: float = number(0)
+    free_bits_per: str = word("dimension", "total")
+    capacity: float | None = optional(number(0))
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_annealing(self.annealing, self.warmup)
-        require(self.cycles >= 1, "objective.cycles", self.cycles, "a positive integer")
-        require(0 <= self.free_bits < float("inf"), "objective.free_bits", self.free_bits, "a number of at least 0")
-        require_one_of("objective.free_bits_per", self.free_bits_per, ("dimension", "total"))
-        capacity = self.capacity
-        ok = capacity is None or 0 <= capacity < float("inf")
-        require(ok, "objective.capacity", capacity, "null or a number of at least 0")
-        free = capacity is None or not self.free_bits
+        free = self.capacity is None or not self.free_bits
         require(free, "objective.free_bits", self.free_bits, "0 with objective.capacity, which charges every nat")
 
 
 @dataclass
 class IWAESchema(ObjectiveSchema):
-    samples: int = MISSING
+    CLASSES = ("vae.objectives.IWAE",)
+    samples: int = integer(1, 100_000)
     dreg: bool = MISSING
-
-    def __post_init__(self) -> None:
-        require(self.samples >= 1, "objective.samples", self.samples, "a positive integer")
 
 
 @dataclass
 class TCSchema(ObjectiveSchema):
+    CLASSES = ("vae.objectives.TC",)
     beta: float = MISSING
 
 
 @dataclass
 class MMDSchema(ObjectiveSchema):
-    alpha: float = MISSING
-    weight: float = MISSING
+    CLASSES = ("vae.objectives.MMD",)
+    alpha: float = ruled(
+        lambda value: is_number(value) and -LARGEST <= value <= 1,
+        f"a number from {-LARGEST:g} to 1, which leaves the KL out",
+    )
+    weight: float = ruled(lambda value: is_number(value) and value <= LARGEST, f"a number of at most {LARGEST:g}")
 
     def __post_init__(self) -> None:
-        require(self.alpha <= 1, "objective.alpha", self.alpha, "at most 1, which leaves the KL out")
-        ok = 1 <= self.alpha + self.weight < float("inf")
+        super().__post_init__()
+        ok = self.alpha + self.weight >= 1
         require(ok, "objective.weight", self.weight, f"at least 1 − objective.alpha = {1 - self.alpha:g}")
 
 
 @dataclass
 class DIPSchema(ObjectiveSchema):
+    CLASSES = ("vae.objectives.DIP",)
     beta: float = MISSING
-    kind: int = MISSING
-    off_diagonal: float = MISSING
-    diagonal: float = MISSING
-
-    def __post_init__(self) -> None:
-        require(self.kind in (1, 2), "objective.kind", self.kind, "1 (the posterior means) or 2 (the aggregate)")
-        for key, value in (("off_diagonal", self.off_diagonal), ("diagonal", self.diagonal)):
-            require(0 <= value < float("inf"), f"objective.{key}", value, "a number of at least 0")
+    kind: int = ruled(lambda value: value in (1, 2), "1 (the posterior means) or 2 (the aggregate)")
+    off_diagonal: float = number(0)
+    diagonal: float = number(0)
 
 
 @dataclass
-class AdamSchema:
+class AdamSchema(Schema):
+    GROUP = "optimizer"
+    CLASSES = ("torch.optim.Adam", "torch.optim.AdamW")
     _target_: str = MISSING
     _partial_: bool = True
-    lr: float = MISSING
-    betas: list[float] = MISSING
-    weight_decay: float = MISSING
+    lr: float = positive()
+    betas: list[float] = listed(2, 2, lambda each: is_number(each) and 0 <= each < 1, "two numbers in [0, 1)")
+    weight_decay: float = number(0)
     fused: bool = MISSING
 
-    def __post_init__(self) -> None:
-        require(0 < self.lr < float("inf"), "optimizer.lr", self.lr, "a positive number")
-        good_betas = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
-        require(good_betas, "optimizer.betas", self.betas, "two numbers in [0, 1)")
-        require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "a number of at least 0")
-
 
 @dataclass
-class SchedulerSchema:
+class SchedulerSchema(Schema):
+    GROUP = "scheduler"
+    CLASSES = tuple(f"vae.schedulers.{name}" for name in ("constant", "cosine", "one_cycle", "stages"))
     _target_: str = MISSING
     _partial_: bool = True
-    warmup: float = 0.0
-
-    def __post_init__(self) -> None:
-        require(0 <= self.warmup < 1, "scheduler.warmup", self.warmup, "a fraction of the training in [0, 1)")
+    warmup: float = ruled(lambda value: is_number(value) and 0 <= value < 1, "a fraction of the training in [0, 1)")
 
 
 @dataclass
-class TrainerSchema:
+class TrainerSchema(Schema):
+    GROUP = "trainer"
+    CLASSES = ("pytorch_lightning.Trainer",)
     _target_: str = MISSING
     max_epochs: int = MISSING
-    accelerator: str = MISSING
-    devices: Any = MISSING
-    precision: str = MISSING
-    gradient_clip_val: float | None = None
-    log_every_n_steps: int = MISSING
+    accelerator: str = word("auto", "cpu", "gpu", "cuda", "mps")
+    # The loader hands every batch to one device.
+    devices: Any = ruled(
+        lambda value: _is_integer(value, 1, 1) or (_are_indices(value) and len(value) == 1),
+        "1, or [index] for another GPU than the first; trainer=ddp takes several",
+    )
+    precision: str = word("32-true", "64-true", "16-mixed", "bf16-mixed")
+    gradient_clip_val: float | None = optional(positive())
+    log_every_n_steps: int = integer(1, MANY)
 
-    def __post_init__(self) -> None:
-        require_one_of("trainer.accelerator", self.accelerator, ("auto", "cpu", "gpu", "cuda", "mps", "tpu"))
-        require_one_of("trainer.precision", self.precision, ("32-true", "64-true", "16-mixed", "bf16-mixed"))
-        self.require_devices()
-        require(self.log_every_n_steps >= 1, "trainer.log_every_n_steps", self.log_every_n_steps, "a positive integer")
-        clip = self.gradient_clip_val
-        require(clip is None or clip > 0, "trainer.gradient_clip_val", clip, "null or a positive number")
-
-    def require_devices(self) -> None:
-        # The loader hands every batch to one device.
-        allowed = "1, or [index] for another GPU than the first; trainer=ddp takes several"
-        is_one = self.devices == 1 or (_are_indices(self.devices) and len(self.devices) == 1)
-        require(is_one, "trainer.devices", self.devices, allowed)
+    def check_machine(self, gpus: VisibleGPUs) -> None:
+        if sys.platform == "darwin" and platform.machine() == "arm64":
+            return  # no other GPU than Apple's, which PyTorch knows best
+        require(
+            self.accelerator != "mps", "trainer.accelerator", self.accelerator, "auto or cpu: Apple's GPUs are not here"
+        )
+        if self.accelerator == "auto" and self.devices in (1, "auto") and "16" not in self.precision:
+            return  # right on every machine; to look for GPUs would take a while
+        count = 0 if self.accelerator == "cpu" else len(gpus())
+        if not count:
+            asks_for_none = self.accelerator in ("auto", "cpu")
+            require(asks_for_none, "trainer.accelerator", self.accelerator, "auto or cpu, as there is no GPU")
+            is_count = not isinstance(self.devices, list)
+            require(is_count, "trainer.devices", self.devices, "a number of processes on a CPU, which has no indices")
+            allowed = "32-true or 64-true on a CPU, where 16 bits are slow"
+            require("16" not in self.precision, "trainer.precision", self.precision, allowed)
+        elif isinstance(self.devices, list):
+            require(max(self.devices) < count, "trainer.devices", self.devices, f"indices from 0 to {count - 1}")
+        elif self.devices != "auto":
+            require(self.devices <= count, "trainer.devices", self.devices, f"at most {count}, the GPUs that there are")
 
 
 @dataclass
 class DDPSchema(TrainerSchema):
-    strategy: str = MISSING
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_one_of("trainer.strategy", self.strategy, ("ddp", "ddp_find_unused_parameters_true"))
-
-    def require_devices(self) -> None:
-        is_count = type(self.devices) is int and self.devices >= 1
-        ok = self.devices == "auto" or is_count or _are_indices(self.devices)
-        require(ok, "trainer.devices", self.devices, "auto, a positive integer, or a list of different GPUs' indices")
+    devices: Any = ruled(
+        lambda value: value == "auto" or _is_integer(value, 1, 1024) or _are_indices(value),
+        "auto, an integer from 1 to 1024, or a list of different GPUs' indices",
+    )
+    strategy: str = word("ddp", "ddp_find_unused_parameters_true")
 
 
 def _are_indices(devices: Any) -> bool:
-    return isinstance(devices, list) and {type(index) for index in devices} == {int} and len({*devices}) == len(devices)
+    if not isinstance(devices, list) or not devices:
+        return False
+    return all(_is_integer(index, 0, 1023) for index in devices) and len({*devices}) == len(devices)
 
 
 @dataclass
-class PicturesSchema:
+class PicturesSchema(Schema):
+    GROUP = "figures"
+    CLASSES = ("vae.callbacks.pictures.Pictures",)
     _target_: str = MISSING
-    every_n_epochs: int | None = None
-    only: list[str] | None = None
-    grid: str = MISSING
-    walk: str = MISSING
-
-    def __post_init__(self) -> None:
-        every = self.every_n_epochs
-        require(every is None or every >= 1, "figures.every_n_epochs", every, "null or a positive integer")
-        for name in self.only or []:
-            require_one_of("figures.only", name.rpartition("/")[2], PICTURES)
-        require_one_of("figures.grid", self.grid, ("whitened", "square", "quantile"))
-        require_one_of("figures.walk", self.walk, ("axis", "conditional"))
+    every_n_epochs: int | None = optional(integer(1, MANY))
+    # A name may stand behind its tag's first part: latent/manifold.
+    only: list[str] | None = optional(
+        listed(0, 100, lambda each: str(each).rpartition("/")[2] in PICTURES, f"a list of {', '.join(PICTURES)}")
+    )
+    grid: str = word("whitened", "square", "quantile")
+    walk: str = word("axis", "conditional")
 
 
 @dataclass
-class EvaluationSchema:
+class EvaluationSchema(Schema):
+    GROUP = "evaluate"
+    CLASSES = ("vae.evaluate.Evaluation",)
     _target_: str = MISSING
-    metrics: list[str] | None = None
-    images: int | None = None
-    samples: int = MISSING
-    method: str = MISSING
+    metrics: list[str] | None = optional(
+        listed(0, 100, lambda each: each in METRICS, f"a list of {', '.join(METRICS)}")
+    )
+    images: int | None = optional(integer(1, IMAGES))
+    samples: int = integer(1, MANY)
+    method: str = word("importance", "ais")
 
-    def __post_init__(self) -> None:
-        require_one_of("evaluate.method", self.method, ("importance", "ais"))
-        for name in self.metrics or []:
-            require_one_of("evaluate.metrics", name, METRICS)
-        require(self.images is None or self.images >= 1, "evaluate.images", self.images, "null or a positive integer")
-        require(self.samples >= 1, "evaluate.samples", self.samples, "a positive integer")
+
+def group() -> Any:
+    """A key for what a YAML of the group of this name says."""
+    return ruled(lambda value: isinstance(value, DictConfig), "one of the choices that --help lists")
 
 
 @dataclass
-class Config:
+class Config(Schema):
     """The top level. The groups' own schemas stand behind their YAMLs."""
 
-    latent_dim: int = MISSING
-    beta: float = MISSING
-    epochs: int = MISSING
-    seed: int = MISSING
+    latent_dim: int = integer(1, MANY)
+    beta: float = number(0)
+    epochs: int = integer(1, MANY)
+    seed: int = integer(0, 2**32 - 1)
     conditional: bool = MISSING
-    report: str = MISSING
-    data: Any = MISSING
-    backbone: Any = MISSING
-    prior: Any = MISSING
-    posterior: Any = MISSING
-    likelihood: Any = MISSING
-    objective: Any = MISSING
-    optimizer: Any = MISSING
-    scheduler: Any = MISSING
-    trainer: Any = MISSING
-    figures: Any = MISSING
-    evaluate: Any = MISSING
-
-    def __post_init__(self) -> None:
-        require(self.latent_dim >= 1, "latent_dim", self.latent_dim, "a positive integer")
-        require(0 <= self.beta < float("inf"), "beta", self.beta, "a number of at least 0")
-        require(self.epochs >= 1, "epochs", self.epochs, "a positive integer")
-        require(0 <= self.seed < 2**32, "seed", self.seed, "an integer from 0 to 4294967295")
-        require_one_of("report", self.report, ("best", "last"))
+    report: str = word("best", "last")
+    data: Any = group()
+    backbone: Any = group()
+    prior: Any = group()
+    posterior: Any = group()
+    likelihood: Any = group()
+    objective: Any = group()
+    optimizer: Any = group()
+    scheduler: Any = group()
+    trainer: Any = group()
+    figures: Any = group()
+    evaluate: Any = group()
 
 
-SCHEMAS: dict[str, dict[str, type[Any]]] = {
+SCHEMAS: dict[str, dict[str, type[Schema]]] = {
     "data": {
         "idx_files": IdxFilesSchema,
         "strokes": StrokesSchema,
@@ -404,14 +517,14 @@ SCHEMAS: dict[str, dict[str, type[Any]]] = {
     },
     "backbone": {"dense": DenseSchema, "conv": ConvSchema},
     "prior": {
-        "isotropic": LatentSchema,
+        "isotropic": PriorSchema,
         "correlated": CorrelatedSchema,
-        "learned": LatentSchema,
+        "learned": PriorSchema,
         "mixture": MixtureSchema,
         "vamp": VampSchema,
         "flow": FlowSchema,
     },
-    "posterior": {"diagonal": LatentSchema, "tied": LatentSchema, "full": LatentSchema},
+    "posterior": {"diagonal": PosteriorSchema, "tied": PosteriorSchema, "full": PosteriorSchema},
     "likelihood": {
         "bernoulli": BernoulliSchema,
         "gaussian": GaussianSchema,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import re
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,11 +16,13 @@ from typing import Any, NamedTuple
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from vae.config import check, fingerprint, plain, quoted, without_hydra
+from vae.config import check, check_machine, fingerprint, is_place, may_change, plain, quoted, without_hydra
 from vae.errors import explain
-from vae.files import relative, replacing, write_json
-from vae.record import Interrupted, read_status
-from vae.results import Run, find_runs, results_table
+from vae.files import in_shell, read_json, relative, replacing, write_json
+from vae.launching import visible_gpus
+from vae.record import held, read_status
+from vae.results import Run, find_runs, results_table, run_folders
+from vae.signals import Interrupted
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +36,7 @@ class Job(NamedTuple):
     label: str  # the overrides that tell it from the other jobs
     folder: str
     done: bool
+    config_hash: str = ""
 
     @property
     def launched(self) -> list[str]:
@@ -40,76 +44,121 @@ class Job(NamedTuple):
         return [*self.overrides, f"hydra.sweep.subdir={quoted(self.folder)}"]
 
 
-def plan(folder: Path, combinations: Sequence[Sequence[str]], compose: Callable[[list[str]], DictConfig]) -> list[Job]:
-    """Every job of a sweep, each checked; one that `folder` holds already, by the hash of its configuration, is found.
+def plan(
+    folder: Path,
+    combinations: Sequence[Sequence[str]],
+    compose: Callable[[list[str]], DictConfig],
+    here: bool = True,
+) -> list[Job]:
+    """Every job of a sweep, each checked; one that `folder` holds already, by its configuration, is found there.
 
-    A combination that comes to the same configuration as an earlier one is left out.
+    A combination that comes to the same configuration as an earlier one is left out. `here` is false where jobs run on
+    other machines.
     """
-    existing = {path.parent.name: read_status(path.parent) for path in folder.glob("*/status.json")}
-    by_hash = {status["config_hash"]: name for name, status in existing.items()}
-    next_number = 1 + max((int(name.partition("_")[0]) for name in existing if name[0].isdigit()), default=-1)
-    varying = _varying(combinations)
-    jobs: list[Job] = []
-    planned: set[str] = set()
+    composed: dict[str, tuple[Sequence[str], DictConfig, dict[str, Any]]] = {}
     for overrides in combinations:
         cfg = compose(list(overrides))
         own = without_hydra(cfg)
         check(own, overrides)
-        config_hash = fingerprint(plain(own))
-        if config_hash in planned:
-            continue
-        planned.add(config_hash)
-        name = by_hash.get(config_hash)
-        done = name is not None and existing[name]["state"] == "completed"
-        if name is None:
+        config = plain(own)
+        composed.setdefault(fingerprint(config, is_place), (overrides, cfg, config))
+
+    existing = jobs_in(folder)
+    found = _matches([config for *_, config in composed.values()], existing)
+    number = 1 + max((int(match[0]) for name in existing if (match := re.match(r"\d+(?=_|$)", name))), default=-1)
+    varying = _varying(combinations)
+    jobs: dict[str, Job] = {}
+    for (overrides, cfg, config), name in zip(composed.values(), found, strict=True):
+        done = False
+        if name is not None:
+            done = existing[name]["state"] == "completed" and existing[name]["config"]["epochs"] == config["epochs"]
+        else:
             with open_dict(cfg):
-                cfg.hydra.job.num = next_number
+                cfg.hydra.job.num = number
             name = str(cfg.hydra.sweep.subdir)
-            next_number += 1
+            number += 1
+            _refuse_taken(name, jobs, existing)
+        if here and not done:
+            check_machine(without_hydra(cfg), visible_gpus)
         label = " ".join(text for text in overrides if text.partition("=")[0] in varying)
-        jobs.append(Job(overrides, label, name, done))
-    return jobs
+        jobs[name] = Job(overrides, label, name, done, fingerprint(config))
+    return list(jobs.values())
 
 
-def begin(folder: Path, jobs: Sequence[Job], config: DictConfig) -> None:
-    """Make the sweep's folder with what a job needs to know of the others and what going on with the sweep needs."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / "multirun.yaml") as temporary:
-        OmegaConf.save(config, temporary)
-    rows = [{"folder": job.folder, "label": job.label, "done": job.done} for job in jobs]
-    write_json(folder / PLAN, {"started": time.time(), "jobs": sorted(rows, key=lambda row: not row["done"])})
-    done = sum(job.done for job in jobs)
-    jobs_in = "1 job in" if len(jobs) == 1 else f"{len(jobs)} jobs in"
-    log.info("%s %s%s", jobs_in, relative(folder), f"; {done} are done already" if done else "")
+def jobs_in(folder: Path) -> dict[str, dict[str, Any]]:
+    """The status of every job in a sweep's folder by its name. One that was begun elsewhere, as a copy was, is none."""
+    found = {path: read_status(path) for path in sorted(run_folders(folder))}
+    return {
+        path.relative_to(folder).as_posix(): status for path, status in found.items() if status["folder"] == path.name
+    }
+
+
+def _matches(wanted: Sequence[dict[str, Any]], existing: Mapping[str, dict[str, Any]]) -> list[str | None]:
+    """For each configuration the job that has it; no job serves for two.
+
+    One that differs by what may change on going on serves, too, if it has no more epochs, but exact ones come first.
+    """
+    found: list[str | None] = [None] * len(wanted)
+    free = dict(existing)
+    for but in (is_place, may_change):
+        hashes = {name: fingerprint(status["config"], but) for name, status in free.items()}
+        for i, config in enumerate(wanted):
+            config_hash = fingerprint(config, but)
+            epochs = {name: status["config"]["epochs"] for name, status in free.items() if hashes[name] == config_hash}
+            able = [name for name in epochs if epochs[name] <= config["epochs"]]
+            if found[i] is None and able:
+                found[i] = longest = max(able, key=lambda name: epochs[name])
+                del free[longest]
+    return found
+
+
+def _refuse_taken(name: str, planned: Mapping[str, Job], existing: Mapping[str, object]) -> None:
+    """Each job has a folder of its own."""
+    where = f"hydra.sweep.subdir={name}: must be another folder for each job, such as '${{hydra.job.num}}'; "
+    if name in planned:
+        raise ValueError(f"{where}{planned[name].label or 'another job'} is trained there")
+    if name in existing:
+        raise ValueError(f"{where}a run with another configuration is there")
 
 
 @contextmanager
-def concluded(folder: Path) -> Iterator[None]:
-    """Whatever ends the block, the sweep's table is written and the way to go on is told."""
-    try:
-        yield
-    except (Interrupted, KeyboardInterrupt):
-        log.warning("the sweep is interrupted; go on with: %s", _resume(folder))
-        raise
-    except Exception as error:  # of the launcher: those of jobs stand in their folders
-        log.error("the launcher failed: %s", f"{type(error).__name__}: {error}".splitlines()[0])
-    finally:
-        if any(folder.glob("*/status.json")):
-            write_results(folder)
+def begun(folder: Path, jobs: Sequence[Job], config: DictConfig) -> Iterator[None]:
+    """Hold the sweep's folder, with what its jobs need to know of each other and what going on with it needs.
+
+    Whatever ends the block, the sweep's table is written and the way to go on is told.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with held(folder, "running this sweep"):
+        with replacing(folder / "multirun.yaml") as temporary:
+            OmegaConf.save(config, temporary)
+        rows = [job._asdict() | {"overrides": list(job.overrides)} for job in jobs]
+        write_json(folder / PLAN, {"started": time.time(), "jobs": sorted(rows, key=lambda row: not row["done"])})
+        done = sum(job.done for job in jobs)
+        count = "1 job in" if len(jobs) == 1 else f"{len(jobs)} jobs in"
+        log.info("%s %s%s", count, relative(folder), f"; {done} are done already" if done else "")
+        try:
+            yield
+        except Interrupted:
+            log.warning("the sweep is interrupted; go on with: %s", resume(folder))
+            raise
+        except Exception as error:  # of the launcher: those of jobs stand in their folders
+            log.error("the launcher failed: %s", f"{type(error).__name__}: {error}".splitlines()[0])
+        finally:
+            if jobs_in(folder):
+                write_results(folder)
 
 
-def announce(folder: Path) -> None:
-    """Tell on the terminal which job of its sweep begins in `folder`, and how long the rest may take."""
-    try:
-        content = json.loads((folder.parent / PLAN).read_text(encoding="utf-8"))
-    except FileNotFoundError:  # another sweeper's, which chooses its jobs as it goes
-        log.info("job %s", folder.name)
+def announce(folder: Path, name: str) -> None:
+    """Tell on the terminal which job of a sweep begins, and how long the rest may take."""
+    content = read_json(folder / PLAN)
+    jobs = content["jobs"] if content else []
+    position = next((i for i, job in enumerate(jobs) if job["folder"] == name), None)
+    if content is None or position is None:  # another sweeper's, which chooses its jobs as it goes
+        log.info("job %s", name)
         return
-    jobs = content["jobs"]
-    position = next(i for i, job in enumerate(jobs) if job["folder"] == folder.name)
     parts = [f"job {position + 1} of {len(jobs)}", jobs[position]["label"]]
     todo = [job["folder"] for job in jobs if not job["done"]]
-    ended = [read_status(folder.parent / name).get("ended") or "1970-01-01" for name in todo]
+    ended = [read_status(folder / name).get("ended") or "1970-01-01" for name in todo]
     finished = sum(datetime.fromisoformat(at).timestamp() >= int(content["started"]) for at in ended)
     if finished:  # so many jobs ended in this time, whether one after the other or side by side
         seconds = (time.time() - content["started"]) / finished * (len(todo) - finished)
@@ -137,7 +186,7 @@ def duration(seconds: float) -> str:
 
 def write_results(folder: Path) -> list[Run]:
     """`results.csv` and `results.md` of all runs in a sweep's folder."""
-    runs = find_runs([folder])
+    runs = find_runs([folder / name for name in jobs_in(folder)])
     table = results_table(runs)
     for name, text in (("results.csv", table.csv()), ("results.md", table.markdown())):
         with replacing(folder / name) as temporary:
@@ -154,21 +203,23 @@ class Results(Callback):
             runs = write_results(folder)
             print(results_table(runs).text())
             print(f"sweep      {relative(folder)}")
-            print(f"compare    python scripts/compare.py {relative(folder)}")
-            states = {run.folder.name: run.state for run in runs}
-            wanted = _planned(folder) if (folder / PLAN).exists() else list(states)
+            print(f"compare    python scripts/compare.py {in_shell(folder)}")
+            completed = [run.folder.name for run in runs if run.state == "completed"]
+            wanted = _planned(folder) if (folder / PLAN).exists() else [run.folder.name for run in runs]
         except Exception as error:  # Hydra turns a callback's exceptions into warnings
             sys.exit(f"error: {explain(error)}")
-        if bad := sum(states.get(name) != "completed" for name in wanted):
-            sys.exit(f"error: {bad} of {len(wanted)} jobs not completed; to try again: {_resume(folder)}")
+        if bad := sum(name not in completed for name in wanted):
+            sys.exit(f"error: {bad} of {len(wanted)} jobs not completed; to try again: {resume(folder)}")
 
 
 def _planned(folder: Path) -> list[str]:
-    return [job["folder"] for job in json.loads((folder / PLAN).read_text(encoding="utf-8"))["jobs"]]
+    content = read_json(folder / PLAN)
+    return [job["folder"] for job in content["jobs"]] if content else []
 
 
-def _resume(folder: Path) -> str:
-    return f"python train.py resume={relative(folder)}"
+def resume(folder: Path) -> str:
+    """What to type in a shell to go on with a run or a sweep."""
+    return f"python train.py {shlex.quote(f'resume={relative(folder)}')}"
 
 
 def _varying(combinations: Sequence[Sequence[str]]) -> set[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from vae.config import flatten, has_beta, kind
 from vae.figures.style import mosaic
+from vae.files import replacing
 from vae.results import TERMS
 
 # TensorBoard's own checksums go through every byte in Python, which is a tenth of the time that pictures take.
@@ -50,6 +52,25 @@ class RunLogger(TensorBoardLogger):
     def close(self) -> None:
         """End the event file."""
         self.experiment.close()
+
+    @contextmanager
+    def session(
+        self, config: Mapping[str, Any], overrides: Sequence[str], ledger: str, terms: Sequence[str] = TERMS
+    ) -> Iterator[None]:
+        """Say what the run is and, unless it is interrupted, how it ended.
+
+        `overrides` is what was typed: the command to repeat the run, and columns of the HParams table. `ledger` is
+        Markdown, `terms` are what the charts show.
+        """
+        self.start(config, overrides, ledger, terms)
+        try:
+            yield
+            self.end(succeeded=True)
+        except Exception:
+            self.end(succeeded=False)
+            raise
+        finally:  # an interrupted run has not ended: TensorBoard would keep to the first end that it reads
+            self.close()
 
     def start(
         self, config: Mapping[str, Any], overrides: Sequence[str], ledger: str, terms: Sequence[str] = TERMS
@@ -91,13 +112,14 @@ class RunLogger(TensorBoardLogger):
         # Not by SummaryWriter.add_embedding, which compresses the sprite for half a second and appends to an earlier
         # call's configuration, so that a resumed run's points would stand there twice.
         folder = Path(self.log_dir) / "projector"
-        folder.mkdir(exist_ok=True)
         config = ProjectorConfig()
         codes = config.embeddings.add(tensor_name="codes", tensor_path="projector/codes.tsv")
         missing = max(0, 3 - means.shape[1])  # with fewer than three dimensions the projector stays empty
-        np.savetxt(folder / "codes.tsv", np.pad(means.numpy(), ((0, 0), (0, missing))), fmt="%.6g", delimiter="\t")
+        with replacing(folder / "codes.tsv") as temporary:
+            np.savetxt(temporary, np.pad(means.numpy(), ((0, 0), (0, missing))), fmt="%.6g", delimiter="\t")
         codes.metadata_path = "projector/labels.tsv"
-        (folder / "labels.tsv").write_text("\n".join(labels) + "\n", encoding="utf-8")
+        with replacing(folder / "labels.tsv") as temporary:
+            temporary.write_text("\n".join(labels) + "\n", encoding="utf-8")
 
         n, _, height, width = images.shape
         across = math.ceil(math.sqrt(n))  # images in a row of the sprite
@@ -105,10 +127,12 @@ class RunLogger(TensorBoardLogger):
             tiles = np.zeros((across * across, *images.shape[1:]), dtype=np.float32)
             tiles[:n] = images.numpy()
             sprite = (255 * mosaic(tiles.reshape(across, across, *images.shape[1:]))).astype(np.uint8)
-            Image.fromarray(sprite).save(folder / "sprite.png", compress_level=1)
+            with replacing(folder / "sprite.png") as temporary:
+                Image.fromarray(sprite).save(temporary, compress_level=1)
             codes.sprite.image_path = "projector/sprite.png"
             codes.sprite.single_image_dim.extend([width, height])
-        (folder.parent / "projector_config.pbtxt").write_text(MessageToString(config), encoding="utf-8")
+        with replacing(folder.parent / "projector_config.pbtxt") as temporary:
+            temporary.write_text(MessageToString(config), encoding="utf-8")
 
     def mesh(self, points: Tensor, colours: Tensor, step: int) -> None:
         """Three-dimensional codes (n, 3) as points to turn, with colours (n, 3) in 0 … 255."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,7 @@ class BestAndLast(Checkpoint):
         if is_best and self.best is not None:
             trainer.save_checkpoint(self.best, weights_only=False)
             if trainer.is_global_zero:
-                with replacing(self.last) as temporary:  # the same, in a fraction of the time
-                    shutil.copyfile(self.best, temporary)
+                _link(self.best, self.last)
         else:
             trainer.save_checkpoint(self.last, weights_only=False)
 
@@ -44,3 +44,13 @@ class BestAndLast(Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.lowest, self.best_epoch = state_dict["lowest"], state_dict["best_epoch"]
+
+
+def _link(file: Path, other: Path) -> None:
+    """Let `other` be the same as a file: neither is ever changed in place, so one of them on the disk is enough."""
+    with replacing(other) as temporary:
+        temporary.unlink()
+        try:
+            os.link(file, temporary)
+        except OSError:  # not every file system has links
+            shutil.copyfile(file, temporary)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
@@ -15,7 +16,8 @@ class Randomness(pl.Callback):
     """Training noise depends on (seed, epoch) alone, validation noise on the seed alone.
 
     Nothing that draws random numbers in between, such as a picture, can change a run's figures. A checkpoint made
-    within an epoch carries the generators' states; the loader carries its own position.
+    within an epoch carries the generators' states; the loader carries its own position. It also says how many threads
+    torch had, which decides how sums are rounded.
     """
 
     def __init__(self, seed: int):
@@ -42,7 +44,12 @@ class Randomness(pl.Callback):
     def state_dict(self) -> dict[str, Any]:
         # Of the device in use: each of several processes has one, and all draw the same.
         cuda = [torch.cuda.get_rng_state()] if torch.cuda.is_available() else []
-        return {"cpu": torch.get_rng_state(), "cuda": cuda}
+        return {"cpu": torch.get_rng_state(), "cuda": cuda, "threads": torch.get_num_threads()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._states = state_dict
+
+    @staticmethod
+    def threads(checkpoint: Mapping[str, Any] | None) -> int | None:
+        """On how many threads torch worked when a checkpoint was made; None without one."""
+        return checkpoint["callbacks"]["Randomness"]["threads"] if checkpoint is not None else None

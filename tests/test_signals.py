@@ -1,0 +1,112 @@
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from vae import signals
+from vae.signals import Interrupted
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def heard() -> Iterator[None]:
+    with signals.listening():
+        yield
+
+
+def send(signum: int = signal.SIGINT) -> None:
+    os.kill(os.getpid(), signum)
+
+
+def test_the_first_signal_interrupts_and_later_ones_do_not(heard: None) -> None:
+    with pytest.raises(Interrupted) as stop:
+        send(signal.SIGTERM)
+    send()
+    assert (stop.value.signum, stop.value.exit_status, str(stop.value)) == (15, 143, "SIGTERM")
+    assert signals.received() == signal.SIGTERM
+
+
+def test_what_is_noted_is_acted_on_at_the_end(heard: None) -> None:
+    done = []
+    with pytest.raises(Interrupted), signals.noted():
+        send()
+        send()
+        done.append("to the end")
+        assert signals.received() == signal.SIGINT
+    assert done
+
+
+def test_patience_is_for_so_many(heard: None) -> None:
+    with signals.noted(patience=1):
+        send()
+        with pytest.raises(Interrupted):
+            send()
+        with signals.noted():  # whatever is asked for inside
+            send()
+
+
+def test_an_error_inside_is_not_lost_for_a_signal(heard: None) -> None:
+    with pytest.raises(KeyError), signals.noted():
+        send()
+        raise KeyError
+
+
+def test_somebody_else_may_answer(heard: None) -> None:
+    answers: list[int] = []
+    signals.answer(answers.append)
+    send()
+    send()
+    assert answers == [signal.SIGINT]
+
+
+def test_afterwards_handlers_are_what_they_were() -> None:
+    before = [signal.getsignal(signum) for signum in signals.SIGNALS]
+    with signals.listening(), signals.listening():
+        inside = [signal.getsignal(signum) for signum in signals.SIGNALS]
+    assert [signal.getsignal(signum) for signum in signals.SIGNALS] == before != inside
+    assert signals.received() is None
+
+
+def test_other_threads_leave_signals_alone() -> None:
+    seen = []
+
+    def work() -> None:
+        with signals.listening(), signals.noted():
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [signal.getsignal(signal.SIGINT)]
+
+
+def test_an_interruption_travels_between_processes() -> None:
+    arrived = pickle.loads(pickle.dumps(Interrupted(signal.SIGTERM)))
+    assert isinstance(arrived, Interrupted) and arrived.exit_status == 143
+
+
+@pytest.mark.parametrize("module", ["hydra", "omegaconf.errors"])
+def test_a_signal_while_the_program_is_imported_ends_it_afterwards(module: str, tmp_path: Path) -> None:
+    """Where an exception would break off the import, or be taken for one of it."""
+    hook = f"""
+import os, runpy, signal, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+sys.path.insert(0, {str(ROOT)!r})
+sys.argv = ["train.py", "--cfg", "job"]
+runpy.run_path({str(ROOT / "train.py")!r}, run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", hook], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

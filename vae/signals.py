@@ -1,0 +1,115 @@
+"""Ctrl+C and SIGTERM: noted at once, acted on where it does no harm.
+
+Imports nothing that takes time, because it comes first.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(BaseException):
+    """Ctrl+C or SIGTERM. Not an `Exception`, so that nothing on the way up takes it for an error."""
+
+    def __init__(self, signum: int):
+        super().__init__(signal.Signals(signum).name)
+        self.signum = signum
+        self.exit_status = 128 + signum
+
+    def __reduce__(self) -> tuple[type[Interrupted], tuple[int]]:  # it travels between processes
+        return Interrupted, (self.signum,)
+
+
+def interrupt(signum: int) -> NoReturn:
+    """What is done about a signal unless somebody asks for something else."""
+    raise Interrupted(signum)
+
+
+class _Inbox:
+    """The signals of this process."""
+
+    def __init__(self) -> None:
+        self.received: list[int] = []
+        self.patience: float = 0  # how many are only noted
+        self.answer: Callable[[int], None] = interrupt
+        self.acted = False
+
+    def receive(self, signum: int, frame: FrameType | None = None) -> None:
+        self.received.append(signum)
+        self.act()
+
+    def act(self) -> None:
+        if not self.acted and len(self.received) > self.patience:
+            self.acted = True  # later signals do not disturb the tidying up
+            self.answer(self.received[0])
+
+
+_inbox: _Inbox | None = None  # of whoever listens
+
+
+def listen() -> None:
+    """From now on, to the end of the process, signals are noted here; `heed` begins to act on them."""
+    global _inbox
+    _inbox = _Inbox()
+    _inbox.patience = math.inf
+    for signum in SIGNALS:
+        signal.signal(signum, _inbox.receive)
+
+
+def heed() -> None:
+    """Act on signals from now on, and on what has been noted."""
+    if _inbox is not None:
+        _inbox.patience = 0
+        _inbox.act()
+
+
+@contextmanager
+def listening() -> Iterator[None]:
+    """Inside, signals are answered here; outside, as before. Only the main thread can, and one that listens does."""
+    global _inbox
+    if _inbox is not None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {signum: signal.getsignal(signum) for signum in SIGNALS}
+    listen()
+    try:
+        heed()
+        yield
+    finally:
+        _inbox = None
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+@contextmanager
+def noted(patience: float = math.inf) -> Iterator[None]:
+    """So many signals are only noted inside; what was noted is acted on at the end.
+
+    Modules are imported so: an import that is broken off leaves half of a module, or takes the interruption for itself.
+    """
+    inbox = _inbox or _Inbox()
+    outer, inbox.patience = inbox.patience, patience
+    try:
+        yield
+    finally:
+        inbox.patience = outer
+    inbox.act()
+
+
+def received() -> int | None:
+    """The first signal so far, whether it was acted on or not."""
+    return _inbox.received[0] if _inbox is not None and _inbox.received else None
+
+
+def answer(by: Callable[[int], None]) -> None:
+    """Let `by` be called with the first signal that is to be acted on, in place of raising `Interrupted`."""
+    if _inbox is not None:
+        _inbox.answer = by
