@@ -82,6 +82,14 @@ def test_strokes_are_used_otherwise_and_one_warning_says_why(
     assert not (tmp_path / "mnist").exists()
 
 
+@pytest.mark.parametrize("mirrors", [[], ["http://[::1"]])
+def test_strokes_are_used_where_there_are_no_mirrors(
+    compose: Callable[..., dict[str, Any]], tmp_path: Path, strokes: list[Strokes], mirrors: list[str]
+) -> None:
+    source = build(compose("data=auto", f"data.root={tmp_path}"), "data", mirrors=mirrors)
+    assert source.load().name == "strokes" and strokes
+
+
 def test_a_corrupt_mnist_is_named(
     auto: Callable[..., Auto], tmp_path: Path, strokes: list[Strokes], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,7 +1,10 @@
+import os
+from pathlib import Path
+
 import pytest
 import torch
 
-from vae.data.base import Dataset, DataSource, Part
+from vae.data.base import DataError, Dataset, DataSource, Part, from_home, one_line
 
 
 class Counting(DataSource):
@@ -60,3 +63,16 @@ def test_a_split_without_images_is_refused(val_fraction: float) -> None:
     with pytest.raises(ValueError, match=f"data.val_fraction={val_fraction}.*at least 1") as error:
         load(val_fraction)
     assert "\n" not in str(error.value)
+
+
+def test_a_user_without_a_home_folder_is_told_what_to_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)  # whom no list of users has
+    with pytest.raises(ValueError, match=r"^~/nowhere: this user has no known home folder; set VAE_DATA or data\.root"):
+        load()
+    assert from_home(tmp_path) == tmp_path
+
+
+def test_messages_of_data_errors_are_one_line_whatever_they_quote() -> None:
+    assert str(DataError("a\nb \x1b[2J \udcff Žluťoučký kůň")) == r"a\nb \x1b[2J \udcff Žluťoučký kůň"
+    assert one_line(ValueError("a\rb")) == r"a\rb"

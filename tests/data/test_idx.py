@@ -8,7 +8,9 @@ import socket
 import struct
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -50,6 +52,7 @@ DIGESTS = {name: hashlib.sha256(content).hexdigest() for name, content in PLAIN.
 GZ_DIGESTS = {name: hashlib.sha256(content).hexdigest() for name, content in PACKED.items()}
 OTHER = {f"{name}.gz": gzip.compress(content) for name, content in contents(seed=1).items()}
 IMAGES = FILES[0]
+BOMB = gzip.compress(PLAIN[IMAGES] + bytes(2**26))
 
 
 class Server(ThreadingHTTPServer):
@@ -90,6 +93,30 @@ class Handler(BaseHTTPRequestHandler):
                 headers = {"Content-Encoding": "gzip"}
             case "closing":
                 return
+            case "endless":
+                self.endless(b"HTTP/1.0 200 OK\r\n\r\n", bytes(1 << 16))
+                return
+            case "dripping":
+                self.endless(b"HTTP/1.0 200 OK\r\n\r\n", b"x", 0.05)
+                return
+            case "slow-headers":
+                self.endless(b"HTTP/1.0 200 OK\r\nX: ", b"x", 0.05)
+                return
+            case "endless-redirect":
+                self.endless(f"HTTP/1.0 302 Found\r\nLocation: /good/{name}\r\n\r\n".encode(), bytes(1 << 16))
+                return
+            case "circle":
+                self.wfile.write(f"HTTP/1.0 302 Found\r\nLocation: {self.path}\r\n\r\n".encode())
+                return
+            case "nonsense":
+                self.wfile.write(b"nonsense\x1b\r\n\r\n")
+                return
+            case "bomb":
+                body = BOMB
+            case "bad-headers":
+                headers = {"no header": "\r\n nonsense\r\nnonsense"}
+            case "no-length":
+                headers = {"Content-Length": "abc"}
             case "hanging":
                 self.server.closing.wait(5)
                 return
@@ -101,6 +128,12 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(key, value)
         self.end_headers()
         self.wfile.write(body if sent is None else sent)
+
+    def endless(self, start: bytes, piece: bytes, pause: float = 0) -> None:
+        with suppress(OSError):
+            self.wfile.write(start)
+            while not self.server.closing.wait(pause):
+                self.wfile.write(piece)
 
     def log_message(self, *_: object) -> None:
         pass
@@ -120,6 +153,7 @@ def server() -> Iterator[Server]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "PAUSE", 0.01)
     monkeypatch.setattr(download, "READ", 0.3)
+    monkeypatch.setattr(download, "WINDOW", 1.0)
     for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(variable, raising=False)
 
@@ -157,6 +191,16 @@ def fails(tiny: IdxFiles, *words: str) -> None:
     assert "\n" not in message
     for word in (*words, "tiny", str(tiny.folder), "data=strokes"):
         assert word in message, message
+
+
+@contextmanager
+def little_memory(most: int = 2**24) -> Iterator[None]:
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < most
+    finally:
+        tracemalloc.stop()
 
 
 def read_right(tiny: IdxFiles) -> None:
@@ -209,6 +253,10 @@ BAD = {
     "truncated gz": (f"{IMAGES}.gz", PACKED[f"{IMAGES}.gz"][:-9], "truncated"),
     "no gz": (f"{IMAGES}.gz", PLAIN[IMAGES], "no gzip file"),
     "damaged gz": (f"{IMAGES}.gz", PACKED[f"{IMAGES}.gz"][:-8] + b"wrongCRC", "damaged"),
+    "a bomb": (f"{IMAGES}.gz", BOMB, "more bytes unpacked than the expected 416"),
+    "huge": (IMAGES, struct.pack(">4I", 0x0803, 20, 2**31, 2**31), "2147483648×2147483648 pixels"),
+    "without pixels": (IMAGES, struct.pack(">4I", 0x0803, 20, 0, 5), "0×5 pixels"),
+    "large": (IMAGES, PLAIN[IMAGES] + bytes(10**6), "more than 83,739 bytes"),
     "wrong gz": (f"{IMAGES}.gz", OTHER[f"{IMAGES}.gz"], "SHA-256"),
 }
 
@@ -217,7 +265,9 @@ BAD = {
 def test_a_bad_file_is_not_used_but_named_and_kept(tmp_path: Path, kind: str) -> None:
     file, content, expected = BAD[kind]
     write(tmp_path, {name: PLAIN[name] for name in FILES[1:]} | {file: content})
-    fails(source(tmp_path, refused()), str(tmp_path / "tiny" / file), expected, "connection refused", "put the right")
+    with little_memory():
+        where = str(tmp_path / "tiny" / file)
+        fails(source(tmp_path, refused()), where, expected, "connection refused", "put the right")
     assert (tmp_path / "tiny" / file).read_bytes() == content
     assert left(tmp_path) == {file, *FILES[1:]}
 
@@ -242,7 +292,7 @@ def test_a_good_download_replaces_a_bad_gz_and_leaves_a_bad_plain_file(
 
 
 @pytest.mark.parametrize("digests", [DIGESTS, GZ_DIGESTS], ids=["of the content", "of the .gz"])
-@pytest.mark.parametrize("behaviour", ["good", "labelled", "flaky"])
+@pytest.mark.parametrize("behaviour", ["good", "labelled", "flaky", "no-length"])
 def test_missing_files_are_downloaded_once(
     tmp_path: Path, server: Server, behaviour: str, digests: dict[str, str]
 ) -> None:
@@ -262,13 +312,19 @@ FAILURES = {
     "404": "HTTP 404 Not Found",
     "500": "HTTP 500",
     "closing": "closed without an answer",
+    "endless": "more than 83,739 bytes",
+    "dripping": "too slow",
+    "slow-headers": "too slow",
+    "nonsense": "nonsense\\x1b",
+    "bomb": "more bytes unpacked than the expected 416",
     "hanging": "timed out",
 }
 
 
 @pytest.mark.parametrize("behaviour", FAILURES)
 def test_a_bad_answer_leaves_nothing_behind_and_is_explained(tmp_path: Path, server: Server, behaviour: str) -> None:
-    fails(source(tmp_path, server.mirror(behaviour)), f"{IMAGES}.gz", "127.0.0.1", FAILURES[behaviour])
+    with little_memory():
+        fails(source(tmp_path, server.mirror(behaviour)), f"{IMAGES}.gz", "127.0.0.1", FAILURES[behaviour])
     assert left(tmp_path) == set()
     assert server.requests == [f"/{behaviour}/{IMAGES}.gz"] * download.ROUNDS  # and none of the other three files
 
@@ -278,6 +334,88 @@ def test_the_second_mirror_serves_when_the_first_does_not(tmp_path: Path, server
     read_right(source(tmp_path, server.mirror(behaviour), server.mirror("good")))
     assert left(tmp_path) == set(PACKED)
     assert [path for path in server.requests if behaviour in path] == [f"/{behaviour}/{IMAGES}.gz"]
+
+
+def test_redirects_are_followed_but_not_in_circles_nor_through_endless_answers(tmp_path: Path, server: Server) -> None:
+    with little_memory():
+        read_right(source(tmp_path / "a", server.mirror("endless-redirect")))
+        fails(source(tmp_path / "b", server.mirror("circle")), "Exceeded 30 redirects")
+
+
+def test_bad_headers_are_no_matter_for_a_traceback(
+    tmp_path: Path, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    read_right(source(tmp_path, server.mirror("bad-headers")))
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_a_server_without_tls_is_named(tmp_path: Path, server: Server) -> None:
+    mirror = server.mirror("good").replace("http:", "https:")
+    fails(source(tmp_path, mirror), "127.0.0.1: no secure connection")
+
+
+def test_an_answer_may_take_long_only_while_much_arrives(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "SLOWEST", 1)  # the server sends 20 bytes a second
+    monkeypatch.setattr(download, "PIECE", 1)
+    monkeypatch.setattr(download, "WINDOW", 0.5)
+    monkeypatch.setattr(download, "LONGEST", 1.5)
+    start = time.monotonic()
+    fails(source(tmp_path, server.mirror("dripping")), "too slow", "in 1.5 s")
+    assert 2 * 1.5 < time.monotonic() - start < 6
+
+
+BAD_MIRRORS = {
+    "": "'': must begin with http:// or https://",
+    "ftp://host/": "host: must begin with http:// or https://",
+    "http://": "names no host",
+    "http://[::1": "'http://[::1': Invalid IPv6 URL",
+    "http://host:99999999/": "host: Port out of range",
+    "http://a\nb.invalid/": "name resolution failed",
+    f"http://{'a' * 64}.invalid/": "label",
+}
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("mirror", BAD_MIRRORS)
+def test_a_nonsensical_mirror_is_named_and_another_one_serves(tmp_path: Path, server: Server, mirror: str) -> None:
+    fails(source(tmp_path, mirror), "no mirror can be reached", BAD_MIRRORS[mirror])
+    read_right(source(tmp_path, mirror, server.mirror("good"), server.mirror("good")))
+
+
+def test_without_mirrors_files_come_from_the_disk_alone(tmp_path: Path) -> None:
+    fails(source(tmp_path), "no files in", "there are no mirrors to download from", "put the right files")
+    write(tmp_path, PLAIN)
+    read_right(source(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../../x", "/etc/x", "a/b", "a\\b", "a\nb", "a\0b"])
+def test_a_name_that_leads_out_of_the_root_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=r"^data\.name=.*: must be the name of a folder directly below") as error:
+        IdxFiles(name, ["a"], [], {}, tmp_path, 8, 0.1, "none", None)
+    assert "\n" not in str(error.value)
+
+
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    write(tmp_path, {name: PLAIN[name] for name in FILES[1:]})
+    os.mkfifo(tmp_path / "tiny" / IMAGES)
+    fails(source(tmp_path), f"{IMAGES} is no regular file")
+
+
+def test_images_of_two_sizes_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, PLAIN | {FILES[2]: idx(np.zeros((10, 5, 4), np.uint8))})
+    with pytest.raises(DataError, match=r"tiny: images of \(4, 5\) and \(5, 4\) pixels"):
+        source(tmp_path, digests={}).read()
+
+
+def test_a_full_disk_is_no_fault_of_a_mirror(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    fails(source(tmp_path, server.mirror("good")), f"{IMAGES}.gz cannot be written")
+    assert server.requests == [f"/good/{IMAGES}.gz"] and left(tmp_path) == set()
 
 
 def test_an_unreachable_mirror_is_left_out(tmp_path: Path, server: Server) -> None:

@@ -2,6 +2,9 @@
 
 import logging
 import os
+import struct
+import warnings
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -129,6 +132,67 @@ def test_a_folder_without_readable_images_is_an_error(tmp_path: Path) -> None:
         with pytest.raises(DataError, match="can be read") as error:
             source(tmp_path, size=size).read()
         assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)
+
+
+def bomb(path: Path, side: int) -> None:
+    """A PNG of black squares of this side, some kilobytes long."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    packer = zlib.compressobj()
+    rows = b"".join(packer.compress(bytes(1 + side // 8)) for _ in range(side)) + packer.flush()
+    header = struct.pack(">2I5B", side, side, 1, 0, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("side", [10_000, 12_000, 40_000])  # Pillow warns of the second and refuses the third
+def test_images_with_too_many_pixels_are_left_out(folder: Path, caplog: pytest.LogCaptureFixture, side: int) -> None:
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # as the module does it, which pytest takes back
+    bomb(folder / "cat" / "bomb.png", side)
+    data = source(folder).read()
+    assert sorted(values(data.train.images) + values(data.test.images)) == list(range(40))
+    assert "1 of 41" in caplog.text and "cat/bomb.png" in caplog.text
+
+
+def test_a_large_first_image_gives_no_size(folder: Path) -> None:
+    bomb(folder / "a.png", 4096)
+    with pytest.raises(DataError, match=r"a\.png has 4096×4096 pixels, too many .* set data\.size=\[height,width\]"):
+        source(folder).read()
+    assert source(folder, size=[6, 4]).read().shape == (3, 6, 4)
+
+
+def test_pipes_links_in_circles_and_folders_without_rights_are_told(
+    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(folder / "cat" / "pipe.png")
+    (folder / "cat" / "self.png").symlink_to("self.png")
+    (folder / "dog" / "self").symlink_to("self")
+    (folder / "dog" / "cat").symlink_to(folder / "cat")
+    (folder / "cat" / "dog").symlink_to(folder / "dog")
+    (folder / "locked").mkdir()
+    scandir = os.scandir
+
+    def refuse(path: str) -> Any:
+        if Path(path).name == "locked":  # the tests may run as root, who may read all
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    data = source(folder).read()
+    assert set(values(data.train.images) + values(data.test.images)) == set(range(40))
+    assert "cat/pipe.png" in caplog.text and "cat/self.png" in caplog.text
+    assert f"{folder / 'locked'} cannot be read and is left out: Permission denied" in caplog.text
+
+
+def test_names_that_cannot_be_printed_are_escaped(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    paint(folder / "a\nb" / "1.png")
+    (folder / "cat" / "new\nline\x1b.png").write_bytes(b"no image")
+    (folder / "dog" / os.fsdecode(b"\xff.png")).write_bytes(b"no image")
+    assert source(folder).read().classes == (r"a\nb", "cat", "dog")
+    [record] = caplog.records
+    assert r"cat/new\nline\x1b.png, dog/\udcff.png" in record.getMessage() and "\n" not in record.getMessage()
 
 
 @pytest.mark.parametrize(

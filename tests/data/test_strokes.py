@@ -227,7 +227,7 @@ def test_folder_that_cannot_be_written_means_no_cache(tmp_path, draws, caplog):
     with caplog.at_level(logging.WARNING):
         data = Strokes(tmp_path / "file" / "root").read()
     assert len(data.train) == 300 and draws == [300, 100]
-    assert [record.name for record in caplog.records] == ["vae.data.strokes"] and "cannot be kept" in caplog.text
+    assert [record.name for record in caplog.records] == ["vae.data.cache"] and "cannot be kept" in caplog.text
 
 
 @pytest.mark.usefixtures("small")

@@ -1,4 +1,6 @@
 import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
@@ -59,7 +61,7 @@ def test_images_of_any_shape_as_bytes_or_floats(shape):
 def test_it_comes_from_the_cache_the_second_time(tmp_path, few_steps, no_training):
     part = bars(30)
     first = trained_classifier(part, 3, tmp_path / "new")
-    (file,) = (tmp_path / "new").iterdir()
+    (file,) = (tmp_path / "new").glob("*.pt")
     torch.load(file, weights_only=True)
     no_training()
     second = trained_classifier(part, 3, tmp_path / "new")
@@ -84,14 +86,14 @@ def test_other_images_labels_classes_or_versions_are_trained_for_themselves(tmp_
     trained_classifier(part, 4, tmp_path)
     monkeypatch.setattr(module, "VERSION", 99)
     trained_classifier(part, 3, tmp_path)
-    assert len(list(tmp_path.iterdir())) == 6
+    assert len(list(tmp_path.glob("*.pt"))) == 6
 
 
 @pytest.mark.parametrize("damage", ["empty", "truncated", "text", "list", "other"])
 def test_a_damaged_cache_is_trained_anew(tmp_path, few_steps, no_training, damage, caplog):
     part = bars(30)
     first = trained_classifier(part, 3, tmp_path)
-    (file,) = tmp_path.iterdir()
+    (file,) = tmp_path.glob("*.pt")
     if damage in ("list", "other"):
         torch.save([1] if damage == "list" else Classifier((1, 28, 28), 3).state_dict(), file)
     else:
@@ -103,6 +105,30 @@ def test_a_damaged_cache_is_trained_anew(tmp_path, few_steps, no_training, damag
     assert same(trained_classifier(part, 3, tmp_path), first)
 
 
+@pytest.mark.parametrize("place", ["in a file", "without a home"])
+def test_where_nothing_can_be_kept_it_is_trained_all_the_same(tmp_path, few_steps, monkeypatch, caplog, place):
+    part = bars(30)
+    first = trained_classifier(part, 3, tmp_path)
+    folder = tmp_path / "file" / "folder"
+    (tmp_path / "file").touch()
+    if place == "without a home":
+        folder = Path("~/classifiers")
+        monkeypatch.delenv("HOME", raising=False)
+        monkeypatch.setattr(os, "getuid", lambda: 54321)
+    assert same(trained_classifier(part, 3, folder), first)
+    assert f"{folder}/classifier-" in caplog.text and "cannot be kept" in caplog.text
+
+
+def test_programs_that_want_the_same_wait_for_the_first(tmp_path, few_steps, monkeypatch):
+    trained = []
+    train = module._train
+    monkeypatch.setattr(module, "_train", lambda *arguments: (trained.append(1), train(*arguments)))
+    part = bars(30)
+    with ThreadPoolExecutor(3) as pool:
+        first, *others = pool.map(lambda _: trained_classifier(part, 3, tmp_path), range(3))
+    assert trained == [1] and all(same(first, other) for other in others)
+
+
 def test_a_cache_file_runs_no_code(tmp_path, few_steps):
     class Harmful:
         def __reduce__(self):
@@ -110,10 +136,10 @@ def test_a_cache_file_runs_no_code(tmp_path, few_steps):
 
     part = bars(30)
     trained_classifier(part, 3, tmp_path)
-    (file,) = tmp_path.iterdir()
+    (file,) = tmp_path.glob("*.pt")
     torch.save(Harmful(), file)
     trained_classifier(part, 3, tmp_path)
-    assert list(tmp_path.iterdir()) == [file]
+    assert not (tmp_path / "harm").exists() and list(tmp_path.glob("*.pt")) == [file]
 
 
 def test_it_depends_on_no_global_state_and_leaves_it_as_it_was(tmp_path, few_steps):

@@ -13,7 +13,10 @@ from vae.seeding import derive
 
 
 class DataError(RuntimeError):
-    """A data set cannot be had: missing, corrupt, or not downloadable. The message says what to do."""
+    """A data set cannot be had: missing, corrupt, or not downloadable. The message says what to do, in one line."""
+
+    def __init__(self, message: str):
+        super().__init__(one_line(message))
 
 
 class Part(NamedTuple):
@@ -58,7 +61,7 @@ class DataSource:
     """Base of all data sources: a subclass says how to `read`, this class splits, limits and binarises."""
 
     def __init__(self, root: str | Path, batch_size: int, val_fraction: float, binarize: str, limit: int | None):
-        self.root = Path(root).expanduser()
+        self.root = from_home(root)
         self.batch_size = batch_size
         self.val_fraction = val_fraction
         self.binarize = binarize  # none, threshold or dynamic
@@ -87,6 +90,21 @@ class DataSource:
             )
         val_index, train_index = order[:n_val].sort().values, order[n_val:].sort().values
         return replace(data, train=train.take(train_index), val=train.take(val_index), test=test)
+
+
+def from_home(path: str | Path) -> Path:
+    """The path with the home folder in the place of `~`."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # neither HOME nor the system's list of users says
+        raise ValueError(
+            f"{path}: this user has no known home folder; set VAE_DATA or data.root to a folder for the data"
+        ) from None
+
+
+def one_line(text: object) -> str:
+    """The text with all that cannot be printed escaped, as it is in some files' names and some servers' answers."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
 def split_off_test(name: str, count: int, test_fraction: float, limit: int | None) -> tuple[Tensor, Tensor]:

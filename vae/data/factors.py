@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.lib import format as npy
 from torch import Tensor
 from tqdm import tqdm
 
 from vae.data import npz
-from vae.data.base import DataError, Dataset, DataSource, Part, split_off_test
+from vae.data.base import DataError, Dataset, DataSource, Part, from_home, split_off_test
 
 DSPRITES = ("color", "shape", "scale", "orientation", "posX", "posY")  # which its file has in a pickle only
+LARGEST = np.finfo(np.float32).max
 BLOCK = 2**24  # bytes of images that are unpacked at once
 
 
@@ -42,29 +42,28 @@ class FactorFile(DataSource):
         limit: int | None,
     ):
         super().__init__(root, batch_size, val_fraction, binarize, limit)
-        self.path = self.root / Path(file).expanduser()  # an absolute one stays what it is
+        self.path = self.root / from_home(file)  # an absolute one stays what it is
         self.test_fraction = test_fraction
 
     def read(self) -> Dataset:
         try:
-            with zipfile.ZipFile(self.path) as archive:
-                factors, names = _factors(archive)
-                labels, classes = _labels(archive, len(factors))
-                # Only at random are the first images of all kinds: dSprites begins with a quarter of a million squares.
-                parts = split_off_test("factors", len(factors), self.test_fraction, self.limit)
-                images = _images(archive, len(factors), parts)
+            with npz.archive(self.path) as file:
+                factors, names = _factors(file)
+                labels, classes = _labels(file, len(factors))
         except (FileNotFoundError, NotADirectoryError):
             raise DataError(
                 f"factors: there is no file {self.path}; set data.file to an .npz file of images and factors. The "
                 f"default is that of dSprites, which DeepMind's dsprites-dataset on GitHub has"
             ) from None
-        except DataError as error:
-            raise DataError(f"factors: {self.path}: {error}") from None
-        except (ValueError, MemoryError):  # too few images to split, or too many: no fault of the file's
-            raise
-        except Exception as error:  # a damaged file may fail in any way
-            reason = getattr(error, "strerror", None) or error
-            raise DataError(f"factors: {self.path} cannot be read as an .npz file ({reason})") from None
+        except ValueError as error:
+            raise DataError(f"factors: {error}") from None
+        # Only at random are the first images of all kinds: dSprites begins with a quarter of a million squares.
+        parts = split_off_test("factors", len(factors), self.test_fraction, self.limit)
+        try:
+            with npz.archive(self.path) as file:
+                images = _images(file, len(factors), parts)
+        except ValueError as error:
+            raise DataError(f"factors: {error}") from None
         train, test = (Part(image, labels[i], factors[i]) for image, i in zip(images, parts, strict=True))
         return Dataset("factors", train, test, classes=classes, factor_names=names)
 
@@ -72,12 +71,12 @@ class FactorFile(DataSource):
 def _factors(archive: zipfile.ZipFile) -> tuple[Tensor, tuple[str, ...]]:
     """The factors that vary, float32 (n, factors), and their names."""
     key = _one_of(archive, "latents_values", "factors")
-    factors = _array(archive, key)
-    if factors.ndim != 2 or factors.dtype.kind not in "biuf" or not np.isfinite(factors).all():
+    factors = npz.whole(archive, key)
+    if factors.ndim != 2 or factors.dtype.kind not in "biuf" or not (abs(factors) <= LARGEST).all():
         raise DataError(f"{key} is {_kind(factors)}; it must be finite numbers (images, factors)")
     names = [f"factor {i + 1}" for i in range(factors.shape[1])]
     if "factor_names.npy" in archive.namelist():
-        found = _array(archive, "factor_names")
+        found = npz.whole(archive, "factor_names")
         if found.shape != (len(names),) or found.dtype.kind != "U":
             raise DataError(f"factor_names is {_kind(found)}; it must be {len(names)} strings")
         names = found.tolist()
@@ -95,7 +94,7 @@ def _labels(archive: zipfile.ZipFile, count: int) -> tuple[Tensor, tuple[str, ..
     if not {"labels.npy", "classes.npy"} & set(archive.namelist()):
         return torch.zeros(count, dtype=torch.int64), ()
     key = _one_of(archive, "labels", "classes")
-    labels = _array(archive, key)
+    labels = npz.whole(archive, key)
     if labels.shape != (count,) or labels.dtype.kind not in "biuU":
         raise DataError(f"{key} is {_kind(labels)}; it must be an integer or a string for each of {count:,} images")
     classes, index = np.unique(labels, return_inverse=True)
@@ -130,9 +129,10 @@ def _images(archive: zipfile.ZipFile, count: int, parts: Sequence[Tensor]) -> li
 
 def _blocks(archive: zipfile.ZipFile, key: str, count: int) -> Iterator[np.ndarray]:
     """The images in the file's order, uint8 (·, channels, height, width), some at a time."""
-    with npz.opened(archive, key) as (member, shape, dtype):
-        if dtype != np.uint8:
-            raise DataError(f"{key} is {dtype}; it must be uint8, from 0 to 255 or of 0 and 1 alone")
+    with npz.opened(archive, key) as (member, header):
+        shape = header.shape
+        if header.dtype != np.uint8:
+            raise DataError(f"{key} is {header.dtype}; it must be uint8, from 0 to 255 or of 0 and 1 alone")
         if not (len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3))) or min(shape) < 1:
             raise DataError(f"{key} is of {shape}; it must be (n, height, width) or (n, height, width, 1 or 3)")
         if shape[0] != count:
@@ -140,17 +140,8 @@ def _blocks(archive: zipfile.ZipFile, key: str, count: int) -> Iterator[np.ndarr
         height, width, *channels = shape[1:]
         step = max(1, BLOCK // math.prod(shape[1:]))
         hidden = None if count > step else True  # None: shown only in a terminal
-        for part in tqdm(npz.parts(member, shape, dtype, step), "reading images", -(-count // step), disable=hidden):
+        for part in tqdm(npz.parts(member, header, step), "reading images", -(-count // step), disable=hidden):
             yield part.reshape(-1, height, width, *(channels or [1])).transpose(0, 3, 1, 2)
-
-
-def _array(archive: zipfile.ZipFile, key: str) -> np.ndarray:
-    """One of the smaller arrays, whole."""
-    with archive.open(f"{key}.npy") as member:
-        try:
-            return npy.read_array(member, allow_pickle=False)
-        except ValueError as error:
-            raise DataError(f"{key} cannot be read: {error}") from None
 
 
 def _one_of(archive: zipfile.ZipFile, *keys: str) -> str:

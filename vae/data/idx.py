@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import logging
 import math
 import zlib
@@ -18,6 +19,7 @@ from vae.data.download import download, exclusive, reachable
 
 log = logging.getLogger(__name__)
 
+PIXELS = 64 * 64  # of an image, at most: MNIST's has 784. What claims to be larger is not unpacked
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
@@ -44,6 +46,8 @@ class IdxFiles(DataSource):
         limit: int | None,
     ):
         super().__init__(root, batch_size, val_fraction, binarize, limit)
+        if name in ("", ".", "..") or not name.isprintable() or {"/", "\\"} & set(name):
+            raise ValueError(f"data.name={name!r}: must be the name of a folder directly below data.root")
         self.name = name
         self.classes = tuple(str(label) for label in classes)
         self.mirrors = tuple(mirrors)
@@ -54,6 +58,9 @@ class IdxFiles(DataSource):
         arrays, problems = self._look()
         if problems:
             arrays = self._download(problems)
+        shapes = [arrays[f"{part}-images-idx3-ubyte"].shape[1:] for part in ("train", "t10k")]
+        if shapes[0] != shapes[1]:
+            raise DataError(f"{self.name}: images of {shapes[0]} and {shapes[1]} pixels lie together in {self.folder}")
         train, test = (
             Part(
                 torch.from_numpy(arrays[f"{part}-images-idx3-ubyte"]).unsqueeze(1),
@@ -71,7 +78,7 @@ class IdxFiles(DataSource):
             bad = []
             for path in (self.folder / name, self.folder / f"{name}.gz"):
                 try:
-                    arrays[name] = self._decode(path.name, path.read_bytes())
+                    arrays[name] = self._decode(path.name, self._content(path))
                     break
                 except FileNotFoundError:
                     continue
@@ -89,7 +96,8 @@ class IdxFiles(DataSource):
             mirrors = reachable(self.mirrors)  # before the lock, so that processes without a network do not queue
             with exclusive(self.folder):
                 arrays, problems = self._look()  # another process may have downloaded them meanwhile
-                download([f"{name}.gz" for name in problems], self.folder, mirrors, self._decode)
+                sizes = {f"{name}.gz": self._most(name) for name in problems}
+                download(sizes, self.folder, mirrors, self._decode)
                 return self._look()[0] if problems else arrays
         except DataError as error:
             missing = [name for name, problem in problems.items() if not problem]
@@ -103,31 +111,57 @@ class IdxFiles(DataSource):
                 f"VAE_DATA or data.root to where {self.name}/ is{self.otherwise}"
             ) from None
 
+    def _most(self, file: str) -> int:
+        """How many bytes a file can have, packed or not: packing may make it a little longer."""
+        part, kind = file.split("-")[:2]
+        return 1000 + self.counts[part] * (PIXELS if kind == "images" else 1) * 101 // 100
+
+    def _content(self, path: Path) -> bytes:
+        if path.exists() and not path.is_file():
+            raise DataError("is no regular file")
+        most = self._most(path.name)
+        with path.open("rb") as file:
+            content = file.read(most + 1)
+        if len(content) > most:
+            raise DataError(f"has more than {most:,} bytes")
+        return content
+
     def _decode(self, file: str, content: bytes) -> np.ndarray:
         """The array in the named file's `content`, or a `DataError` that says what is wrong with it."""
         name = file.removesuffix(".gz")
-        plain = content
-        if file != name:
-            try:
-                plain = gzip.decompress(content)
-            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-                raise DataError(f"is damaged, truncated or no gzip file ({len(content):,} bytes: {error})") from None
         part, kind = name.split("-")[:2]
         dims = 3 if kind == "images" else 1
-        header = np.frombuffer(plain[: 4 + 4 * dims], ">u4") if len(plain) >= 4 + 4 * dims else np.zeros(1, ">u4")
-        if header[0] != 0x0800 + dims:
-            raise DataError(f"is no IDX file of {kind} (begins with {plain[:4].hex(' ') or 'nothing'})")
-        shape = tuple(int(size) for size in header[1:])
-        size = 4 + 4 * dims + math.prod(shape)
-        if len(plain) != size:
-            raise DataError(f"has {len(plain):,} bytes unpacked, expected {size:,}: it is truncated or damaged")
-        if shape[0] != self.counts[part]:
-            raise DataError(f"has {shape[0]:,} {kind}, expected {self.counts[part]:,}")
-        for key, data in {file: content, name: plain}.items():
-            found = hashlib.sha256(data).hexdigest() if key in self.digests else None
-            if found is not None and found != self.digests[key]:
-                raise DataError(f"has the SHA-256 {found[:16]}…, expected {self.digests[key][:16]}…")
-        array = np.frombuffer(plain, np.uint8, offset=4 + 4 * dims).reshape(shape)
+        packed = io.BytesIO(content)
+        stream = packed if file == name else gzip.GzipFile(fileobj=packed)
+        try:
+            header = stream.read(4 + 4 * dims)
+            shape = self._shape(part, kind, header, dims)
+            size = math.prod(shape)
+            body = stream.read(size + 1)  # and not to its end, which may be far away
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise DataError(f"is damaged, truncated or no gzip file ({len(content):,} bytes: {error})") from None
+        expected = len(header) + size
+        if len(body) > size:
+            raise DataError(f"has more bytes unpacked than the expected {expected:,}: it is damaged")
+        if len(body) < size:
+            found = len(header) + len(body)
+            raise DataError(f"has {found:,} bytes unpacked, expected {expected:,}: it is truncated or damaged")
+        for key, data in {file: content, name: header + body}.items():
+            digest = hashlib.sha256(data).hexdigest() if key in self.digests else None
+            if digest is not None and digest != self.digests[key]:
+                raise DataError(f"has the SHA-256 {digest[:16]}…, expected {self.digests[key][:16]}…")
+        array = np.frombuffer(body, np.uint8).reshape(shape)
         if kind == "labels" and array.max(initial=0) >= len(self.classes):
             raise DataError(f"has the label {array.max()}, expected 0 to {len(self.classes) - 1}")
         return array.copy()  # PyTorch wants memory that it may write to
+
+    def _shape(self, part: str, kind: str, header: bytes, dims: int) -> tuple[int, ...]:
+        """The array's shape as the file begins with it."""
+        magic, *shape = np.frombuffer(header, ">u4").tolist() if len(header) == 4 + 4 * dims else [0]
+        if magic != 0x0800 + dims:
+            raise DataError(f"is no IDX file of {kind} (begins with {header[:4].hex(' ') or 'nothing'})")
+        if shape[0] != self.counts[part]:
+            raise DataError(f"has {shape[0]:,} {kind}, expected {self.counts[part]:,}")
+        if not 1 <= math.prod(shape[1:]) <= PIXELS:
+            raise DataError(f"has images of {shape[1]}×{shape[2]} pixels, expected 1 to {PIXELS:,} in each")
+        return tuple(shape)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import torch
@@ -14,9 +17,17 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from tqdm import tqdm
 
-from vae.data.base import DataError, Dataset, DataSource, Part, split_off_test
+from vae.data.base import DataError, Dataset, DataSource, Part, one_line, split_off_test
 
 log = logging.getLogger(__name__)
+
+LARGEST = 50_000_000  # pixels of an image that is decoded, of a JPEG after it was scaled down: in colour 400 MB
+LARGE = 2**23  # pixels from which on images are decoded one after the other
+MOST = 2**22  # pixels of the first image, where it gives all others their size
+
+warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged and of large files, which are named here
+
+_alone = Lock()
 
 
 class ImageFolder(DataSource):
@@ -65,7 +76,7 @@ class ImageFolder(DataSource):
         train, test = (Part(images[mask & good], label[mask & good]) for mask in (in_train, ~in_train))
         if not len(train) or not len(test):
             raise DataError(f"images: {len(train)} training and {len(test)} test images in {self.root} can be read")
-        return Dataset("images", train, test, classes=tuple(classes))
+        return Dataset("images", train, test, classes=tuple(map(one_line, classes)))
 
     def _search(self) -> list[Path]:
         if not self.root.is_dir():
@@ -81,7 +92,13 @@ class ImageFolder(DataSource):
                 image = decode(path, self.channels, None)
             except Exception:
                 continue  # named later, with all others
-            return image.shape[0], image.shape[1]
+            height, width = image.shape[:2]
+            if height * width > MOST:
+                raise DataError(
+                    f"images: {path} has {height}×{width} pixels, too many for all images to be scaled to; set "
+                    f"data.size=[height,width]"
+                )
+            return height, width
         raise DataError(f"images: none of the {len(paths)} image files in {self.root} can be read")
 
     def _decode_all(self, paths: Sequence[Path], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -97,13 +114,18 @@ def image_files(root: Path) -> list[Path]:
     """Every visible file below a folder that looks like an image, in one fixed order."""
     suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
     paths, seen = [], set()
-    for folder, subfolders, files in os.walk(root, followlinks=True):
+    for folder, subfolders, files in os.walk(root, onerror=_tell, followlinks=True):
         seen.add(Path(folder).resolve())
         subfolders[:] = sorted(  # not through a link back up: that would never end
             name for name in subfolders if name[0] != "." and (Path(folder) / name).resolve() not in seen
         )
         paths += [Path(folder, name) for name in files if name[0] != "." and Path(name).suffix.lower() in suffixes]
     return sorted(paths, key=lambda path: path.relative_to(root).as_posix())
+
+
+def _tell(error: OSError) -> None:
+    """Warn of a folder that cannot be read."""
+    log.warning("%s cannot be read and is left out: %s", one_line(error.filename), error.strerror)
 
 
 def decode_all(
@@ -130,15 +152,21 @@ def left_out(bad: Sequence[str], count: int, root: Path) -> str:
     """Says which image files cannot be read."""
     more = f" and {len(bad) - 10} more" if len(bad) > 10 else ""
     named = ", ".join(sorted(bad)[:10]) + more
-    return f"{len(bad)} of {count} image files in {root} cannot be read and are left out: {named}"
+    return one_line(f"{len(bad)} of {count} image files in {root} cannot be read and are left out: {named}")
 
 
 def decode(path: Path, channels: int, size: tuple[int, int] | None) -> np.ndarray:
     """One image file as uint8 (height, width, channels), see `to_pixels`."""
+    if not path.is_file():  # a pipe would be waited for
+        raise ValueError(f"{path}: must be a regular file")
     with Image.open(path) as image:
         if size is not None:  # lets JPEG decode at a fraction of the size, but at twice what is needed, either way up
             image.draft(_mode(channels), (2 * max(size), 2 * max(size)))
-        return to_pixels(image, channels, size)
+        pixels = image.width * image.height
+        if pixels > LARGEST:
+            raise ValueError(f"{path}: must have at most {LARGEST:,} pixels, not {pixels:,}")
+        with _alone if pixels > LARGE else nullcontext():
+            return to_pixels(image, channels, size)
 
 
 def to_pixels(image: Image.Image, channels: int, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -147,7 +175,8 @@ def to_pixels(image: Image.Image, channels: int, size: tuple[int, int] | None = 
     if upright.has_transparency_data:
         upright = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
-    upright = upright.convert(_mode(channels))
+    if upright.mode != _mode(channels):
+        upright = upright.convert(_mode(channels))
     if size is not None and upright.size != size[::-1]:
         upright = upright.resize(size[::-1], Image.Resampling.LANCZOS)
     return np.asarray(upright).reshape(upright.height, upright.width, channels)

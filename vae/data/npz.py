@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import math
+import sys
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy
 
-from vae.data.base import DataError
+from vae.data.base import DataError, one_line
 from vae.files import replacing
+
+HEADER = 2**14  # bytes of a member that hold an array's header: NumPy itself takes 10,000
+WHOLE = 2**27  # bytes of an array that is read at once: the factors of dSprites have 35 MB
+BOMB, RATIO = 2**26, 400  # bytes from which on no array may be packed to so small a part: dSprites', which is all
+# black or white, has 120, and a bomb comes near to the 1032 that are possible
 
 
 def write_npz(path: Path, shape: Sequence[int], images: Iterable[np.ndarray], others: Mapping[str, np.ndarray]) -> None:
@@ -30,68 +36,123 @@ def write_npz(path: Path, shape: Sequence[int], images: Iterable[np.ndarray], ot
                 npy.write_array(file, array, allow_pickle=False)
 
 
-def npz_shape(path: Path) -> tuple[int, ...]:
-    """The shape of the array `images`."""
-    with _opened(path) as (_, shape, _):
-        return shape
+def npz_like(path: Path) -> np.ndarray:
+    """The shape and the type of the array `images`: an array of zeros that takes no memory."""
+    with _images(path) as (_, header):
+        return np.broadcast_to(np.zeros((), header.dtype), header.shape)
 
 
 def read_npz(path: Path, at_once: int) -> Iterator[np.ndarray]:
     """The array `images`, so many at a time."""
-    with _opened(path) as (member, shape, dtype):
-        yield from parts(member, shape, dtype, at_once)
+    with _images(path) as (member, header):
+        yield from parts(member, header, at_once)
 
 
 def npz_labels(path: Path) -> np.ndarray | None:
     """The array `labels`, if there is one."""
-    with _in_one_line(path), np.load(path, allow_pickle=False) as arrays:
-        return arrays.get("labels")
+    with archive(path) as file:
+        return whole(file, "labels") if "labels.npy" in file.namelist() else None
 
 
 @contextmanager
-def opened(archive: zipfile.ZipFile, key: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype]]:
-    """The numbers of one array, which no pickle is needed for, with its shape and type."""
-    with archive.open(f"{key}.npy") as member:
-        try:
-            version = npy.read_magic(member)
-            read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-            shape, by_columns, dtype = read(member)
-        except ValueError:
-            raise DataError(f"{key} is no NumPy array") from None
-        if by_columns or dtype.hasobject or not shape:
-            raise DataError(f"{key} must be a plain array in C order; numpy.ascontiguousarray makes one")
-        yield member, shape, dtype
-
-
-def parts(member: IO[bytes], shape: Sequence[int], dtype: np.dtype, at_once: int) -> Iterator[np.ndarray]:
-    """The array that was `opened`, so many rows at a time."""
-    for start in range(0, shape[0], at_once):
-        part = (min(at_once, shape[0] - start), *shape[1:])
-        size = math.prod(part) * dtype.itemsize
-        content = member.read(size)
-        if len(content) < size:
-            raise DataError("an array ends before its last row")
-        yield np.frombuffer(content, dtype).reshape(part)
-    if member.read(1):  # the checksum, too, is compared only at the end
-        raise DataError("an array is longer than it says")
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype]]:
-    with _in_one_line(path), zipfile.ZipFile(path) as archive:
-        names = [name.removesuffix(".npy") for name in archive.namelist()]
-        if "images" not in names:
-            raise DataError(f"must have an array called images, but has {', '.join(names) or 'none'}")
-        with opened(archive, "images") as found:
-            yield found
-
-
-@contextmanager
-def _in_one_line(path: Path) -> Iterator[None]:
-    """What is wrong with a file, with its name."""
+def archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    """The open file. Whatever is wrong with it, except that there is none, is a `ValueError` of one line."""
     try:
-        yield
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise ValueError(f"{path}: no .npz file, or a damaged one ({error})") from error
+        if path.exists() and not path.is_file():
+            raise DataError("is no regular file")
+        with zipfile.ZipFile(path) as file:
+            yield file
+    except (FileNotFoundError, NotADirectoryError, MemoryError):
+        raise
     except DataError as error:
         raise ValueError(f"{path}: {error}") from error
+    except Exception as error:  # a damaged file may fail in any way
+        reason = one_line(getattr(error, "strerror", None) or error)
+        raise ValueError(f"{path}: no .npz file, or a damaged one ({reason})") from error
+
+
+class Header(NamedTuple):
+    """What stands before an array's numbers."""
+
+    length: int  # bytes, this header's own
+    shape: tuple[int, ...]
+    by_columns: bool
+    dtype: np.dtype
+
+
+@contextmanager
+def opened(file: zipfile.ZipFile, key: str) -> Iterator[tuple[IO[bytes], Header]]:
+    """The numbers of one array to be read in parts, with what they are."""
+    header = _header(file, key)
+    if header.by_columns or not header.shape:
+        raise DataError(f"{key} must be a plain array in C order; numpy.ascontiguousarray makes one")
+    with file.open(f"{key}.npy") as member:
+        member.read(header.length)
+        yield member, header
+
+
+def parts(member: IO[bytes], header: Header, at_once: int) -> Iterator[np.ndarray]:
+    """The array that was `opened`, so many rows at a time. The checksum is compared with the last of them."""
+    count, *row = header.shape
+    for start in range(0, count, at_once):
+        part = (min(at_once, count - start), *row)
+        yield _numbers(member, part, header.dtype).reshape(part)
+
+
+def whole(file: zipfile.ZipFile, key: str) -> np.ndarray:
+    """One of the smaller arrays, which may be changed."""
+    header = _header(file, key)
+    size = math.prod(header.shape) * header.dtype.itemsize
+    if size > WHOLE:
+        raise DataError(f"{key} has {size:,} bytes, more than the {WHOLE:,} that are read of anything but images")
+    with file.open(f"{key}.npy") as member:
+        member.read(header.length)
+        numbers = _numbers(member, header.shape, header.dtype)
+    if header.dtype.kind == "U" and numbers.view(f"{header.dtype.byteorder}u4").max(initial=0) > sys.maxunicode:
+        raise DataError(f"{key} has characters that do not exist")
+    return numbers.reshape(header.shape, order="F" if header.by_columns else "C").copy()
+
+
+def _header(file: zipfile.ZipFile, key: str) -> Header:
+    """An array's header, if it is of numbers or strings, and as long as it says. Nothing else is unpacked.
+
+    NumPy would read a pickle's header, and of an absurd shape or length as much as memory holds.
+    """
+    info = file.getinfo(f"{key}.npy")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise DataError(f"{key} is packed as numpy.savez never does it")  # those others unpack without bounds
+    with file.open(info) as member:
+        start = io.BytesIO(member.read(HEADER))
+    try:
+        version = npy.read_magic(start)
+        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, by_columns, dtype = read(start)
+    except Exception:  # its parser may raise anything
+        raise DataError(f"{key} is no NumPy array") from None
+    if dtype.kind not in "biufU" or dtype.itemsize == 0:
+        raise DataError(f"{key} must be a plain array of numbers or strings, and is of {dtype}")
+    size = math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or start.tell() + size != info.file_size:
+        raise DataError(f"{key} says that it is {dtype} of {shape}, which its data are not")
+    if size > BOMB and size > RATIO * info.compress_size:
+        raise DataError(f"{key} has {info.compress_size:,} bytes that grow to {size:,}: as a bomb does, and no data")
+    return Header(start.tell(), shape, by_columns, dtype)
+
+
+def _numbers(member: IO[bytes], shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
+    """So many numbers, in one row."""
+    size = math.prod(shape) * dtype.itemsize
+    content = member.read(size)
+    if len(content) < size:
+        raise DataError("an array ends before its last row")
+    return np.frombuffer(content, dtype)
+
+
+@contextmanager
+def _images(path: Path) -> Iterator[tuple[IO[bytes], Header]]:
+    with archive(path) as file:
+        names = [name.removesuffix(".npy") for name in file.namelist()]
+        if "images" not in names:
+            raise DataError(f"must have an array called images, but has {', '.join(names) or 'none'}")
+        with opened(file, "images") as found:
+            yield found

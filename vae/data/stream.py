@@ -12,7 +12,7 @@ import numpy as np
 from vae.backbones import Shape
 from vae.data.images import decode_all, image_files, left_out
 from vae.data.inputs import as_batch
-from vae.data.npz import npz_labels, npz_shape, read_npz
+from vae.data.npz import npz_labels, npz_like, read_npz
 
 AT_ONCE = 2**23  # bytes of images held at once
 MOST = 500  # images, whose names are not for nothing either
@@ -42,7 +42,11 @@ class ImageStream:
         self._at_once = max(1, min(MOST, AT_ONCE // math.prod(shape)))
         self._of_array = path.suffix == ".npz"
         self._paths = [] if self._of_array else image_files(path) if path.is_dir() else [path]
-        self._count = npz_shape(path)[0] if self._of_array else len(self._paths)
+        if self._of_array:
+            like = npz_like(path)  # before any is unpacked: images of another shape may be huge
+            self._count = len(like) and len(as_batch(like, shape, f"{path}: images"))
+        else:
+            self._count = len(self._paths)
         if not self._count:
             raise ValueError(f"{path}: there are no images")
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 
 from vae.covariance import check_covariance
+from vae.data import npz
 from vae.data.base import Dataset, DataSource, Part
-from vae.files import replacing
+from vae.data.cache import cached
 from vae.seeding import derive
-
-logger = logging.getLogger(__name__)
 
 VERSION = 1  # of the drawings: raise it with every change of what is drawn, so that no older cache is read
 COUNTS = {"train": 60_000, "test": 10_000}
@@ -121,19 +118,7 @@ class Strokes(DataSource):
     def read(self) -> Dataset:
         """The cached images, or else new ones, which only one process draws and the others wait for."""
         key = derive("strokes", repr((VERSION, COUNTS, self.seed, self.correlation.tolist())))
-        path = self.root / "strokes" / f"{key:016x}.npz"
-        parts = _load(path)  # without the lock: a folder that may only be read serves as well
-        if parts is None:
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with FileLock(path.with_suffix(".lock")):
-                    parts = _load(path)
-                    if parts is None:
-                        parts = self._draw()
-                        _save(path, parts)
-            except OSError as error:
-                logger.warning("The strokes data set cannot be kept, so each run draws it anew: %s", error)
-        parts = parts or self._draw()
+        parts = cached(self.root / "strokes" / f"{key:016x}.npz", _load, self._draw, _save)
         return Dataset("strokes", parts["train"], parts["test"], classes=tuple("0123456789"), factor_names=FACTORS)
 
     def _draw(self) -> dict[str, Part]:
@@ -232,18 +217,14 @@ def _smooth(points: np.ndarray, steps: int = 40) -> np.ndarray:
     return curve.reshape(-1, 2)
 
 
-def _load(path: Path) -> dict[str, Part] | None:
-    try:
-        with np.load(path) as fields:
-            return {name: Part(*(torch.from_numpy(fields[f"{name}_{f}"]) for f in Part._fields)) for name in COUNTS}
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except Exception as error:  # a broken file fails in many ways, and all have the same cure
-        logger.warning("%s cannot be read and is made again: %s", path, error)
-        return None
+def _load(path: Path) -> dict[str, Part]:
+    with npz.archive(path) as file:
+        return {
+            name: Part(*(torch.from_numpy(npz.whole(file, f"{name}_{field}")) for field in Part._fields))
+            for name in COUNTS
+        }
 
 
-def _save(path: Path, parts: dict[str, Part]) -> None:
+def _save(path: Path, parts: Mapping[str, Part]) -> None:
     fields = {f"{name}_{field}": value for name, part in parts.items() for field, value in part._asdict().items()}
-    with replacing(path) as temporary:
-        np.savez(temporary, **fields)
+    np.savez(path, **fields)

@@ -7,6 +7,7 @@ of another network, and their numbers have nothing to do with these.
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vae.data.base import Part
-from vae.files import replacing
+from vae.data.cache import cached
 from vae.seeding import derive
 
 log = logging.getLogger(__name__)
@@ -74,19 +75,16 @@ def trained_classifier(part: Part, classes: int, cache_folder: str | Path) -> Cl
         raise ValueError(f"{classes} classes: must be at least 2; data without classes has no classifier")
     shape = (part.images.shape[1], part.images.shape[2], part.images.shape[3])
     file = Path(cache_folder) / f"classifier-{_key(part, classes)}.pt"
-    # Under inference mode there would be no gradients, and weights that stay without any.
-    with torch.inference_mode(False), torch.enable_grad():
-        if file.exists():
-            try:
-                return _loaded(file, shape, classes)
-            except Exception as error:  # foreign bytes can fail in any way
-                log.warning("%s: cannot be read (%s); the classifier is trained anew", file, type(error).__name__)
+
+    def train() -> Classifier:
         log.info("training a classifier of these data, once, which may take a minute")
         classifier = _new(shape, classes)
         _train(classifier, part)
-        with replacing(file) as temporary:
-            torch.save(classifier.state_dict(), temporary)
-    return classifier
+        return classifier
+
+    # Under inference mode there would be no gradients, and weights that stay without any.
+    with torch.inference_mode(False), torch.enable_grad():
+        return cached(file, lambda path: _loaded(path, shape, classes), train, _save)
 
 
 def _key(part: Part, classes: int) -> str:
@@ -106,6 +104,12 @@ def _loaded(file: Path, shape: tuple[int, int, int], classes: int) -> Classifier
     classifier = _new(shape, classes)
     classifier.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
     return classifier.requires_grad_(False)
+
+
+def _save(file: Path, classifier: Classifier) -> None:
+    content = io.BytesIO()  # on a full disk, torch.save itself raises anything but an OSError
+    torch.save(classifier.state_dict(), content)
+    file.write_bytes(content.getvalue())
 
 
 def _train(classifier: Classifier, part: Part) -> None:
