@@ -1,5 +1,11 @@
+import copy
+import math
 import os
 import pickle
+import re
+import resource
+import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -7,12 +13,17 @@ import torch
 
 import vae
 from vae.build import build_model
-from vae.checkpoints import FORMAT, MIGRATIONS, AtomicCheckpointIO, read, write_weights
+from vae.checkpoints import FORMAT, MIGRATIONS, AtomicCheckpointIO, data_of, read, write_weights
+from vae.data.auto import Auto
+from vae.data.base import DataError
+from vae.data.idx import IdxFiles
 
 CONFIG = {
     "latent_dim": 2,
     "conditional": False,
-    "backbone": {"_target_": "vae.backbones.Dense", "latent_dim": 2, "hidden": [8, 4]},
+    "data": {"_target_": "vae.data.strokes.Strokes"},
+    "objective": {"_target_": "vae.objectives.Autoencoder"},
+    "backbone": {"_target_": "vae.backbones.Dense", "latent_dim": 2, "hidden": [8, 4], "gated": False},
     "prior": {"_target_": "vae.priors.Correlated", "latent_dim": 2, "covariance": [[2.0, 0.5], [0.5, 1.0]]},
     "posterior": {"_target_": "vae.posteriors.Tied", "latent_dim": 2},
     "likelihood": {"_target_": "vae.likelihoods.Gaussian", "sigma": "learned"},
@@ -153,17 +164,281 @@ OURS = content()
         {"state_dict": {}},
         [1, 2],
         OURS | {"vae": 3},
-        OURS | {"vae": {"format": 1}},
-        OURS | {"vae": OURS["vae"] | {"format": "1"}},
-        OURS | {"vae": OURS["vae"] | {"format": 0}},
-        OURS | {"vae": OURS["vae"] | {"config": {}}},
-        {"vae": OURS["vae"]},
+        OURS | {"vae": {"config": CONFIG}},
     ],
 )
 def test_a_checkpoint_of_another_program_is_refused(tmp_path: Path, foreign: object) -> None:
     torch.save(foreign, tmp_path / "other.ckpt")
     with pytest.raises(ValueError, match=r"other\.ckpt: a checkpoint of another program$"):
         vae.load(tmp_path / "other.ckpt")
+
+
+def changed(saved: dict, key: str, *value: object) -> dict:
+    """The content with another value, or with none, under a key such as vae.config.prior."""
+    saved = copy.deepcopy(saved)
+    *path, last = key.split(".")
+    node = saved
+    for name in path:
+        node = node[name]
+    node.pop(last, None)
+    if value:
+        node[last] = value[0]
+    return saved
+
+
+def refusal(saved: object, file: Path, trust: bool = False) -> str:
+    """The line by which a content is refused, in less time and memory than a model takes."""
+    torch.save(saved, file)
+    start = time.monotonic()
+    with pytest.raises(ValueError) as error:
+        vae.load(file, trust)
+    assert time.monotonic() - start < 5  # on a busy machine
+    line = str(error.value)
+    assert "\n" not in line and len(line) < 1000
+    return line
+
+
+KEYS = ["state_dict", "epoch", "global_step", *(f"vae.{key}" for key in ("shape", "data", "classes", "config"))]
+KEYS += [f"vae.config.{key}" for key in CONFIG]
+WRONG = [None, "x\ny", -1, 2.5, [3], {"_target_": None}, [{"_target_": "os.system"}], 2**63, torch.ones(2)]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_missing_or_wrong_key_is_named(tmp_path: Path, key: str) -> None:
+    file = tmp_path / "a.ckpt"
+    assert refusal(changed(OURS, key), file).startswith(f"{file}: {key}: is missing, but must be ")
+    for value in WRONG:
+        line = refusal(changed(OURS, key, value), file)
+        is_tensor = isinstance(value, torch.Tensor) and key.startswith("vae.")
+        assert line.startswith(f"{file}: vae: holds tensor(" if is_tensor else f"{file}: {key}"), line
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("vae.format", "2", r"vae\.format='2': must be an integer of at least 1$"),
+        ("vae.format", 0, r"vae\.format=0: must be an integer"),
+        ("vae.shape", [1, 5], r"vae\.shape=\[1, 5\]: must be \[channels, height, width\], each at least 1$"),
+        ("vae.shape", [1, 0, 7], r"vae\.shape="),
+        ("vae.classes", ["a\nb"], r"vae\.classes=\['a\\nb'\]: must be a list of names$"),
+        ("vae.config.beta", ("a", "b"), r"vae: holds \('a', 'b'\), but must be of plain values$"),
+        ("vae.config.figures", {"_target_": "vae.callbacks.pictures.Pictures", "grid": 3}, r"figures\.grid=3: must be"),
+        (
+            "vae.config.objective",
+            {"_target_": "vae.objectives.TC", "beta": "4"},
+            r"objective\.beta='4': must be of type f",
+        ),
+        (
+            "callbacks",
+            {"Scalars": {"history": [{"epoch": 1}]}},
+            r"callbacks\.Scalars\.history=\[.*: must be a list of e",
+        ),
+        ("callbacks", [], r"callbacks=\[\]: must be"),
+        ("optimizer_states", {}, r"optimizer_states=\{\}: must be a list of states$"),
+        ("loops", 3, r"loops=3: must be"),
+        ("state_dict", {"vae.x": torch.ones(3).to_sparse()}, r"state_dict=\{'vae\.x': .*: must be plain tensors"),
+        ("state_dict", {"vae.x": torch.ones(3, device="meta")}, r"state_dict=\{'vae\.x': "),
+        ("state_dict", {3: torch.ones(3)}, r"state_dict=\{3: "),
+        ("vae.config.conditional", True, r"conditional=true: needs data with labels"),
+        ("vae.config.latent_dim", 3, r"backbone\.latent_dim=2: must be 3, as latent_dim is$"),
+        ("vae.config.prior._partial_", True, r"prior\._partial_: no such key"),
+        ("vae.config.prior._args_", [], r"prior\._args_: no such key"),
+        ("vae.config.prior._convert_", "all", r"prior\._convert_: no such key"),
+        ("vae.config.prior._recursive_", False, r"prior\._recursive_: no such key"),
+        ("vae.config.prior.latent_dim", {"_target_": "vae.priors.Isotropic"}, r"prior\.latent_dim=.*: must be 2"),
+        ("vae.config.prior", {"_target_": "vae.priors.Isotropic"}, r"prior\.latent_dim: cannot be left out"),
+        (
+            "vae.config.prior",
+            {"_target_": "vae.backbones.Dense"},
+            r"prior\._target_=vae\.backbones\.Dense: must be one of",
+        ),
+        ("vae.config.prior.covariance", [[1.0, 2.0], [2.0, 1.0]], r"prior\.covariance=.* positive definite"),
+        ("vae.config.likelihood.sigma", [], r"likelihood\.sigma=\[\]: must be"),
+        ("vae.config.backbone.hidden", 3, r"backbone\.hidden=3: must be of type list\[int\]$"),
+        ("vae.config.backbone.gated", 1, r"backbone\.gated=1: must be of type bool$"),
+    ],
+)
+def test_a_wrong_value_is_refused_in_one_line(tmp_path: Path, key: str, value: object, message: str) -> None:
+    line = refusal(changed(OURS, key, value), tmp_path / "a.ckpt")
+    assert re.search(message, line), line
+
+
+def test_parts_that_do_not_fit_each_other_are_refused(tmp_path: Path) -> None:
+    vamp = {"_target_": "vae.priors.Vamp", "latent_dim": 2, "components": 3, "init": "images"}
+    config = CONFIG | {"prior": vamp, "posterior": {"_target_": "vae.posteriors.Diagonal", "latent_dim": 2}}
+    saved = content(config | {"conditional": True})
+    saved["vae"]["classes"] = ["a", "b"]
+    torch.save(saved, tmp_path / "a.ckpt")
+    assert vae.load(tmp_path / "a.ckpt").sample(2, labels="a").isfinite().all()
+    saved["state_dict"]["vae.prior.labels"] += 7
+    assert "the checkpoint's model is of no use (" in refusal(saved, tmp_path / "a.ckpt")
+
+
+def a_million_references() -> list:
+    """Lists of lists of lists, of which there are few, but many ways to them."""
+    many: list = []
+    for _ in range(15):
+        many = [many] * 10
+    return many
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("vae.config.latent_dim", 10**9, "latent_dim=2: must be 1000000000"),
+        ("vae.shape", [1, 10**6, 10**6], "shape=.*at most 4,194,304"),
+        ("vae.shape", [1, 2000, 2000], "more or larger than the file has weights for"),
+        ("vae.config.backbone.hidden", [1] * 200_000, r"backbone\.hidden=\[1, 1.*a list of 1 to 100 integers"),
+        ("vae.config.backbone.hidden", [10**6] * 100, "more or larger than the file has weights for"),
+        ("vae.config.backbone.hidden", [1] * 100, "more or larger than the file has weights for"),
+        ("vae.config.backbone.hidden", a_million_references(), "vae: holds more than 2,097,152 values"),
+        (
+            "vae.config.backbone.hidden",
+            [0] * 3_000_000,
+            "it holds more than a checkpoint does|more than 2,097,152 values",
+        ),
+        (
+            "vae.config.prior",
+            {"_target_": "vae.priors.Mixture", "latent_dim": 2, "components": 100_000, "covariance": "full"},
+            "more or larger than the file has weights for",
+        ),
+        (
+            "vae.config.prior",
+            {"_target_": "vae.priors.Vamp", "latent_dim": 2, "components": 100_000, "init": "random"},
+            "more or larger than the file has weights for",
+        ),
+        (
+            "vae.config.prior",
+            {"_target_": "vae.priors.Flow", "latent_dim": 2, "kind": "maf", "layers": 100, "hidden": [10] * 100},
+            "more or larger than the file has weights for",
+        ),
+        (
+            "vae.config.prior",
+            {"_target_": "vae.priors.Flow", "latent_dim": 2, "kind": "maf", "layers": 1, "hidden": [10**6]},
+            r"prior\.hidden=\[1000000\]: must be no more than the file has weights for",
+        ),
+        ("vae.extra", [["x" * 10**6] * 10] * 10, "vae: holds more than 2,097,152 values"),
+        ("vae.extra", a_million_references(), "vae: holds more than 2,097,152 values"),
+    ],
+)
+def test_a_small_file_that_asks_for_much_is_refused_at_once(
+    tmp_path: Path, key: str, value: object, message: str
+) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    line = refusal(changed(OURS, key, value), tmp_path / "a.ckpt")
+    assert re.search(message, line), line
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # KiB
+
+
+def test_covariances_take_memory_that_no_weight_shows(tmp_path: Path) -> None:
+    names = ("backbone", "prior", "posterior")
+    config = CONFIG | {"latent_dim": 3000} | {name: CONFIG[name] | {"latent_dim": 3000} for name in names}
+    config["prior"] = {"_target_": "vae.priors.Isotropic", "latent_dim": 3000}
+    config["posterior"] = {"_target_": "vae.posteriors.Diagonal", "latent_dim": 3000}
+    saved = content(config)
+    torch.save(saved, tmp_path / "a.ckpt")
+    assert vae.load(tmp_path / "a.ckpt").latent_dim == 3000
+    saved["vae"]["config"]["prior"] = {"_target_": "vae.priors.Correlated", "latent_dim": 3000, "covariance": None}
+    expected = "latent_dim=3000: must be at most 2,048 with covariances; more takes trust=True"
+    assert expected in refusal(saved, tmp_path / "b.ckpt")
+
+
+def test_weights_that_share_their_numbers_are_no_more_than_those(tmp_path: Path) -> None:
+    small = torch.ones(1000)
+    wide = changed(OURS, "vae.config.backbone.hidden", [100_000, 4])
+    for name in ("encoder.1.weight", "encoder.1.bias", "decoder.2.weight", "decoder.2.bias", "decoder.4.weight"):
+        wide["state_dict"][f"vae.backbone.{name}"] = torch.ones(1).expand(100_000, 35)
+    assert "more or larger than the file has weights for" in refusal(wide, tmp_path / "a.ckpt")
+    saved = changed(OURS, "state_dict", {f"vae.{i}": small.as_strided((1000, 1000), (0, 1)) for i in range(1000)})
+    assert "the checkpoint's weights are not those of its configuration" in refusal(saved, tmp_path / "a.ckpt")
+
+
+def test_a_long_history_is_read(tmp_path: Path) -> None:
+    names = ("loss", "recon", "kl", "total")
+    row = {"epoch": 1, "seconds": 1.5} | {f"{part}/{name}": 1 / 3 for part in ("train", "val") for name in names}
+    history = [row | {"epoch": epoch} for epoch in range(20_000)]
+    torch.save(OURS | {"callbacks": {"Scalars": {"history": history}}}, tmp_path / "a.ckpt")
+    assert read(tmp_path / "a.ckpt")["callbacks"]["Scalars"]["history"] == history
+
+
+def repacked(file: Path, compression: int = zipfile.ZIP_STORED, **changed: bytes) -> None:
+    """Write the archive again, with other records and in another way."""
+    with zipfile.ZipFile(file) as parts:
+        records = {name: parts.read(name) for name in parts.namelist()}
+    with zipfile.ZipFile(file, "w", compression) as parts:
+        for name, each in records.items():
+            parts.writestr(name, changed.get(name.rpartition("/")[2].removesuffix(".pkl"), each))
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"compression": zipfile.ZIP_DEFLATED, "data": bytes(2**28)}, "its records are packed"),
+        ({"serialization_id": b"PK\x01\x02" * 70_000}, "more than 65,536 records"),  # how each is announced
+        ({"data": b"\x80\x02" + b"]" * 2**22}, "besides weights it holds more than a checkpoint does"),
+        ({"data": b"\x80\x02" + bytes(2**25)}, "besides weights it holds more than a checkpoint does"),
+    ],
+    ids=["bomb", "records", "lists", "long"],
+)
+def test_an_archive_that_unpacks_to_much_is_refused_at_once(tmp_path: Path, how: dict, message: str) -> None:
+    torch.save(OURS, file := tmp_path / "a.ckpt")
+    repacked(file)
+    assert vae.load(file).shape == (1, 5, 7)
+    repacked(file, **how)
+    start = time.monotonic()
+    with pytest.raises(ValueError, match=rf"a\.ckpt: not a readable checkpoint \({message}"):
+        vae.load(file)
+    assert time.monotonic() - start < 5
+
+
+def test_records_that_overlap_are_refused(tmp_path: Path) -> None:
+    """As in archives of few bytes in which every record is the same gigabyte."""
+    torch.save(OURS, file := tmp_path / "a.ckpt")
+    with zipfile.ZipFile(file) as parts:
+        largest = max(parts.infolist(), key=lambda record: record.file_size)
+        start = largest.header_offset
+    with zipfile.ZipFile(file, "a") as parts:
+        for i in range(1000):
+            again = copy.copy(largest)
+            again.header_offset = start
+            parts.filelist.append(again)
+            parts.NameToInfo[f"{i}"] = again
+        parts._didModify = True  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match="its records overlap"):
+        read(file)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_not_finite_are_named(tmp_path: Path, value: float) -> None:
+    saved = copy.deepcopy(OURS)
+    saved["state_dict"]["vae.posterior.mean.weight"][0, 1] = value
+    line = refusal(saved, tmp_path / "last.ckpt")
+    assert (
+        line == "the checkpoint's weights posterior.mean.weight are not finite: "
+        "its training diverged, or it was changed since"
+    )
+
+
+@pytest.mark.parametrize("kind", [torch.complex64, torch.int8, torch.bool])
+def test_weights_of_another_kind_are_refused(tmp_path: Path, kind: torch.dtype) -> None:
+    saved = copy.deepcopy(OURS)
+    saved["state_dict"]["vae.posterior.mean.bias"] = torch.ones(2).to(kind)
+    assert f"weights posterior.mean.bias are {kind}" in refusal(saved, tmp_path / "a.ckpt")
+
+
+def test_weights_beyond_all_bounds_are_refused(tmp_path: Path) -> None:
+    saved = copy.deepcopy(OURS)
+    saved["state_dict"] = {name: weight * 1e38 for name, weight in saved["state_dict"].items()}
+    assert "the checkpoint's" in refusal(saved, tmp_path / "a.ckpt")
+
+
+def test_a_trusted_class_that_cannot_be_built_says_so_in_one_line(tmp_path: Path) -> None:
+    saved = changed(OURS, "vae.config.prior", {"_target_": "torch.nn.Linear", "in_features": "many"})
+    line = refusal(saved, tmp_path / "a.ckpt", trust=True)
+    assert line.startswith("prior._target_=torch.nn.Linear: cannot be built (")
+    saved = changed(OURS, "vae.config.prior", {"_target_": "torch.nn.Identity", "_partial_": True})
+    line = refusal(saved, tmp_path / "a.ckpt", trust=True)
+    assert line.startswith("prior._target_=torch.nn.Identity: must be a torch.nn.Module, but is a ")
 
 
 def test_weights_of_another_model_are_refused_in_one_line(tmp_path: Path) -> None:
@@ -211,3 +486,71 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(tmp_path: Path)
         io.save_checkpoint({"step": 2, "bad": lambda: None}, path)
     assert torch.load(path, weights_only=True) == {"step": 1}
     assert list(tmp_path.iterdir()) == [path]
+
+
+# Data -----------------------------------------------------------------------------------------------------------------
+
+
+def described(image_folder: Path, compose, *overrides: str, **data: object) -> dict:
+    """What a run on these images says of itself, with other values of its data."""
+    config = compose("data=images", f"data.root={image_folder}", "data.channels=1", *overrides)
+    config["data"] |= data
+    return {"config": config, "shape": [1, 10, 12], "data": "images", "classes": ["a", "b"]}
+
+
+def test_the_data_of_a_run_are_found(image_folder: Path, compose) -> None:
+    source, data = data_of(described(image_folder, compose))
+    assert len(data.test) == 6 and source.batch_size == 128
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": "8"}, "^data.batch_size='8': must be of type int$"),
+        ({"batch_size": 0}, "^data.batch_size=0: must be"),
+        ({"_partial_": True}, "^data._partial_: no such key"),
+        ({"_args_": ["/"]}, "^data._args_: no such key"),
+        ({"limit": {"_target_": "os.system"}}, "asks for the data source"),
+        ({"root": "${oc.env:HOME}"}, "asks for the data source"),
+        ({"root": None}, "^data.root=None: must be of type str$"),
+        ({"size": [10_000, 10_000]}, r"^data.size=\[10000, 10000\]: must be \[10, 12\], as the model's images are$"),
+        ({"_target_": "vae.data.base.DataSource"}, "^data._target_=vae.data.base.DataSource: must be one of vae.data."),
+    ],
+)
+def test_data_that_a_file_may_not_ask_for(image_folder: Path, compose, changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        data_of(described(image_folder, compose, **changes))
+
+
+def test_a_file_of_factors_lies_below_its_root(compose, tmp_path: Path) -> None:
+    about = {"config": compose("data=factors", f"data.root={tmp_path / 'data'}", "data.file=../outside.npz")}
+    about |= {"shape": [1, 10, 12], "data": "factors", "classes": []}
+    with pytest.raises(ValueError, match=r"^data\.file=\.\./outside\.npz: must lie below data\.root"):
+        data_of(about)
+    with pytest.raises(DataError, match="there is no file"):
+        data_of(about, trust=True)
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "of a stranger"])
+@pytest.mark.parametrize("data", ["mnist", "auto"])
+def test_nothing_is_downloaded_from_where_a_file_says(
+    compose, tmp_path: Path, monkeypatch, data: str, name: str
+) -> None:
+    asked = []
+
+    def read(source: IdxFiles) -> None:
+        asked.append(source)
+        raise DataError("enough")
+
+    monkeypatch.setattr(IdxFiles, "read", read)
+    monkeypatch.setattr(Auto, "read", read)
+    config = compose(f"data={data}", "data.mirrors=[http://stranger.invalid/]", f"data.root={tmp_path}")
+    config["data"] |= {"name": name, "digests": {"train-images-idx3-ubyte": "0"}}
+    about = {"config": config, "shape": [1, 28, 28], "data": name, "classes": list(config["data"]["classes"])}
+    for trust in (False, True):
+        with pytest.raises(DataError, match="enough"):
+            data_of(about, trust=trust)
+    ours, theirs = asked
+    assert theirs.mirrors == ("http://stranger.invalid/",)
+    own = compose(f"data={name}")["data"] if " " not in name else {"mirrors": [], "digests": {}}
+    assert (list(ours.mirrors), ours.digests) == (own["mirrors"], own["digests"])

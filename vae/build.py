@@ -3,51 +3,196 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping
-from typing import Any
+import math
+import reprlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
+import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from omegaconf.errors import OmegaConfBaseException
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from vae.backbones import Shape
+from vae.config import left_out, names, unknown_key
+from vae.errors import explain
 from vae.model import VAE
 from vae.priors import Vamp
+from vae.schemas import REPEATED, SCHEMAS, Schema, require
+
+PARTS = ("backbone", "prior", "posterior", "likelihood")  # of the model
+
+# Of a model out of a file that nobody vouches for. Covariances, flows and images take memory that no weight shows.
+SQUARED = (
+    *("vae.priors.Correlated", "vae.priors.Mixture", "vae.priors.Flow"),
+    *("vae.posteriors.Tied", "vae.posteriors.Full"),
+)
+MOST_LATENTS = 2**11
+MOST_PIXELS = 2**22
 
 Config = Mapping[str, Any]
+Builder = Callable[..., Any]  # (config, group, **arguments): the object
 
 
 def build(config: Config, group: str, **arguments: Any) -> Any:
     """The object that a group's node describes; `arguments` are what only the program knows, such as the shape."""
     try:
         return instantiate(config[group], _convert_="all", **arguments)
-    except InstantiationException as error:
-        target = config[group].get("_target_")
-        raise ValueError(f"{group}._target_={target}: cannot be built ({_reason(error)})") from error
+    except (InstantiationException, OmegaConfBaseException) as error:
+        raise _not_built(group, config[group], error.__cause__ or error) from error
 
 
-def build_model(config: Config, shape: Shape, classes: int) -> VAE:
+def build_own(config: Config, group: str, **arguments: Any) -> Any:
+    """The same of a configuration out of a file that nobody vouches for, which Hydra's words would give power.
+
+    A class of this program with exactly its arguments, whose values are those that training would take.
+    """
+    node = config[group]
+    schema = schema_of(group, node)
+    if schema is None:
+        allowed = ", ".join(dict.fromkeys(name for each in SCHEMAS[group].values() for name in each.CLASSES))
+        raise ValueError(f"{group}._target_={node.get('_target_')}: must be one of {allowed}")
+    for name in names(schema):
+        if name not in node:
+            raise ValueError(left_out(f"{group}.{name}"))
+    for name in node:
+        if name not in names(schema):
+            raise ValueError(unknown_key(f"{group}.{name}", [f"{group}.{each}" for each in names(schema)]))
+    refuse_wrong_values(schema, node)
+    module, _, name = node["_target_"].rpartition(".")
+    values = {key: value for key, value in node.items() if key != "_target_"}
+    try:
+        schema(**node)  # for what several values must be together
+        return getattr(importlib.import_module(module), name)(**values, **arguments)
+    except Exception as error:
+        raise _not_built(group, node, error) from error
+
+
+def build_model(config: Config, shape: Shape, classes: int, make: Builder = build) -> VAE:
     """The model for images of this shape and of so many classes, with fresh weights."""
     conditional = config["conditional"]
     if conditional and not classes:
         raise ValueError("conditional=true: needs data with labels, but these images have no classes")
     told = {"classes": classes} if conditional else {}
-    backbone = build(config, "backbone", shape=shape, **told)
-    posterior = build(config, "posterior", features=backbone.features)
-    prior = build(config, "prior")
+    backbone = make(config, "backbone", shape=shape, **told)
+    posterior = make(config, "posterior", features=backbone.features)
+    prior = make(config, "prior")
     if isinstance(prior, Vamp):
         prior.attach(backbone, posterior, shape)
-    return VAE(backbone, prior, posterior, build(config, "likelihood"))
+    likelihood = make(config, "likelihood")
+    for group, part in zip(PARTS, (backbone, prior, posterior, likelihood), strict=True):
+        if not isinstance(part, nn.Module):
+            target = f"{group}._target_={config[group].get('_target_')}"
+            raise ValueError(f"{target}: must be a torch.nn.Module, but is a {type(part).__name__}")
+    return VAE(backbone, prior, posterior, likelihood)
 
 
-def _reason(error: InstantiationException) -> str:
+def build_own_model(config: Config, shape: Shape, classes: int, weights: Mapping[str, torch.Tensor]) -> VAE:
+    """The same of a configuration out of a file that nobody vouches for, if the file's weights could be the model's.
+
+    A few words may ask for any number of layers of any size. So nothing is made that the weights are too few for.
+    """
+    refuse_foreign_classes(config)
+    for key, name in REPEATED.items():
+        group, _, own = key.partition(".")
+        if group in PARTS and own in config[group]:
+            require(config[group][own] == config[name], key, config[group][own], f"{config[name]}, as {name} is")
+    latents = config["latent_dim"]
+    is_squared = any(config[group]["_target_"] in SQUARED for group in ("prior", "posterior"))
+    few = not is_squared or latents <= MOST_LATENTS
+    require(few, "latent_dim", latents, f"at most {MOST_LATENTS:,} with covariances; more takes trust=True")
+    allowed = f"of at most {MOST_PIXELS:,} numbers in all; more takes trust=True"
+    require(math.prod(shape) <= MOST_PIXELS, "shape", list(shape), allowed)
+    numbers = stored_bytes(weights)  # and no more
+    widths = config["prior"].get("hidden")  # a flow has masks of latent_dim × width, made before its weights
+    if isinstance(widths, list) and all(type(width) is int for width in widths):
+        fitting = max(widths, default=0) * latents <= numbers
+        require(fitting, "prior.hidden", widths, "no more than the file has weights for")
+    with _NoMoreThan(numbers, 2 * len(weights) + 10):
+        return build_model(config, shape, classes, build_own)
+
+
+def stored_bytes(weights: Mapping[str, torch.Tensor]) -> int:
+    """What they really take, which is less than their shapes say where numbers are shared."""
+    storages = [each.untyped_storage() for each in weights.values()]
+    return sum({each.data_ptr(): each.nbytes() for each in storages}.values())
+
+
+class _NoMoreThan(TorchFunctionMode):
+    """Refuses to make tensors, such as weights are made of, of more numbers or in a larger count than these."""
+
+    MAKERS = (torch.empty, torch.zeros, torch.ones, torch.randn)
+
+    def __init__(self, numbers: int, tensors: int):
+        super().__init__()
+        self.numbers = numbers
+        self.tensors = tensors
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func in self.MAKERS:
+            self.numbers -= math.prod(args if all(isinstance(each, int) for each in args) else args[0])
+            self.tensors -= 1
+            if min(self.numbers, self.tensors) < 0:
+                raise ValueError("its layers are more or larger than the file has weights for")
+        return func(*args, **(kwargs or {}))
+
+
+def _not_built(group: str, node: Any, error: BaseException) -> ValueError:
     """What really went wrong, without Hydra's frame around it."""
-    return " ".join(str(error.__cause__ or error).split())
+    target = node.get("_target_") if isinstance(node, Mapping) else node
+    return ValueError(f"{group}._target_={target}: cannot be built ({explain(error)})")
+
+
+# Configurations out of files ------------------------------------------------------------------------------------------
+
+
+def schema_of(group: str, node: Config) -> type[Schema] | None:
+    """The schema of a node's class; None of a class that is not of this program."""
+    return next((each for each in SCHEMAS[group].values() if node.get("_target_") in each.CLASSES), None)
+
+
+def refuse_wrong_values(schema: type[Schema], values: Config) -> None:
+    """Refuse the first value of a schema's keys that is of another type or out of range, as composing it would."""
+    hints = get_type_hints(schema)
+    known = {name: values[name] for name in names(schema) if name in values}
+    for name, value in known.items():
+        if not _is_a(value, hints[name]):
+            key = f"{schema.GROUP}.{name}".removeprefix(".")
+            raise ValueError(f"{key}={reprlib.repr(value)}: must be of type {_in_words(hints[name])}")
+    try:
+        schema.check_rules(known)
+    except TypeError as error:  # a rule compares numbers and counts items, of what may be neither
+        raise ValueError(f"{schema.GROUP or 'configuration'}: {explain(error)}") from error
+
+
+def _is_a(value: Any, hint: Any) -> bool:
+    """Whether a plain value is of the type that a schema's annotation says; true is no integer, an integer a float."""
+    kind, inner = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
+    if kind in (Union, UnionType):
+        return any(_is_a(value, each) for each in inner)
+    if kind is list:
+        return isinstance(value, list) and all(_is_a(each, inner[0]) for each in value)
+    if kind is dict:
+        return isinstance(value, dict) and all(
+            _is_a(key, inner[0]) and _is_a(each, inner[1]) for key, each in value.items()
+        )
+    return type(value) in ((int, float) if hint is float else (hint,))
+
+
+def _in_words(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)
 
 
 def refuse_foreign_classes(config: Config) -> None:
     """A configuration out of a file may name this package's modules only; see `trust` in `vae.load`."""
-    for target in targets({group: config[group] for group in ("backbone", "prior", "posterior", "likelihood")}):
+    for target in targets({group: config[group] for group in PARTS}):
         if not is_own(str(target), nn.Module):
             raise ValueError(
                 f"the checkpoint asks for the class {target}, which is none of this package; "
@@ -65,7 +210,7 @@ def is_own(target: str, base: type) -> bool:
         return False
     try:
         found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError):
+    except (ImportError, AttributeError, ValueError):  # the last of a name with a null byte
         return False
     return isinstance(found, type) and issubclass(found, base) and found.__module__ == module
 

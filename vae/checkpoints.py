@@ -5,21 +5,46 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import re
+import reprlib
+import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+from omegaconf import OmegaConf
+from torch import Tensor
 
-from vae.build import build, build_model, is_own, refuse_foreign_classes, targets
+from vae.backbones import Shape
+from vae.build import (
+    build,
+    build_model,
+    build_own,
+    build_own_model,
+    is_own,
+    stored_bytes,
+    targets,
+)
+from vae.contents import is_count, refuse_unfolding, refuse_wrong_content
 from vae.data.base import Dataset, DataSource
-from vae.errors import require_packages
+from vae.errors import explain, require_packages
 from vae.files import replacing
 from vae.model import VAE
+from vae.seeding import apart
 
 FORMAT = 2  # of what `about` returns; raise it, with a step in MIGRATIONS, when the program needs what older files lack
+
+# Far more than any run writes, and little enough to be refused before it takes memory or minutes.
+MOST_RECORDS = 2**16  # of the archive that a file is: a tensor each
+MOST_PLAIN = 2**24  # bytes of what is no tensor
+MOST_OPERATIONS = 2**21  # that make it: the losses of 50,000 epochs
+BULKY = "besides weights it holds more than a checkpoint does"
 
 PREFIX = "vae."  # of the model's weights among those of the LightningModule
 SAFETENSORS = ".safetensors"
@@ -32,7 +57,19 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         with replacing(path) as temporary:
-            torch.save(checkpoint, temporary)
+            save(checkpoint, temporary)
+
+
+def save(content: Mapping[str, Any], path: Path) -> None:
+    """Write a file of torch's; where the disk is full, say so."""
+    with path.open("wb") as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:
+            # torch goes on to end the file that could not be written, and complains of that alone.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 MIGRATIONS: dict[int, Callable[[About], About]] = {}  # from each older format that was released to the next one
@@ -69,27 +106,69 @@ def folder_of(file: Path) -> Path:
 
 def model_of(checkpoint: Mapping[str, Any], trust: bool = False) -> VAE:
     """The trained model in the content of a checkpoint, on the CPU; for `trust` see `vae.load`."""
-    if not trust:
-        refuse_foreign_classes(checkpoint["vae"]["config"])
-    channels, height, width = checkpoint["vae"]["shape"]
-    model = build_model(checkpoint["vae"]["config"], (channels, height, width), len(checkpoint["vae"]["classes"]))
+    about, weights = checkpoint["vae"], model_weights(checkpoint)
+    channels, height, width = about["shape"]
+    shape, classes = (channels, height, width), len(about["classes"])
+    with _in_one_line():
+        if trust:
+            model = build_model(about["config"], shape, classes)
+        else:
+            model = build_own_model(about["config"], shape, classes, weights)
+        _load(model, weights)
+        model.eval()
+        if not trust:
+            _refuse_without_images(model, shape)
+    return model
+
+
+@contextmanager
+def _in_one_line(prefix: str = "") -> Iterator[None]:
+    """Shorten what is said of values that a stranger chose, which may have any length and any letters."""
     try:
-        model.load_state_dict(model_weights(checkpoint))
+        yield
+    except ValueError as error:
+        raise ValueError(f"{prefix}{explain(error)}") from error
+
+
+def _load(model: VAE, weights: Mapping[str, Tensor]) -> None:
+    """Give the model these weights, which must be all of its own and numbers that training can have led to."""
+    fresh = model.state_dict()
+    unlimited = {name for name, weight in fresh.items() if not weight.isfinite().all()}  # such as a bound
+    for name, weight in fresh.items():
+        kind = weights[name].dtype if name in weights else weight.dtype
+        if kind.is_complex or kind.is_floating_point != weight.is_floating_point():
+            raise ValueError(f"the checkpoint's weights {name} are {kind}, but must be {weight.dtype}")
+    try:
+        model.load_state_dict(weights)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"the checkpoint's weights are not those of its configuration ({reason:.200})") from error
-    return model.eval()
+        raise ValueError(f"the checkpoint's weights are not those of its configuration ({explain(error)})") from error
+    for name, weight in model.state_dict().items():
+        if name not in unlimited and not weight.isfinite().all():
+            raise ValueError(
+                f"the checkpoint's weights {name} are not finite: its training diverged, or it was changed since"
+            )
+
+
+def _refuse_without_images(model: VAE, shape: Shape) -> None:
+    """Parts that do not fit each other, and numbers beyond all bounds, show when an image goes through."""
+    label = torch.zeros(1, dtype=torch.int64)
+    try:
+        with torch.inference_mode(), apart("trial"):
+            code = model.encode(torch.zeros(1, *shape), label).mean
+            images = torch.cat([model.decode(code, label).mean, model.sample(1, label)])
+    except Exception as error:  # anything may not fit
+        raise ValueError(f"the checkpoint's model is of no use ({explain(error)})") from error
+    if not images.isfinite().all():
+        raise ValueError("the checkpoint's model makes images that are not finite: its weights are out of all bounds")
 
 
 def data_of(about: Mapping[str, Any], root: str | None = None, trust: bool = False) -> tuple[DataSource, Dataset]:
     """The source that a run was configured with and its data, which must be those that it was trained on."""
     config = dict(about["config"]["data"])
-    target = str(config["_target_"])
-    if not trust and not (list(targets(config)) == [target] and is_own(target, DataSource)):
-        raise ValueError(f"the checkpoint asks for the data source {target}; use --trust if you trust the file")
     if root is not None:
-        config["root"] = root
-    source: DataSource = build({"data": config}, "data")
+        config["root"] = str(root)
+    with _in_one_line():
+        source: DataSource = build({"data": config}, "data") if trust else _own_source(config, about["shape"])
     data = source.load()
     if (data.name, list(data.shape)) != (about["data"], about["shape"]):
         raise ValueError(
@@ -105,6 +184,35 @@ def data_of(about: Mapping[str, Any], root: str | None = None, trust: bool = Fal
     return source, data
 
 
+def _own_source(config: Mapping[str, Any], shape: Sequence[int]) -> DataSource:
+    """The source of a configuration out of a file that nobody vouches for.
+
+    It downloads from where this program would, if from anywhere, and writes nowhere but below its root.
+    """
+    target = str(config["_target_"])
+    if not (list(targets(config)) == [target] and is_own(target, DataSource)):
+        raise ValueError(f"the checkpoint asks for the data source {target}; use --trust if you trust the file")
+    if "mirrors" in config:
+        config = {**config, **_published(config.get("name"))}
+    file, size = config.get("file"), config.get("size")
+    if isinstance(file, str) and ".." in Path(file).parts:
+        raise ValueError(f"data.file={file}: must lie below data.root, or be an absolute path without ..")
+    if size is not None and size != shape[1:]:  # all images would be scaled to it before they are compared
+        raise ValueError(f"data.size={size}: must be {shape[1:]}, as the model's images are")
+    return build_own({"data": config}, "data")
+
+
+def _published(name: object) -> dict[str, Any]:
+    """Where this program itself gets the data set of this name, and by which digests it knows the files."""
+    from vae.cli import CONF
+
+    for path in sorted((CONF / "data").glob("*.yaml")):
+        known = OmegaConf.to_container(OmegaConf.load(path))
+        if isinstance(known, dict) and "mirrors" in known and known["name"] == name:
+            return {key: known[key] for key in ("mirrors", "digests")}
+    return {"mirrors": [], "digests": {}}
+
+
 def read(file: Path) -> dict[str, Any]:
     """The content of a checkpoint file of this program, brought to this format; refuses anything else in one line."""
     if file.suffix == SAFETENSORS:
@@ -112,28 +220,54 @@ def read(file: Path) -> dict[str, Any]:
     try:
         checkpoint = _from_safetensors(file) if file.suffix == SAFETENSORS else _from_torch(file)
     except Exception as error:  # foreign bytes can fail in any way
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = explain(error)
         if isinstance(error, pickle.UnpicklingError):  # of which torch says how to run it
             reason = "it holds more than weights and plain values, and is not run"
         raise ValueError(f"{file}: not a readable checkpoint ({reason})") from error
-    if not _is_ours(checkpoint):
+    if not (isinstance(checkpoint, dict) and isinstance(checkpoint.get("vae"), dict) and "format" in checkpoint["vae"]):
         raise ValueError(f"{file}: a checkpoint of another program")
-    found = checkpoint["vae"]["format"]
-    if found > FORMAT:
-        raise ValueError(f"{file}: written by a newer version (format {found}, this version reads up to {FORMAT})")
-    for older in range(found, FORMAT):
-        if older not in MIGRATIONS:
-            raise ValueError(f"{file}: written by a version before the first release (format {found})")
-        checkpoint["vae"] = MIGRATIONS[older](checkpoint["vae"]) | {"format": older + 1}
+    with _in_one_line(f"{file}: "):
+        checkpoint["vae"] = _of_this_format(checkpoint["vae"])
+        refuse_wrong_content(checkpoint)
+        if stored_bytes(checkpoint["state_dict"]) > file.stat().st_size:
+            raise ValueError("its weights are more than the file holds")
     return checkpoint
 
 
 def _from_torch(file: Path) -> Any:
+    with file.open("rb") as opened, mmap(opened.fileno(), 0, access=ACCESS_READ) as content:
+        # Counted first, because zipfile would make an object of each.
+        if _count(b"PK\x01\x02", content, MOST_RECORDS) > MOST_RECORDS:
+            raise ValueError(f"more than {MOST_RECORDS:,} records")
     with zipfile.ZipFile(file) as parts:
+        records = parts.infolist()
+        if any(record.file_size != record.compress_size or record.compress_type for record in records):
+            raise ValueError("its records are packed, which torch does not do")
+        if sum(record.file_size for record in records) > file.stat().st_size:
+            raise ValueError("its records overlap")
         damaged = parts.testzip()  # torch itself would take changed bytes for weights
-    if damaged is not None:
-        raise ValueError(f"{damaged} is damaged")
-    return torch.load(file, map_location="cpu", weights_only=True)
+        if damaged is not None:
+            raise ValueError(f"{damaged} is damaged")
+        for record in records:
+            is_small = record.file_size <= MOST_PLAIN
+            if record.filename.endswith(".pkl") and not (is_small and _is_quickly_read(parts.read(record))):
+                raise ValueError(BULKY)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about kinds of tensors that are refused
+        return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def _count(pattern: bytes, content: bytes | mmap, most: int) -> int:
+    """How often it is there, or one more than `most`."""
+    return sum(1 for _ in islice(re.finditer(pattern, content, re.DOTALL), most + 1))
+
+
+def _is_quickly_read(pickled: bytes) -> bool:
+    """Whether a pickle has so few operations that torch, which needs microseconds for each, makes no list of millions.
+
+    Letters of texts are counted as if each was an operation.
+    """
+    return _count(rb"G.{8}|[Jjr].{4}|M..|[Khq].|.", pickled, MOST_OPERATIONS) <= MOST_OPERATIONS
 
 
 def _from_safetensors(file: Path) -> Any:
@@ -141,12 +275,30 @@ def _from_safetensors(file: Path) -> Any:
 
     with safe_open(file, "pt") as content:
         told = content.metadata() or {}
+        if "checkpoint" not in told:
+            return None
+        if len(told["checkpoint"]) > MOST_PLAIN:
+            raise ValueError(BULKY)
         weights = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 (it is no dict)
-    if "checkpoint" not in told:
-        return None
-    if told["sha256"] != _digest(weights):
+    if told.get("sha256") != _digest(weights):
         raise ValueError("its weights are damaged")
-    return json.loads(told["checkpoint"]) | {"state_dict": {f"{PREFIX}{name}": each for name, each in weights.items()}}
+    told = json.loads(told["checkpoint"])
+    return told | {"state_dict": {f"{PREFIX}{name}": each for name, each in weights.items()}}
+
+
+def _of_this_format(about: About) -> About:
+    """What a checkpoint says of itself, as this version would say it."""
+    refuse_unfolding("vae", about)
+    found = about["format"]
+    if not is_count(found, 1):
+        raise ValueError(f"vae.format={reprlib.repr(found)}: must be an integer of at least 1")
+    if found > FORMAT:
+        raise ValueError(f"written by a newer version (format {found}, this version reads up to {FORMAT})")
+    for older in range(found, FORMAT):
+        if older not in MIGRATIONS:
+            raise ValueError(f"written by a version before the first release (format {found})")
+        about = MIGRATIONS[older](about) | {"format": older + 1}
+    return about
 
 
 def write_weights(checkpoint: Mapping[str, Any], file: Path, told: Mapping[str, str] | None = None) -> None:
@@ -164,7 +316,7 @@ def write_weights(checkpoint: Mapping[str, Any], file: Path, told: Mapping[str, 
             save_file({name: each.contiguous() for name, each in weights.items()}, temporary, metadata)
         else:
             state = {f"{PREFIX}{name}": each for name, each in weights.items()}
-            torch.save(kept | {"state_dict": state}, temporary)
+            save(kept | {"state_dict": state}, temporary)
 
 
 def _digest(weights: Mapping[str, torch.Tensor]) -> str:
