@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout that is not installed
 
 from vae import programs, ranking, results
-from vae.files import relative, replacing
+from vae.files import relative
 from vae.ranking import Comparable, Pool
 from vae.results import Run
 from vae.tables import Table, natural, order, typed
@@ -23,7 +23,6 @@ from vae.tables import Table, natural, order, typed
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-STDOUT = Path("-")
 SHEETS = {  # with the picture of each run that a contact sheet shows
     "manifolds": Path("figures", "latent", "manifold.png"),
     "clusters": Path("figures", "latent", "clusters.png"),
@@ -62,6 +61,8 @@ def compare(
     for option, path in (("--csv", csv), ("--markdown", markdown)):
         if path is not None and path.is_dir():
             raise ValueError(f"{option} {path}: is a folder; name the folders of runs before any option")
+    if csv is not None and markdown is not None and _is_same(csv, markdown):
+        raise ValueError(f"--csv {csv} and --markdown {markdown}: must be two places")
     if not folders:
         raise ValueError("name the folders of runs or of sweeps, before any option")
     runs = matching([ranking.with_real_data(run) for run in results.find_runs(folders)], where)
@@ -77,16 +78,16 @@ def compare(
         csv: together(sets, tables).csv,
         markdown: lambda: "\n".join(f"{head}\n\n{table.markdown()}" for head, table in zip(heads, tables, strict=True)),
     }
-    piped = STDOUT in contents
+    piped = any(path in programs.STDOUT for path in contents)
     if not piped:
         print("\n\n".join(f"{head}\n{table.text()}" for head, table in zip(heads, tables, strict=True)))
     report = sys.stderr if piped else sys.stdout
     for path, content in contents.items():
-        if path == STDOUT:
-            print(content(), end="")
-        elif path is not None:
-            with replacing(path) as temporary:
-                temporary.write_text(content(), encoding="utf-8")
+        if path is None:
+            continue
+        with programs.table_file(path) as file:
+            file.write(content())
+        if path not in programs.STDOUT:
             print(relative(path), file=report)
     if others:
         print(f"left out: {left_out(others)}", file=report)
@@ -95,6 +96,11 @@ def compare(
             folder = figures / f"table_{i + 1}" if len(sets) > 1 else figures
             for line in draw(each, own(each, keys), folder):
                 print(line, file=report)
+
+
+def _is_same(a: Path, b: Path) -> bool:
+    """Whether two tables would go to one place."""
+    return a.resolve() == b.resolve() or (a in programs.STDOUT and b in programs.STDOUT)
 
 
 def matching(runs: Sequence[Run], conditions: Sequence[str]) -> Sequence[Run]:
@@ -240,7 +246,7 @@ def history(run: Run) -> list[tuple[float, float]]:
     with path.open(encoding="utf-8", newline="") as file:
         try:
             return [(float(row["epoch"]), float(row[f"val/{run.term}"])) for row in csv.DictReader(file)]
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, csv.Error):
             raise ValueError(f"{path}: must hold numbers in the columns epoch and val/{run.term}") from None
 
 
@@ -279,10 +285,12 @@ def tile(runs: Sequence[Run], hidden: Sequence[str], picture: Path, name: str = 
     best = min(drawn, key=lambda run: order(run.validation))
     chosen = _typed({key: best.value(key) for key in hidden})
     which = f"\n{fill(f'best of {len(runs)}: {chosen}', 30)}" if chosen and len(runs) > 1 else ""
-    with Image.open(best.folder / picture) as image:
-        return Tile(
-            np.asarray(image.convert("RGB")), f"{name}{best.term} {best.metrics[f'test/{best.term}']:.2f}{which}"
-        )
+    try:
+        with Image.open(best.folder / picture) as image:
+            pixels = np.asarray(image.convert("RGB"))
+    except Exception as error:  # foreign bytes can fail in any way
+        raise ValueError(f"{best.folder / picture}: cannot be read as a picture ({type(error).__name__})") from error
+    return Tile(pixels, f"{name}{best.term} {best.metrics[f'test/{best.term}']:.2f}{which}")
 
 
 def _mark(run: Run) -> Any:
@@ -313,7 +321,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--where", action="append", default=[], metavar="KEY=VALUE", help="only such runs (repeatable)")
     parser.add_argument("--sort", default="validation", metavar="COLUMN", help="of the table to sort by (validation)")
     parser.add_argument("--metrics", type=_words, metavar="A,B", help="columns of evaluations, or all (the main ones)")
-    file = {"nargs": "?", "type": Path, "const": STDOUT, "metavar": "FILE"}
+    file = {"nargs": "?", "type": Path, "const": programs.STDOUT[0], "metavar": "FILE"}
     parser.add_argument("--csv", **file, help="write CSV with full precision; without FILE, instead of the table")
     parser.add_argument("--markdown", **file, help="write Markdown; without FILE, instead of the table")
     parser.add_argument("--figures", type=Path, metavar="FOLDER", help="draw pictures into this folder")

@@ -11,6 +11,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout t
 
 from vae import programs
 
+LEAST_DPI, MOST_DPI = 10, 1200
+
 EXAMPLES = """
 examples:
   python scripts/draw.py outputs/runs/2030-01-01/12-00-00-000000
@@ -36,15 +38,14 @@ def draw(
     trust: bool,
 ) -> None:
     """Draw pictures of a run folder or checkpoint into `out`."""
-    from vae import checkpoints, interactive
+    from vae import interactive
     from vae.callbacks.pictures import write_gif
     from vae.files import relative, replacing
     from vae.pictures import select
 
     tags = select(pictures or None, "picture")
+    out = out or programs.inside(run) / "figures"
     scene = interactive.scene(run, grid, walk, data_root, trust)
-    if out is None:
-        out = checkpoints.folder_of(checkpoints.file_of(run)) / "figures"
 
     for tag in tags:
         if tag not in scene.tags and not pictures:
@@ -62,6 +63,16 @@ def draw(
             print(relative(path.with_suffix(".gif")))
 
 
+def _dpi(text: str) -> float:
+    """A type of arguments: what can be seen, and held in memory."""
+    try:
+        if LEAST_DPI <= (dpi := float(text)) <= MOST_DPI:
+            return dpi
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text}: must be a number from {LEAST_DPI} to {MOST_DPI}")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = programs.described("draw.py", __doc__, EXAMPLES)
     parser.add_argument("run", type=Path, help="the folder of a run (its reported weights) or a checkpoint file")
@@ -70,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--grid", choices=("whitened", "square", "quantile"), help="of the manifold (the run's own)")
     parser.add_argument("--walk", choices=("axis", "conditional"), help="of the traversal (the run's own)")
     parser.add_argument("--data-root", help="where the data are, if not where they were")
-    parser.add_argument("--dpi", type=float, default=110, help="pixels per inch (110)")
+    parser.add_argument("--dpi", type=_dpi, default=110, help="pixels per inch (110)")
     parser.add_argument("--format", choices=("png", "pdf", "svg"), default="png", help="of the files (png)")
     parser.add_argument("--trust", action="store_true", help="build classes that are not of this program")
     return parser

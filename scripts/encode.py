@@ -11,12 +11,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout that is not installed
 
 from vae import programs
-from vae.files import relative, replacing
+from vae.files import relative
 
 EXAMPLES = """
 examples:
   python scripts/encode.py outputs/runs/2030-01-01/12-00-00-000000 photos --out codes.csv
-  python scripts/encode.py best.ckpt digits.npz --class 3 --out codes.csv
+  python scripts/encode.py best.ckpt digits.npz --class 3 --out - | head
 
 Columns: file, mean_0, mean_1, …, std_0, std_1, …
 """
@@ -33,19 +33,20 @@ def encode(run: Path, images: Path, out: Path, label: str | None, trust: bool) -
 
     model = load(run, trust)
     header = [f"{name}_{i}" for name in ("mean", "std") for i in range(model.latent_dim)]
-    with replacing(out) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with programs.table_file(out) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["file", *header])
         for chunk in programs.chunks(model, images, label, "encoding"):
             q = model.encode(chunk.images, chunk.labels)
             codes = zip(chunk.names, q.mean.cpu().numpy(), q.stddev.cpu().numpy(), strict=True)
             writer.writerows([name, *mean, *std] for name, mean, std in codes)
-    print(relative(out))
+    if out not in programs.STDOUT:
+        print(relative(out))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = programs.parser("encode.py", __doc__, EXAMPLES)
-    parser.add_argument("--out", type=Path, required=True, help="the table, a CSV file")
+    parser.add_argument("--out", type=Path, required=True, help="the table, a CSV file; - is standard output")
     return parser
 
 

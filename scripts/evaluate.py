@@ -43,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for run in runs:
             found = evaluate(**{**vars(options), "run": run})
             if options.metrics:  # all else is measured and written before it is said what could not be
-                failures += [f"{name}: cannot be measured in {run}: {why}" for name, why in found.left_out.items()]
+                missed = found.left_out | found.failed
+                failures += [f"{name}: cannot be measured in {run}: {why}" for name, why in missed.items()]
     if failures:
         sys.exit("\n".join(f"error: metric={failure}" for failure in failures))
 
@@ -79,10 +80,10 @@ def evaluate(
     step = checkpoint["global_step"]
     found = evaluation(subject, folder, step, checkpoint["epoch"] + 1)
     print(found.table)
-    logger = RunLogger(folder) if found.values and (folder / "metrics.json").exists() else None
+    logger = RunLogger(folder) if found.written and (folder / "metrics.json").exists() else None
     if logger:
         logger.log_metrics(found.values, step)
-    if "test/auroc_latent" in found.values:
+    if found.written and "test/auroc_latent" in found.values:
         print(f"drawn in {relative(_draw_scores(subject, found.values, checkpoint, folder, logger))}")
     if logger:
         logger.close()

@@ -27,15 +27,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def explore(runs: Sequence[Path], out: Path | None, open: bool, data_root: str | None, trust: bool) -> None:
     """Write one page of run folders or checkpoints, side by side; by default into the first one's folder."""
-    from vae import checkpoints
     from vae.explorer.page import page
     from vae.files import relative, replacing
 
-    if out is None:
-        out = checkpoints.folder_of(checkpoints.file_of(runs[0])) / "explorer.html"
-    text = page([_described(run, data_root, trust) for run in runs])
-    with replacing(out) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    out = out or programs.inside(runs[0]) / "explorer.html"
+    with replacing(out) as temporary:  # which refuses the place before the work
+        temporary.write_text(page([_described(run, data_root, trust) for run in runs]), encoding="utf-8")
     print(relative(out))
     if open:
         webbrowser.open(out.resolve().as_uri())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout that is not installed
 
 from vae import programs
-from vae.files import relative, write_json
+from vae.files import read_json, relative, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,12 +54,11 @@ def export(run: Path, to: str, int8: bool, out: Path | None, data_root: str | No
     from vae.trained import Trained
 
     refuse(to, int8)
+    out = out or programs.inside(run) / "export"
     checkpoint = checkpoints.read(file := checkpoints.file_of(run))
     model = Trained(checkpoints.model_of(checkpoint, trust), checkpoint["vae"])
     source, data = checkpoints.data_of(checkpoint["vae"], data_root, trust)
-    folder = checkpoints.folder_of(file)
-    out = out or folder / "export"
-    metadata = metadata_of(checkpoint, folder.resolve().name)
+    metadata = metadata_of(checkpoint, checkpoints.folder_of(file).resolve().name)
     ours, left_out = programs_of(model)
 
     theirs: dict[str, Run] = {}
@@ -95,7 +94,7 @@ def _write_programs(
     ours: Mapping[str, Program], out: Path, to: str, int8: bool, metadata: Mapping[str, Any]
 ) -> tuple[dict[str, Run], dict[str, Any], dict[str, str]]:
     """What the programs that were read again compute, what their files are, and why there is none of the sampler."""
-    from vae.export import write
+    from vae.export import UnfollowedError, write
 
     theirs: dict[str, Run] = {}
     files: dict[str, Any] = {}
@@ -103,7 +102,7 @@ def _write_programs(
         path = out / f"{name}{'_int8' * int8}.{'onnx' if to == 'onnx' else 'pt2'}"
         try:
             theirs[name] = write(program, path, metadata, int8)
-        except ValueError as reason:
+        except UnfollowedError as reason:
             if name == "sampler":
                 return theirs, files, {name: str(reason)}
             raise ValueError(f"{name}: {reason}") from reason
@@ -142,7 +141,7 @@ def _report(data: str, found: Parity) -> str:
 
 def _describe(file: Path, metadata: Mapping[str, Any], files: Mapping[str, Any], checks: Mapping[str, Any]) -> None:
     """Write metadata.json; what it says of other formats of the same model is kept."""
-    before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    before = read_json(file) or {}
     if any(before.get(key) != value for key, value in json.loads(json.dumps(metadata)).items()):
         before = {}
     merged = {key: before.get(key, {}) | now for key, now in (("files", files), ("parity", checks))}

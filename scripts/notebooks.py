@@ -48,6 +48,7 @@ def executed(path: Path, folder: Path, **parameters: Any) -> NotebookNode:
     """The notebook after running in `folder`, with other values than those in its cell of parameters."""
     import nbformat
     from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError
 
     notebook = nbformat.read(path, as_version=4)
     if parameters:
@@ -61,7 +62,10 @@ def executed(path: Path, folder: Path, **parameters: Any) -> NotebookNode:
         coalesce_streams=True,
         extra_arguments=["--log-level=ERROR"],  # else the kernel warns of its own sockets
     )
-    client.execute()
+    try:
+        client.execute()
+    except CellExecutionError as error:
+        raise RuntimeError(f"{path}: a cell fails with {error.ename}: {error.evalue}") from error
     notebook.metadata.language_info = {"name": "python"}  # not of which version it was
     return notebook
 

@@ -59,14 +59,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         schedules = named(options.names)
         chosen = [] if options.list else within(schedules, options.budget)
         rows = [row(each, *run(each)) if each in chosen else row(each) for each in schedules]
-    table = Table(["name", "schedule"], COLUMNS, rows, notes(schedules))
-    print(table.text())
-    if chosen:
-        with replacing(path := RUNS / "results.md") as temporary:
-            temporary.write_text(table.markdown(), encoding="utf-8")
-        print(relative(path))
-    if any(each["now"] in ("missed", "failed") for each in rows):
-        sys.exit(1)
+        table = Table(["name", "schedule"], COLUMNS, rows, notes(schedules))
+        print(table.text())
+        if chosen:
+            with replacing(path := RUNS / "results.md") as temporary:
+                temporary.write_text(table.markdown(), encoding="utf-8")
+            print(relative(path))
+        if any(each["now"] in ("missed", "failed") for each in rows):
+            sys.exit(1)
 
 
 def named(names: Sequence[str]) -> list[Schedule]:

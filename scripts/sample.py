@@ -57,13 +57,16 @@ def sample(run: Path, n: int, out: Path, label: str | None, seed: int, trust: bo
         write_npz(out, (n, height, width, channels) if channels > 1 else (n, height, width), parts(), others)
     else:
         with new_folder(out) as folder:
-            names = [f"{name}.png" for name in numbered(range(n), n)]
-            left = iter(names)
+            done = 0
             for part in parts():
-                for image in part:
-                    Image.fromarray(image).save(folder / next(left))
+                for name, image in zip(numbered(range(done, done + len(part)), n), part, strict=True):
+                    Image.fromarray(image).save(folder / f"{name}.png")
+                done += len(part)
             if labels is not None:
-                rows = [{"file": name, "class": model.classes[i]} for name, i in zip(names, labels, strict=True)]
+                names = numbered(range(n), n)
+                rows = [
+                    {"file": f"{name}.png", "class": model.classes[i]} for name, i in zip(names, labels, strict=True)
+                ]
                 write_csv(folder / "labels.csv", rows)
     print(relative(out))
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any, TextIO
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout that is not installed
 
@@ -22,7 +23,8 @@ examples:
   python scripts/score.py outputs/runs/2030-01-01/12-00-00-000000 photos
   python scripts/score.py best.ckpt digits.npz --kind nll --samples 500 --out scores
 
-Prints the 20 worst images. With --out a new folder gets scores.csv, of all images, and worst.png, a picture of 12.
+Prints the 20 worst images. With --out a new folder gets scores.csv, of all images, and worst.png, a picture of 12;
+with --out - standard output gets scores.csv instead of that table.
 """
 
 
@@ -48,7 +50,7 @@ def score(
     parts: list[np.ndarray] = []  # of the scores; of images only the worst are kept
     highest = np.empty(0)
     worst, decoded = np.empty((2, 0, *model.shape), np.float32)
-    with nullcontext() if out is None else new_folder(out) as folder:
+    with nullcontext() if out is None or out in programs.STDOUT else new_folder(out) as folder:
         for chunk in programs.chunks(model, images, label, "scoring"):
             found = trained.score(model, chunk.images, chunk.labels, kind, samples, derive(seed, len(names))).numpy()
             candidates = np.append(highest, found)
@@ -60,25 +62,34 @@ def score(
             names += chunk.names
         scores = np.concatenate(parts)
         order = np.argsort(-scores, kind="stable")
+        rows = [(names[i], scores[i]) for i in order]
         if folder is not None:
-            with (folder / "scores.csv").open("w", encoding="utf-8", newline="") as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerow(["image", "nats"])
-                writer.writerows((names[i], scores[i]) for i in order)
+            with programs.table_file(folder / "scores.csv") as file:
+                _write_csv(file, rows)
             note = f"{model.data} · the highest {measured} of {len(names):,} images, in nats"
             figure = reconstructions(worst, decoded, [f"{nats:.0f}" for nats in highest], note)
             programs.save_picture(folder / "worst.png", figure)
-    rows = [{"rank": rank, "nats": scores[i], "image": names[i]} for rank, i in enumerate(order[:PRINTED], 1)]
-    table = Table(["image"], ["rank", "nats", "image"], rows)
+    if out in programs.STDOUT:
+        with programs.table_file(out) as file:
+            _write_csv(file, rows)
+        return
+    shown = [{"rank": rank, "nats": nats, "image": name} for rank, (name, nats) in enumerate(rows[:PRINTED], 1)]
+    table = Table(["image"], ["rank", "nats", "image"], shown)
     s = "s" if len(names) > 1 else ""
     print(f"{measured} of {len(names):,} image{s}; the higher, the more unlike {model.data}\n{table.text()}")
     if out is not None:
         print(relative(out))
 
 
+def _write_csv(file: TextIO, rows: Iterable[Sequence[Any]]) -> None:
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["image", "nats"])
+    writer.writerows(rows)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = programs.parser("score.py", __doc__, EXAMPLES)
-    parser.add_argument("--out", type=Path, help="a new folder for scores.csv and worst.png")
+    parser.add_argument("--out", type=Path, help="a new folder for scores.csv and worst.png; - prints scores.csv")
     kinds = ("total", "nll", "recon")
     what = "−ELBO, −log p(x), or −log p(x|z) at the mean, which alone an autoencoder has (total)"
     parser.add_argument("--kind", choices=kinds, default="total", help=what)

@@ -1,7 +1,4 @@
-"""See what TensorBoard shows of some runs: a screenshot of every tab, taken by Chromium without a screen.
-
-python scripts/screenshots.py outputs/runs/2026-11-21 --out screenshots
-"""
+"""See what TensorBoard shows of some runs: a screenshot of every tab, taken by Chromium without a screen."""
 
 from __future__ import annotations
 
@@ -11,34 +8,41 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout that is not installed
+
+from vae import programs
+from vae.files import relative, replacing
 
 TABS = ("scalars", "custom_scalars", "images", "hparams", "projector", "mesh", "text")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 LOADING = 10.0  # seconds that TensorBoard gets to read the event files before the first picture
 
+EXAMPLES = """
+examples:
+  python scripts/screenshots.py outputs/runs/2030-01-01 --out screenshots
+"""
 
-def main(arguments: list[str] | None = None) -> None:
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Photograph what the command line asks for, and print one path a line."""
+    programs.run(shoot, _parser().parse_args(arguments))
+
+
+def shoot(logdir: Path, out: Path, tabs: Sequence[str]) -> None:
     """Start TensorBoard on a free port, photograph its tabs, stop."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("logdir", type=Path, help="folder of one or many runs")
-    parser.add_argument("--out", type=Path, default=Path("screenshots"), help="folder of the PNGs (screenshots)")
-    parser.add_argument("--tabs", nargs="+", choices=TABS, default=TABS, metavar="TAB", help=f"of {', '.join(TABS)}")
-    options = parser.parse_args(arguments)
-    if not any(options.logdir.rglob("events.out.tfevents.*")):
-        sys.exit(f"error: {options.logdir}: must hold TensorBoard event files, but there are none")
+    if not any(logdir.rglob("events.out.tfevents.*")):
+        raise ValueError(f"{logdir}: must hold TensorBoard event files, but there are none")
     chromium = browser()
     if chromium is None:
-        sys.exit(f"error: needs one of the browsers {', '.join(BROWSERS)}, but none is installed")
-
-    url = serve(options.logdir)
-    options.out.mkdir(parents=True, exist_ok=True)
-    for tab in options.tabs:
-        file = options.out / f"{tab}.png"
+        raise ValueError(f"needs one of the browsers {', '.join(BROWSERS)}, but none is installed")
+    url = serve(logdir)
+    for tab in tabs:
+        file = out / f"{tab}.png"
         photograph(chromium, f"{url}#{tab}", file)
-        print(file)
+        print(relative(file))
 
 
 def browser() -> str | None:
@@ -64,19 +68,29 @@ def photograph(
 
     `webgl`, which the projector and the mesh need, takes minutes for large canvases without a graphics card.
     """
-    with tempfile.TemporaryDirectory() as profile:
+    with tempfile.TemporaryDirectory() as profile, replacing(file) as temporary:
         options = [
             *("--headless", "--no-sandbox", "--hide-scrollbars", "--no-first-run", "--disable-background-networking"),
             *(("--use-angle=swiftshader", "--enable-unsafe-swiftshader") if webgl else ("--disable-gpu",)),
             *(f"--user-data-dir={profile}", f"--window-size={width},{height}", f"--force-device-scale-factor={scale}"),
             "--default-background-color=00000000",
             "--virtual-time-budget=25000",  # milliseconds of the page's own clock: until all has arrived
-            f"--screenshot={file.resolve()}",
+            f"--screenshot={temporary.resolve()}",
         ]
         try:
             subprocess.run([browser, *options, url], check=True, capture_output=True, timeout=120)
         except subprocess.SubprocessError as error:
             raise RuntimeError(f"{file.name}: no picture could be taken, {type(error).__name__}") from error
+        if not temporary.stat().st_size:
+            raise RuntimeError(f"{file.name}: no picture could be taken, and the browser does not say why")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = programs.described("screenshots.py", __doc__, EXAMPLES)
+    parser.add_argument("logdir", type=Path, help="folder of one or many runs")
+    parser.add_argument("--out", type=Path, default=Path("screenshots"), help="folder of the PNGs (screenshots)")
+    parser.add_argument("--tabs", nargs="+", choices=TABS, default=TABS, metavar="TAB", help=f"of {', '.join(TABS)}")
+    return parser
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """That measures are taken of what they say: of the right images, with their labels, by the model's own posterior."""
 
+import json
 import math
 from dataclasses import replace
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from vae.data.loader import evaluation_loader
 from vae.evaluation import anomaly, classifier
 from vae.evaluation.latents import covariance
 from vae.measures import MEASURES, Effort, NotApplicableError, Subject, measure, select
+from vae.run import train
 from vae.schemas import METRICS
 
 
@@ -213,3 +215,65 @@ def test_select_keeps_the_order_and_refuses_unknown_names():
     assert select(["samples", "gap"]) == ("gap", "samples") and select([]) == tuple(MEASURES) == METRICS
     with pytest.raises(ValueError, match=r"^metric=fid: must be one of likelihood, gap, "):
         select(["fid"])
+
+
+def small_part(count, classes):
+    return Part(torch.randint(0, 256, (count, 1, 28, 28)).byte(), torch.arange(count) % classes)
+
+
+@pytest.mark.parametrize(
+    ("name", "test", "train", "reason"),
+    [
+        ("likelihood", small_part(1, 1), None, "it needs at least 2 test images, not 1"),
+        ("aggregate", small_part(1, 1), None, "it needs at least 2 test images, not 1"),
+        ("structure", small_part(3, 3), None, "it needs at least 5 test images, not 3"),
+        ("structure", None, small_part(4, 2), "it needs at least 5 training images, not 4"),
+        ("structure", small_part(9, 1), None, "the 9 test images are all of one class"),
+        ("structure", None, small_part(9, 1), "the 9 training images are all of one class"),
+        ("samples", small_part(5, 2), None, "it needs at least 6 test images, not 5"),
+    ],
+)
+def test_few_images_are_a_reason(subject, name, test, train, reason):
+    taken = subject()
+    taken.data = replace(taken.data, test=test or taken.data.test, train=train or taken.data.train)
+    with pytest.raises(NotApplicableError, match=f"^{reason}$"):
+        measure(taken, name)
+
+
+@pytest.mark.parametrize(("name", "fewest"), [("likelihood", 2), ("aggregate", 2), ("structure", 5), ("samples", 6)])
+def test_no_more_images_are_asked_for_than_give_numbers(subject, name, fewest):
+    taken = subject()
+    taken.data = replace(taken.data, test=small_part(fewest, 2))
+    assert all(math.isfinite(value) for value in measure(taken, name).values())
+
+
+@pytest.mark.parametrize(
+    ("count", "varying", "reason"),
+    [(63, 2, "it needs at least 64 test images, not 63"), (64, 1, "it needs at least 2 factors that vary .*, not 1")],
+)
+def test_few_factors_are_a_reason(subject, count, varying, reason):
+    taken = subject()
+    few = small_part(count, 2)
+    factors = torch.rand(count, 3) * (torch.arange(3) < varying)
+    taken.data = replace(taken.data, test=Part(few.images, few.labels, factors))
+    with pytest.raises(NotApplicableError, match=f"^{reason}$"):
+        measure(taken, "disentanglement")
+
+
+def test_codes_that_are_all_the_same_tell_no_anomalies(subject):
+    taken = subject("objective=autoencoder")
+    taken.data = replace(taken.data, train=small_part(1, 1))
+    taken.against = taken.data
+    with pytest.raises(NotApplicableError, match=r"^the codes of the training images are all the same$"):
+        measure(taken, "anomaly")
+
+
+def test_a_measure_that_fails_does_not_fail_the_run(compose, tmp_path, image_folder, monkeypatch, caplog):
+    monkeypatch.setitem(MEASURES, "reconstruction", lambda subject: [][0])
+    small = ("data=images", f"data.root={image_folder}", "data.channels=1", "backbone.hidden=[16,8]")
+    names = "evaluate.metrics=[structure,reconstruction,samples,geometry]"
+    metrics = train(compose(*small, "epochs=1", "data.test_fraction=0.05", "figures.only=[]", names), tmp_path)
+    found = json.loads((tmp_path / "evaluation.json").read_text())
+    assert math.isfinite(metrics["test/total"]) and "test/covariance_error" in found and "test/mse" not in found
+    assert "the measure reconstruction failed (IndexError: list index out of range)" in caplog.text
+    assert "Traceback" in caplog.text  # for train.log

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from vae.files import relative, write_json
+from vae.files import read_json, relative, write_json
 from vae.measures import EVERY, Effort, NotApplicableError, Subject, Values, measure, select
-from vae.results import EVALUATION, read_json
+from vae.results import EVALUATION
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +22,8 @@ class Findings(NamedTuple):
     values: Values  # by their TensorBoard tags
     table: str
     left_out: dict[str, str]  # the measures that do not apply, with the reason
+    failed: dict[str, str]  # those that went wrong, with the error
+    written: bool  # into the run's folder
 
 
 class Evaluation:
@@ -34,14 +37,16 @@ class Evaluation:
         """Measure a model of so many training steps, in that epoch, and write the values into its run's folder.
 
         What an earlier evaluation of the same weights measured besides is kept. Each measure's values are written when
-        they are there, because what comes next may be stopped or fail.
+        they are there, because what comes next may be stopped. A measure that goes wrong, or a folder that cannot be
+        written to, is said and ends nothing: the run is trained, and the other values are right.
         """
         path = folder / EVALUATION
         before = read_json(path) or {}
         kept = before if before.get("step") == step else {}
         values: Values = {}
-        left_out = {}
+        left_out, failed = {}, {}
         lines = []
+        writable = True
         log.info("measuring %s", ", ".join(self.names))  # the first of them may take a minute
         for name in self.names:
             start = time.perf_counter()
@@ -50,13 +55,31 @@ class Evaluation:
             except NotApplicableError as reason:
                 left_out[name] = str(reason)
                 continue
+            except Exception as error:
+                failed[name] = " ".join(f"{type(error).__name__}: {error}".split())
+                log.warning("the measure %s failed (%s)", name, failed[name], exc_info=True)
+                continue
             values |= {f"test/{key}": value for key, value in found.items()}
             lines += [f"{name:<16}{key:<28}{value:>12.5g}" for key, value in found.items()]
-            write_json(path, kept | {"epoch": epoch, "step": step} | values)
+            writable = writable and _write(path, kept | {"epoch": epoch, "step": step} | values)
             log.info("%s: %.1f s", name, time.perf_counter() - start)
+        written = bool(lines) and writable
         rule = ["─" * 56] if lines else []
         notes = [f"left out: {name} ({reason})" for name, reason in left_out.items()]
-        written = [f"written to {relative(path)}"] if lines else []
+        notes += [f"failed: {name} ({error})" for name, error in failed.items()]
+        if written:
+            notes.append(f"written to {relative(path)}")
         head = f"{subject.data.name}: {relative(folder)}, weights of epoch {epoch}"
-        table = [head, *rule, *lines, *rule, *notes, *written]
-        return Findings(values, "\n".join(table), left_out)
+        return Findings(values, "\n".join([head, *rule, *lines, *rule, *notes]), left_out, failed, written)
+
+
+def _write(path: Path, content: Mapping[str, float]) -> bool:
+    """Write what was measured; says whether that is allowed."""
+    try:
+        write_json(path, content)
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        log.warning("%s: cannot be written (%s), so the table is all there is", relative(path), error.strerror or error)
+        return False
+    return True

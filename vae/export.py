@@ -32,6 +32,10 @@ OPSET = 18  # of ONNX; what torch writes without a conversion, and runtimes of t
 Metadata = Mapping[str, Any]
 
 
+class UnfollowedError(ValueError):
+    """A program that torch cannot turn into one for others."""
+
+
 def refuse(to: str, int8: bool) -> None:
     """What cannot be had, said before any work."""
     if int8 and to != "onnx":
@@ -156,6 +160,6 @@ def _followed() -> Iterator[None]:
             yield
     except Exception as error:  # a foreign class can fail in any way
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f"torch cannot follow it: {reason}") from error
+        raise UnfollowedError(f"torch cannot follow it: {reason}") from error
     finally:
         log.setLevel(level)

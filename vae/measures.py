@@ -27,13 +27,15 @@ from vae.seeding import apart
 
 log = logging.getLogger(__name__)
 
-CACHE = Path("~/.cache/vae/classifiers").expanduser()
+CACHE = Path("~/.cache/vae/classifiers")
+CROWD = 6  # test images, the fewest each of which has the five neighbours that density and coverage ask for
 DRAWS = 1000  # of the aggregate posterior, to set against the prior
 PICTURED = 5000  # test images whose features are set against those of as many samples
 FEW = 10  # effective samples, with which an estimate is neither good nor knows how bad it is
 RARELY = 0.05  # share of images for which that is no reason to warn
 CHAINS = 16  # of annealed importance sampling, for each image
 LOOSE = 1.0  # nats between bounds: with more, they say little
+PAIR = 2  # images, the fewest that have a spread
 SINGLE = 200  # images for each of which the best posterior is sought
 STEPS = 300  # of that search
 
@@ -133,6 +135,8 @@ class Subject:
             raise NotApplicableError("there is nothing to tell the test images from; say --against DATA")
         if self.against.shape != self.data.shape:
             raise NotApplicableError(f"its images are {self.against.shape}, those of the run {self.data.shape}")
+        if not latents.aggregate_covariance(self.train_codes).any():
+            raise NotApplicableError("the codes of the training images are all the same")
         count = min(self.effort.images, len(self.test), len(self.against.test))
         scores: list[dict[str, Tensor]] = []
         for whole in (self.test, self._as_seen(self.against.test, "test")):
@@ -156,9 +160,15 @@ class Subject:
             raise NotApplicableError("the data has no classes")
 
 
+def _refuse_few(part: Part, fewest: int, what: str = "test") -> None:
+    if len(part) < fewest:
+        raise NotApplicableError(f"it needs at least {fewest} {what} images, not {len(part)}")
+
+
 def _likelihood(subject: Subject) -> Values:
     subject.refuse_at_mean()
     part = subject.test.some(subject.effort.images)
+    _refuse_few(part, PAIR)
     if subject.effort.method == "ais":
         return _annealed(subject, part)
     found = importance_likelihood(subject.vae, subject.batches(part), subject.effort.samples)
@@ -235,6 +245,7 @@ def _gap(subject: Subject) -> Values:
 @torch.inference_mode()
 def _aggregate(subject: Subject) -> Values:
     subject.refuse_at_mean()
+    _refuse_few(subject.test, PAIR)
     q, p = subject.posteriors, subject.vae.prior()
     chosen = torch.randperm(len(q.loc))[:DRAWS]
     z = q.sample()[chosen]
@@ -276,7 +287,12 @@ def _geometry(subject: Subject) -> Values:
 
 def _structure(subject: Subject) -> Values:
     subject.refuse_without_classes()
+    for part, name in ((subject.train, "training"), (subject.test, "test")):
+        _refuse_few(part, structure.NEIGHBOURS, name)
     train, test = subject.train_codes, subject.codes
+    for codes, name in ((train, "training"), (test, "test")):
+        if len(codes.labels.unique()) < 2:
+            raise NotApplicableError(f"the {len(codes.labels)} {name} images are all of one class")
     return structure.scores(train.means, train.labels, test.means, test.labels)
 
 
@@ -291,6 +307,7 @@ def _reconstruction(subject: Subject) -> Values:
 
 def _samples(subject: Subject) -> Values:
     subject.refuse_without_classes()
+    _refuse_few(subject.test, CROWD)
     classifier = trained_classifier(subject.train, len(subject.data.classes), CACHE)
     test = subject.test.some(PICTURED)
     drawn = torch.cat([subject.vae.sample(len(labels), labels).cpu() for labels in test.labels.split(1000)])
@@ -301,9 +318,14 @@ def _samples(subject: Subject) -> Values:
 
 
 def _disentanglement(subject: Subject) -> Values:
-    if subject.data.test.factors is None:
+    factors = subject.data.test.factors
+    if factors is None:
         raise NotApplicableError("the data has no known factors")
-    return disentanglement.scores(subject.codes.means, subject.data.test.factors)
+    _refuse_few(subject.test, disentanglement.BATCH)
+    varying = int((factors != factors[0]).any(0).sum())
+    if varying < 2:
+        raise NotApplicableError(f"it needs at least 2 factors that vary among the test images, not {varying}")
+    return disentanglement.scores(subject.codes.means, factors)
 
 
 def _anomaly(subject: Subject) -> Values:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
+
+from vae.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
     from vae.trained import Trained
 
 SHOWN = 12  # images in a picture
+MOST = 10**9  # of anything that is counted
+STDOUT = (Path("-"), Path("/dev/stdout"))  # the names by which a table goes to standard output; neither is opened
+CLOSED_PIPE = 141  # the exit status of what a shell's pipe no longer reads
 TRAIN = Path(__file__).parent.parent / "train.py"
 
 
@@ -48,18 +54,25 @@ def parser(name: str, what: str | None, examples: str, images: bool = True) -> a
 
 def positive(text: str) -> int:
     """A type of arguments."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: must be a positive integer")
+    if not text.isdecimal() or not 1 <= int(text) <= MOST:
+        raise argparse.ArgumentTypeError(f"{text}: must be a positive integer, at most {MOST:,}")
     return int(text)
 
 
 @contextmanager
 def ending_in_one_line() -> Iterator[None]:
-    """End the program where it goes wrong, with one line that says why, or with 130 at Ctrl+C."""
+    """End the program where it goes wrong, with one line that says why, or with 130 at Ctrl+C.
+
+    It ends without a word where nobody reads its output any more, as after `| head`.
+    """
     try:
         yield
-    except (ValueError, OSError, RuntimeError) as error:
-        sys.exit(f"error: {error}")
+        print(end="", flush=True)  # else the interpreter would find out, after this block, and complain
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left goes there at the end
+        sys.exit(CLOSED_PIPE)
+    except (ValueError, OSError, RuntimeError, MemoryError) as error:
+        sys.exit(f"error: {' '.join(str(error).splitlines()) or type(error).__name__}")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
@@ -100,12 +113,37 @@ def bar(what: str, total: int) -> Any:
     return tqdm(desc=what, total=total, unit=" images", disable=None, leave=False)
 
 
+@contextmanager
+def table_file(out: Path) -> Iterator[TextIO]:
+    """Where a table is written to: standard output, or a file that is whole or absent."""
+    if out in STDOUT:
+        if sys.stdout is None:  # as after >&-
+            raise ValueError(f"{out}: standard output is closed")
+        yield sys.stdout
+    else:
+        # Names of files that are no UTF-8 are written as they are.
+        with (
+            replacing(out) as temporary,
+            temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+        ):
+            yield file
+
+
+def inside(run: Path) -> Path:
+    """The folder of a run, into which a program writes by default; refused before any work where it cannot."""
+    from vae.checkpoints import file_of, folder_of
+
+    folder = folder_of(file_of(run))
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"{folder}: cannot be written to; name another place with --out")
+    return folder
+
+
 def save_picture(path: Path, figure: Figure, dpi: float | None = None) -> None:
     """Write a figure as PNG, atomically."""
     from PIL import Image
 
     from vae.figures.style import rasterise
-    from vae.files import replacing
 
     with replacing(path) as temporary:
         Image.fromarray(rasterise(figure, dpi)).save(temporary, "png")

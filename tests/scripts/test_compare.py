@@ -275,3 +275,36 @@ def test_help_has_examples(capsys):
     with pytest.raises(SystemExit) as stop:
         compare.main(["--help"])
     assert stop.value.code == 0 and "examples:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--csv", "--markdown"], ["--csv", "a", "--markdown", "./a"], ["--csv=/dev/stdout", "--markdown"]]
+)
+def test_two_tables_do_not_go_to_one_place(sweep, arguments):
+    sweep()
+    with pytest.raises(SystemExit, match=r"^error: --csv \S+ and --markdown \S+: must be two places$"):
+        compare.main(["s", *arguments])
+
+
+def test_standard_output_has_two_names(sweep, tmp_path, capsys):
+    sweep()
+    compare.main(["s", "--csv", "--figures", "f"])
+    said = capsys.readouterr().out
+    compare.main(["s", "--csv", "/dev/stdout", "--figures", "f"])
+    assert capsys.readouterr().out == said and said.startswith("seeds,")
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n\x00\x00"])
+def test_a_picture_that_cannot_be_read_is_named(sweep, content):
+    for seed in range(2):
+        folder = sweep(seed=seed)
+    (folder / MANIFOLD).write_bytes(content)
+    with pytest.raises(SystemExit, match=rf"^error: {folder / MANIFOLD}: cannot be read as a picture \(\w+\)$"):
+        compare.main(["s", "--figures", "f"])
+
+
+def test_a_history_that_is_no_table_is_named(sweep):
+    field = "9" * (csv.field_size_limit() + 1)
+    folder = sweep(history=f"epoch,val/total\n1,{field}\n")
+    with pytest.raises(SystemExit, match=rf"^error: {folder / 'history.csv'}: must hold numbers in the columns"):
+        compare.main(["s", "--figures", "f"])

@@ -1,4 +1,5 @@
 import importlib.util
+import os
 import shutil
 from pathlib import Path
 
@@ -100,3 +101,19 @@ def test_help_has_examples(capsys):
     with pytest.raises(SystemExit) as stop:
         draw.main(["--help"])
     assert stop.value.code == 0 and "examples:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("dpi", ["0", "-1", "nan", "inf", "1e9", "fine"])
+def test_pixels_can_be_seen_and_counted(dpi, capsys):
+    with pytest.raises(SystemExit):
+        draw.main(["run", "--dpi", dpi])
+    assert f"--dpi: {dpi}: must be a number from 10 to 1200" in capsys.readouterr().err
+
+
+def test_a_run_that_cannot_be_written_to_is_drawn_elsewhere(run, tmp_path, monkeypatch):
+    folder = run()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(SystemExit, match=r"^error: .*run: cannot be written to; name another place with --out$"):
+        draw.main([str(folder), "losses"])
+    draw.main([str(folder), "losses", "--out", str(tmp_path / "elsewhere")])
+    assert names(tmp_path / "elsewhere") == {"curves/losses.png"}

@@ -1,5 +1,7 @@
+import errno
 import importlib.util
 import json
+import os
 import signal
 from pathlib import Path
 
@@ -133,3 +135,40 @@ def test_counts_must_be_positive_integers(count, capsys):
     with pytest.raises(SystemExit):
         evaluate.main(["run", "--samples", count])
     assert f"--samples: {count}: must be a positive integer" in capsys.readouterr().err
+
+
+def test_a_run_that_cannot_be_written_to_is_measured_all_the_same(run, monkeypatch, capsys):
+    folder = run()
+    (folder / "metrics.json").write_text("{}")
+    _, data = checkpoints.data_of(checkpoints.read(folder / "checkpoints" / "best.ckpt")["vae"])
+    monkeypatch.setattr(evaluate, "_other_data", lambda name: data)
+
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("tempfile.mkstemp", refuse)
+    before = sorted(folder.rglob("*"))
+    evaluate.main([str(folder), "reconstruction", "anomaly", "--against", "itself", *SMALL])
+    said = capsys.readouterr()
+    assert "psnr" in said.out and "auroc_latent" in said.out and "written to" not in said.out
+    assert (
+        said.err.count("evaluation.json: cannot be written (Read-only file system), so the table is all there is") == 1
+    )
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_measure_that_goes_wrong_ends_nothing_and_is_named(run, monkeypatch, capsys):
+    folder = run()
+    monkeypatch.setitem(measures.MEASURES, "likelihood", lambda subject: [][0])
+    monkeypatch.setattr(measures, "CACHE", folder / "classifiers")
+    monkeypatch.setattr("vae.evaluation.classifier.STEPS", 2)
+    monkeypatch.setattr(measures, "STEPS", 2)
+    evaluate.main([str(folder), *SMALL])
+    said = capsys.readouterr()
+    assert "failed: likelihood (IndexError: list index out of range)" in said.out and "test/mse" in written(folder)
+    assert "warning: the measure likelihood failed (IndexError: list index out of range)" in said.err
+    assert "Traceback" not in said.err
+    with pytest.raises(
+        SystemExit, match=r"^error: metric=likelihood: cannot be measured in .*: IndexError: list index"
+    ):
+        evaluate.main([str(folder), "likelihood", "reconstruction"])

@@ -1,4 +1,5 @@
 import importlib.util
+import os
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,13 @@ def test_help_has_examples(capsys):
     with pytest.raises(SystemExit) as stop:
         explore.main(["--help"])
     assert stop.value.code == 0 and "examples:" in capsys.readouterr().out
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(run, tmp_path, monkeypatch):
+    folder = run()
+    monkeypatch.setattr(explore, "_described", lambda *_: pytest.fail("the run was read"))
+    with pytest.raises(SystemExit, match=r"^error: .*run: must be a regular file or a new name"):
+        explore.main([str(folder), "--out", str(folder)])
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(SystemExit, match=r"^error: .*run: cannot be written to; name another place with --out$"):
+        explore.main([str(folder)])

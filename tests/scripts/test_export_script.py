@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 import vae
+from vae.files import write_json
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 export = importlib.import_module("scripts.export")
@@ -106,3 +108,25 @@ def test_a_sampler_that_cannot_be_had_is_named(run, tmp_path, capsys, monkeypatc
     export.main([str(folder), "--to", "torch"])
     assert not (folder / "export" / "sampler.pt2").exists() and (folder / "export" / "decoder.pt2").exists()
     assert capsys.readouterr().out.endswith("left out: sampler (Strange: must be drawn from noise)\n")
+
+
+def test_a_place_that_cannot_be_written_is_no_reason_to_leave_the_sampler_out(run, tmp_path, monkeypatch):
+    folder = run()
+    monkeypatch.setattr("vae.export.write_torch", lambda program, path, metadata: write_json(path, {}))
+    monkeypatch.setattr("vae.export.read_torch", lambda path: None)
+    (tmp_path / "out" / "sampler.pt2").mkdir(parents=True)
+    with pytest.raises(SystemExit, match=r"^error: .*sampler\.pt2: must be a regular file or a new name"):
+        export.main([str(folder), "--to", "torch", "--out", str(tmp_path / "out")])
+
+
+def test_a_run_that_cannot_be_written_to_is_refused_before_the_work(run, monkeypatch):
+    folder = run()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(SystemExit, match=r"^error: .*run: cannot be written to; name another place with --out$"):
+        export.main([str(folder), "--to", "torch"])
+
+
+def test_metadata_that_cannot_be_read_are_named(tmp_path):
+    (tmp_path / "metadata.json").write_text("{")
+    with pytest.raises(ValueError, match=r"metadata\.json: cannot be read as JSON"):
+        export._describe(tmp_path / "metadata.json", {}, {}, {})

@@ -40,3 +40,11 @@ def test_the_tabs_show_something(
         with Image.open(tmp_path / "shots" / f"{tab}.png") as shot:
             assert shot.size == (1500, 1100)
             assert len(shot.convert("RGB").getcolors(1 << 24)) > 50  # a page that failed to load is one colour
+
+
+def test_a_picture_that_was_not_taken_replaces_none(screenshots: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "tab.png").write_bytes(b"what was there")
+    with pytest.raises(RuntimeError, match=r"^tab\.png: no picture could be taken"):
+        screenshots.photograph("true", "about:blank", tmp_path / "tab.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["tab.png"]
+    assert (tmp_path / "tab.png").read_bytes() == b"what was there"

@@ -2,6 +2,7 @@
 
 import csv
 import importlib
+import os
 import sys
 from pathlib import Path
 
@@ -183,3 +184,36 @@ def test_counts_must_be_positive(run, capsys):
     with pytest.raises(SystemExit):
         sample.main([str(run()), "--n", "0", "--out", "x.npz"])
     assert "--n: 0: must be a positive integer" in capsys.readouterr().err
+
+
+def test_tables_go_to_standard_output(run, tmp_path, image_folder, capsys, monkeypatch):
+    folder = str(run())
+    monkeypatch.chdir(tmp_path)
+    for program, name, head in (
+        (encode, "codes.csv", "file,mean_0,mean_1,"),
+        (score, "scores/scores.csv", "image,nats\n"),
+    ):
+        program.main([folder, str(image_folder), "--out", name.split("/")[0]])
+        written = Path(name).read_text()
+        capsys.readouterr()
+        for out in ("-", "/dev/stdout"):
+            program.main([folder, str(image_folder), "--out", out])
+            assert capsys.readouterr().out == written and written.startswith(head)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["codes.csv", "run", "scores"]
+
+
+def test_a_place_that_cannot_be_is_refused_before_the_work(run, tmp_path, image_folder, monkeypatch):
+    folder = str(run())
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link.npz").symlink_to("pipe")
+    monkeypatch.setattr(programs, "chunks", lambda *_: pytest.fail("images were read"))
+    monkeypatch.setattr("vae.trained.Trained.samples", lambda *_: pytest.fail("something was sampled"))
+    for program, arguments in (
+        (encode, [str(image_folder), "--out", "pipe"]),
+        (reconstruct, [str(image_folder), "--out", "pipe"]),
+        (score, [str(image_folder), "--out", "pipe"]),
+        (sample, ["--out", "link.npz"]),
+    ):
+        with pytest.raises(SystemExit, match=r"^error: .*pipe: (must be a regular file|exists already)"):
+            program.main([folder, *arguments[:-1], str(tmp_path / arguments[-1])])
+        assert (tmp_path / "pipe").is_fifo() and (tmp_path / "link.npz").is_symlink()

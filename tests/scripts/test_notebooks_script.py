@@ -1,0 +1,20 @@
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("nbclient", reason="comes with the extra notebooks")
+sys.path.insert(0, str(Path(__file__).parents[2]))
+notebooks = importlib.import_module("scripts.notebooks")
+
+
+def test_a_cell_that_fails_is_one_line_and_the_file_stays(tmp_path):
+    cell = {"cell_type": "code", "id": "a", "metadata": {}, "execution_count": None, "outputs": [], "source": "1 / 0"}
+    content = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [cell]}
+    path = tmp_path / "a.ipynb"
+    path.write_text(json.dumps(content))
+    with pytest.raises(SystemExit, match=r"^error: .*a\.ipynb: a cell fails with ZeroDivisionError: division by zero$"):
+        notebooks.main([str(path)])
+    assert json.loads(path.read_text()) == content
