@@ -26,6 +26,7 @@ SECTIONS: dict[str, Callable[[common.Options], dict[str, Table]]] = {
     "startup": processes.startup,
     "sweep": processes.sweep,
     "memory": processes.memory,
+    "company": processes.company,
     "growth": training.growth,
 }
 

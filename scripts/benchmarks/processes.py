@@ -1,18 +1,22 @@
-"""Sections `startup`, `sweep` and `memory`: what processes take, from their start to their end."""
+"""Sections `startup`, `sweep`, `memory` and `company`: what processes take, from their start to their end."""
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 
-from benchmarks.common import Options, in_turn, ratio, spread, table
+from benchmarks.common import Options, in_turn, median, ratio, spread, table
 from vae.callbacks.pictures import Pictures
 from vae.files import write_json
 from vae.tables import Table
@@ -112,3 +116,48 @@ def memory(options: Options) -> dict[str, Table]:
     kilobytes = int(finished(sys.executable, "-c", PEAK, *command))
     row = {"python train.py": " ".join(["epochs=2", *options.data[:1]]), "peak memory, GB": kilobytes * 1024 / 1e9}
     return {"memory": table([row], "Resident, pictures after both epochs included.")}
+
+
+def company(options: Options) -> dict[str, Table]:
+    """What an epoch takes beside other programs, by how OpenMP's threads wait for each other."""
+    quiet = [*options.limited, "figures=none"]
+    others: dict[str, Sequence[str]] = {
+        "nobody": (),
+        "a busy loop": (sys.executable, "-c", "while True: pass"),
+        "another training": (*TRAIN, *quiet, "epochs=100000", f"hydra.run.dir='{options.folder / 'other'}'"),
+    }
+    waiting = {"ours": (), "OpenMP's own": ("env", "GOMP_SPINCOUNT=300000"), "one thread": ("env", "OMP_NUM_THREADS=1")}
+
+    def epoch(prefix: Sequence[str]) -> float:
+        folder = options.folder / f"epoch {time.monotonic_ns()}"
+        finished(*prefix, *TRAIN, *quiet, "epochs=2", f"hydra.run.dir='{folder}'")
+        with (folder / "history.csv").open(encoding="utf-8") as file:
+            *_, last = csv.DictReader(file)
+        return float(last["seconds"])
+
+    rows = []
+    for name, command in others.items():
+        with _running(command):
+            rounds = in_turn({how: partial(epoch, prefix) for how, prefix in waiting.items()}, options.repeats)
+        rows.append({"beside": name, **{f"{how}, s": median(rounds, how) for how in waiting}})
+    for row in rows:
+        row["ours ÷ alone"] = row["ours, s"] / rows[0]["ours, s"]
+    return {"company": table(rows, "Second epoch of a dense run, validation included.")}
+
+
+@contextmanager
+def _running(command: Sequence[str]) -> Iterator[None]:
+    """A program in the background, which is ended afterwards."""
+    if not command:
+        yield
+        return
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        if command[: len(TRAIN)] == TRAIN:  # imports come first
+            for line in process.stdout:
+                if line.startswith("epoch"):
+                    break
+        try:
+            yield
+        finally:
+            process.kill()
