@@ -58,6 +58,8 @@ _inbox: _Inbox | None = None  # of whoever listens
 def listen() -> None:
     """From now on, to the end of the process, signals are noted here; `heed` begins to act on them."""
     global _inbox
+    if _inbox is not None:
+        return
     _inbox = _Inbox()
     _inbox.patience = math.inf
     for signum in SIGNALS:

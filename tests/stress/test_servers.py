@@ -230,4 +230,5 @@ def test_misbehaving_servers(tmp_path: Path, rounds: Callable[..., Iterator[rand
         assert peak < MEMORY, f"{what}: {peak:,} bytes"
         assert time.monotonic() - start < PATIENCE, what
         for file in (root / "tiny").glob("*"):
-            assert file.name == ".lock" or file.read_bytes() == PACKED.get(file.name), f"{what}: {file}"
+            # A byte of gzip's header that says nothing of the content may be damaged.
+            assert file.name == ".lock" or gzip.decompress(file.read_bytes()) == PLAIN.get(file.stem), f"{what}: {file}"

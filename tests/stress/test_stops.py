@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from vae import signals
 from vae.config import quoted
 from vae.files import read_json
 
@@ -38,6 +39,7 @@ class Stop:
 
 def enter(arguments: list[str], folder: Path, said: Path, stop: Stop) -> None:
     """One command in a process of its own, which has imported everything already."""
+    signals.listen()  # as train.py does at once
     os.chdir(folder)
     file = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for descriptor in (1, 2):
@@ -75,6 +77,8 @@ class Commands:
         stop = stop or Stop([])
         process = self.context.Process(target=enter, args=(arguments, self.folder, said, stop))
         process.start()
+        while not said.exists():  # before that it is no program of ours
+            time.sleep(0.001)
         for signum, seconds in zip(stop.signals, stop.after, strict=False):
             process.join(seconds)
             if process.is_alive():
