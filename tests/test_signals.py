@@ -66,6 +66,13 @@ def test_somebody_else_may_answer(heard: None) -> None:
     assert answers == [signal.SIGINT]
 
 
+def test_signals_are_taken_back_from_others(heard: None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signals.claim()
+    with pytest.raises(Interrupted):
+        send(signal.SIGTERM)
+
+
 def test_afterwards_handlers_are_what_they_were() -> None:
     before = [signal.getsignal(signum) for signum in signals.SIGNALS]
     with signals.listening(), signals.listening():

@@ -62,8 +62,7 @@ def listen() -> None:
         return
     _inbox = _Inbox()
     _inbox.patience = math.inf
-    for signum in SIGNALS:
-        signal.signal(signum, _inbox.receive)
+    claim()
 
 
 def heed() -> None:
@@ -71,6 +70,13 @@ def heed() -> None:
     if _inbox is not None:
         _inbox.patience = 0
         _inbox.act()
+
+
+def claim() -> None:
+    """Take signals back from whoever has set handlers since, if there is somebody who listens."""
+    if _inbox is not None and threading.current_thread() is threading.main_thread():
+        for signum in SIGNALS:
+            signal.signal(signum, _inbox.receive)
 
 
 @contextmanager

@@ -22,6 +22,9 @@ class StopBetweenSteps(Checkpoint):
     def __init__(self, last: Path):
         self.last = last
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        signals.claim()  # Lightning answers SIGTERM by talking to the other processes at any moment, which may hang
+
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
