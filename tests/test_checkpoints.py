@@ -554,3 +554,11 @@ def test_nothing_is_downloaded_from_where_a_file_says(
     assert theirs.mirrors == ("http://stranger.invalid/",)
     own = compose(f"data={name}")["data"] if " " not in name else {"mirrors": [], "digests": {}}
     assert (list(ours.mirrors), ours.digests) == (own["mirrors"], own["digests"])
+
+
+def test_what_trained_it_does_not_matter(tmp_path: Path) -> None:
+    ddp = changed(
+        OURS, "vae.config.trainer", {"_target_": "pytorch_lightning.Trainer", "devices": 2, "strategy": "ddp"}
+    )
+    torch.save(ddp, tmp_path / "a.ckpt")
+    assert vae.load(tmp_path / "a.ckpt").latent_dim == 2

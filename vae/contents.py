@@ -105,7 +105,7 @@ def refuse_wrong_content(checkpoint: Mapping[str, Any]) -> None:
             if not rule.allows(value):
                 raise ValueError(f"{key}={reprlib.repr(value)}: must be {rule.words}")
     config = checkpoint["vae"]["config"]
-    for group in SCHEMAS.keys() & config.keys() - {*PARTS, "data"}:
+    for group in SCHEMAS.keys() & config.keys() - {*PARTS, "data", "trainer"}:  # what trained it is no longer asked for
         if schema := schema_of(group, config[group]):
             refuse_wrong_values(schema, config[group])
 
