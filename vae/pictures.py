@@ -15,7 +15,7 @@ from torch import Tensor
 from vae.config import is_at_mean, kind, objective_name
 from vae.data.loader import BatchLoader
 from vae.evaluation import grids, latents
-from vae.evaluation.geometry import Geometry, contours, ellipse
+from vae.evaluation.geometry import Geometry, contours, coordinates, covariance, draws, ellipse, mean
 from vae.evaluation.true_posterior import true_posterior
 from vae.figures import curves, images, latent, manifold, posterior, solid
 from vae.figures.style import axis_name
@@ -65,6 +65,7 @@ class Scene:
         self.history = history
         self.epoch = epoch
         self.at_mean = is_at_mean(about["config"])
+        self.latent_dim: int = about["config"]["latent_dim"]
         self.note = small_print(about, epoch)
 
     @property
@@ -95,27 +96,40 @@ class Scene:
             figure = _clusters_3d(self, points=2000)
         return solid.turning(figure)
 
-    # What several pictures ask for ------------------------------------------------------------------------------------
+    # What several pictures ask for, and the same whichever asks first -------------------------------------------------
 
     @cached_property
     def codes(self) -> latents.Codes:
-        return latents.encode(self.vae, self.loader, self.at_mean)
+        with self._quietly():
+            return latents.encode(self.vae, self.loader, self.at_mean)
 
     @cached_property
     def prior(self) -> Geometry:
-        return Geometry.of(self.vae.prior())
+        with self._quietly():
+            return Geometry.of(self.vae.prior())
+
+    @cached_property
+    def between(self) -> Tensor:
+        """Covariance of the posterior means, (latent_dim, latent_dim)."""
+        return covariance(self.codes.means)
 
     @cached_property
     def aggregate(self) -> Tensor:
         """Covariance of the aggregate posterior, (latent_dim, latent_dim)."""
-        return latents.aggregate_covariance(self.codes)
+        return self.between + self.codes.noise
 
-    @property
-    def latent_dim(self) -> int:
-        return len(self.prior.mean)
+    @cached_property
+    def principal(self) -> latents.Principal:
+        """Principal axes of the posterior means."""
+        return latents.principal(self.between)
+
+    @cached_property
+    def ranking(self) -> list[int]:
+        return latents.ranking(self.codes, self.prior)
 
     def active(self, count: int) -> list[int]:
-        return latents.most_active(self.codes, self.prior, count)
+        """The dimensions that say most about the image, at most `count`, in rising order."""
+        return sorted(self.ranking[:count])
 
     def coordinates(self, dim: int) -> Tensor:
         """Coordinates (points,) that cover the prior and all codes in one dimension."""
@@ -236,8 +250,7 @@ def _pairs(scene: Scene) -> Figure:
 
 def _covariance(scene: Scene) -> Figure:
     names = [axis_name(i) for i in range(scene.latent_dim)]
-    means = latents.covariance(scene.codes.means)
-    return latent.covariance(scene.prior.covariance, means, scene.aggregate, names, scene.note)
+    return latent.covariance(scene.prior.covariance, scene.between, scene.aggregate, names, scene.note)
 
 
 def _activity(scene: Scene) -> Figure:
@@ -245,8 +258,8 @@ def _activity(scene: Scene) -> Figure:
     kl = latents.kl_per_dimension(codes, prior)
     return latent.activity(
         kl,
-        latents.covariance(codes.means).diagonal(),
-        latents.principal(codes.means).shares,
+        scene.between.diagonal(),
+        scene.principal.shares,
         latents.active_units(codes.means),
         latents.ACTIVE,
         f"sum: {kl.sum():.2f}" if latents.adds_up(codes, prior) else "of the marginals: these do not add up to kl",
@@ -282,9 +295,9 @@ def _reconstructions(scene: Scene) -> Figure:
 
 def _samples(scene: Scene) -> Figure:
     if not scene.rows:
-        z = scene.vae.prior().sample(torch.Size([8, 12]))
+        z = draws(scene.vae.prior(), 8 * 12).unflatten(0, (8, 12))
         return images.samples(scene.decode(z), note=scene.note)
-    z = scene.vae.prior().sample(torch.Size([12]))
+    z = draws(scene.vae.prior(), 12)
     decoded = scene.decode(z.expand(len(scene.rows), *z.shape), torch.tensor(scene.rows)[:, None])
     return images.samples(decoded, [scene.classes[label] for label in scene.rows], scene.note)
 
@@ -339,9 +352,9 @@ def _view(scene: Scene, dims: Sequence[int]) -> latent.View:
 
 def _principal_view(scene: Scene) -> latent.View:
     """The same in the plane of the first two principal components of the means."""
-    axes, origin, shares = latents.principal(scene.codes.means)
-    plane = axes[:2]
-    points = (scene.codes.means.double() - origin) @ plane.T
+    axes, shares = scene.principal
+    plane, origin = axes[:2], mean(scene.codes.means)
+    points = coordinates(scene.codes.means, plane, origin)
     around = ellipse(torch.zeros(2, dtype=points.dtype), plane @ scene.aggregate @ plane.T, 2)
     prior = scene.prior.along(plane, origin)
     names = [f"principal component {i + 1} ({share:.0%})" for i, share in enumerate(shares[:2].tolist())]

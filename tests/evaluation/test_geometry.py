@@ -5,7 +5,9 @@ import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily, MultivariateNormal, Normal
 
 from vae.distributions import DiagonalNormal, FullNormal
-from vae.evaluation.geometry import Geometry, ellipse, moments
+from vae.evaluation import geometry
+from vae.evaluation.geometry import Geometry, draws, ellipse, moments
+from vae.priors import Correlated, Flow, Isotropic, Mixture
 
 SIGMA = torch.tensor([[1.0, 0.4], [0.4, 0.5]], dtype=torch.float64)
 
@@ -93,3 +95,68 @@ def test_an_outline_of_a_mixture_holds_the_mass_of_an_ellipse(sigmas):
     assert len(lines) == 2
     inside = sum(Path(line.numpy()).contains_points(prior.samples.numpy()).mean() for line in lines)
     assert abs(inside - (1 - math.exp(-0.5 * sigmas**2))) < 0.02
+
+
+def uneven(prior):
+    """A prior whose parameters are no longer those that it begins with."""
+    with torch.no_grad():
+        for parameter in prior.parameters():
+            parameter += 0.3 * torch.randn_like(parameter)
+    return prior.requires_grad_(False)
+
+
+PRIORS = {
+    "isotropic": lambda: Isotropic(4),
+    "correlated": lambda: Correlated(4),
+    "full mixture": lambda: uneven(Mixture(4, 3, "full")),
+    "diagonal mixture": lambda: uneven(Mixture(4, 3, "diagonal")),
+    "spline flow": lambda: uneven(Flow(4, "nsf", 2, [8])),
+    "affine flow": lambda: uneven(Flow(4, "maf", 2, [8])),
+    "flow of one dimension": lambda: uneven(Flow(1, "nsf", 2, [8])),
+    "flow of no layers": lambda: Flow(4, "nsf", 0, []),
+}
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+def test_draws_and_densities_in_parts_are_torchs(monkeypatch, prior):
+    p = PRIORS[prior]()()
+    torch.manual_seed(1)
+    expected = p.sample(torch.Size([500]))
+    for name, value in {"CHUNK": 2000, "SPLINES": 5, "SAMPLES": 500}.items():
+        monkeypatch.setattr(geometry, name, value)
+    torch.manual_seed(1)
+    assert torch.allclose(draws(p, 500), expected, atol=1e-5)
+    torch.manual_seed(1)
+    whole = Geometry.of(p)
+    if whole.samples is not None:
+        assert torch.allclose(whole.mean, expected.double().mean(0), atol=1e-5)
+        assert torch.allclose(whole.covariance, torch.atleast_2d(expected.double().T.cov()), atol=1e-4)
+        z = expected[:60].reshape(3, 20, -1).double()
+        assert torch.allclose(whole.log_prob(z), p.log_prob(z.float()).double(), atol=1e-4)
+
+
+@pytest.mark.parametrize("covariance", ["full", "diagonal"])
+def test_a_component_that_is_never_chosen_is_never_drawn(covariance):
+    prior = uneven(Mixture(2, 3, covariance))
+    prior.logits.copy_(torch.tensor([-torch.inf, 0.0, -torch.inf]))
+    z = draws(prior(), 20_000).double()
+    assert torch.allclose(z.mean(0), prior.loc[1].double(), atol=0.1)
+    assert torch.allclose(z.T.cov(), prior().component_distribution.covariance_matrix[1].double(), atol=0.2)
+
+
+def test_a_flow_is_inverted_in_fewer_passes_than_it_has_dimensions(monkeypatch):
+    p = uneven(Flow(40, "nsf", 2, [16]))()
+    steps = p.transform.transforms
+    y = torch.randn(5, 40)
+    expected, calls = p.transform.inv(y), []
+    for step in steps:
+        monkeypatch.setattr(step, "meta", lambda z, meta=step.meta: calls.append(1) or meta(z))
+    assert torch.equal(geometry._inverted(steps, y), expected)
+    assert len(calls) < 60  # zuko takes 80
+
+
+def test_coordinates_along_axes_are_those_of_all_samples(monkeypatch):
+    monkeypatch.setattr(geometry, "CHUNK", 3000)
+    prior = Geometry.of(uneven(Mixture(3, 2, "full"))())
+    axes, origin = torch.tensor([[0.6, 0.8, 0.0], [0.0, 0.0, 1.0]]).double(), torch.ones(3).double()
+    assert torch.allclose(prior.along(axes, origin).samples, (prior.samples.double() - origin) @ axes.T)

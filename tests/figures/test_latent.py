@@ -139,6 +139,37 @@ def test_activity_marks_the_active_units(check, n):
     assert left.texts[0].get_text() == "a remark"
 
 
+@pytest.mark.parametrize("n", [501, 2000])
+def test_a_covariance_of_more_entries_than_pixels_hides_none(check, n):
+    means = torch.zeros(n, n)
+    means[7, n - 3], means[n - 3, 7] = -2.0, 0.5
+    figure = check(latent.covariance(torch.eye(n), means, means, [style.axis_name(i) for i in range(n)], NOTE))
+    shown = figure.axes[1].images[0].get_array()
+    size = -(-n // 500)
+    assert shown.shape == (-(-n // size),) * 2 and (shown != 0).sum() == 2
+    assert shown[7 // size, (n - 3) // size] == -2 and shown[(n - 3) // size, 7 // size] == 0.5
+    assert (np.diagonal(figure.axes[0].images[0].get_array()) == 1).all()
+    assert len(figure.axes[0].get_yticklabels()) <= 16
+    assert figure.axes[3].get_ylabel() == f"covariance (the largest of {size} × {size})"
+
+
+@pytest.mark.parametrize("n", [100, 199, 2000])
+def test_activity_of_many_dimensions_is_legible(check, n):
+    kl, active = torch.full((n,), 0.1), torch.zeros(n).bool()
+    kl[57], active[57] = 3.0, True
+    figure = check(latent.activity(kl, kl / 100, torch.full((n,), 1 / n), active, 0.01, note=NOTE))
+    left, middle, _ = figure.axes
+    size = -(-n // 200)
+    assert len(left.patches) == n // size
+    (bar,) = [bar for bar in left.patches if bar.get_height() == 3]
+    assert bar.get_x() <= 57 <= bar.get_x() + bar.get_width() or size > 1
+    assert [to_hex(bar.get_facecolor()) for bar in middle.patches].count(style.CODES.lower()) == 1
+    assert middle.get_title() == f"1 of {n} units active (above 0.01)"
+    for axes in figure.axes:
+        words = [label.get_window_extent() for label in axes.get_xticklabels() if label.get_text()]
+        assert all(a.x1 < b.x0 for a, b in itertools.pairwise(words))
+
+
 def test_clusters_in_space_have_outlines_on_the_walls_behind(check):
     means = torch.randn(500, 3)
     walls = {}

@@ -3,27 +3,71 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import contourpy
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, MultivariateNormal
+from torch.distributions import Distribution, MixtureSameFamily, MultivariateNormal
 
-from vae.distributions import DiagonalNormal, FullNormal
+from vae.distributions import DiagonalNormal, FullNormal, parameters
 
 SAMPLES = 20_000  # of a distribution that has no formulas
 GRID = 120  # points along each axis when a density is contoured
+CHUNK = 2**21  # numbers at a time, of which a computation keeps a few copies
+SPLINES = 1000  # numbers that a flow works with for each dimension of a point
 
 
 def moments(distribution: Distribution, samples: int = 100) -> tuple[Tensor, Tensor]:
     """Mean (…, n) and covariance (…, n, n): exact for Gaussians, else those of `samples` draws."""
     if isinstance(distribution, DiagonalNormal | FullNormal):
         return distribution.mean, distribution.covariance_matrix
-    draws = distribution.sample(torch.Size([samples]))  # (samples, …, n)
-    centred = draws - draws.mean(0)
-    return draws.mean(0), torch.einsum("s...i,s...j->...ij", centred, centred) / (samples - 1)
+    z = distribution.sample(torch.Size([samples]))  # (samples, …, n)
+    centred = z - z.mean(0)
+    return z.mean(0), torch.einsum("s...i,s...j->...ij", centred, centred) / (samples - 1)
+
+
+def draws(p: Distribution, count: int) -> Tensor:
+    """`p.sample` with the same random numbers, (count, n), in little more memory than that of the result.
+
+    torch makes draws of all components of a mixture before it chooses, with a copy of a full component's matrix for
+    each, and zuko inverts a flow for all draws at once.
+    """
+    if isinstance(p, MixtureSameFamily) and isinstance(p.component_distribution, DiagonalNormal | FullNormal):
+        return _draws_of_mixture(p, p.component_distribution, count)
+    steps = getattr(getattr(p, "transform", None), "transforms", None)  # as zuko's flows have them
+    if steps is None:
+        return p.sample(torch.Size([count]))
+    noise = p.base.sample(torch.Size([count]))  # type: ignore[attr-defined]
+    return torch.cat([_inverted(steps, part) for part in noise.split(_at_once(p))])
+
+
+def in_parts(points: Tensor) -> Iterator[Tensor]:
+    """The rows of (count, n), a few at a time, in double precision: a copy of all of them may take too much memory."""
+    return (part.double() for part in points.split(max(1, CHUNK // points.shape[1])))
+
+
+def mean(points: Tensor) -> Tensor:
+    """Mean of the rows of (count, n), (n,), in double precision."""
+    return torch.stack([part.sum(0) for part in in_parts(points)]).sum(0) / len(points)
+
+
+def covariance(points: Tensor, correction: int = 0) -> Tensor:
+    """Covariance of the rows of (count, n), (n, n), in double precision."""
+    middle = mean(points)
+    total = torch.zeros(len(middle), len(middle), dtype=middle.dtype, device=middle.device)
+    for part in in_parts(points):
+        centred = part - middle
+        total.addmm_(centred.T, centred)
+    return total / (len(points) - correction)
+
+
+def coordinates(points: Tensor, axes: Tensor, origin: Tensor | float) -> Tensor:
+    """A (z − origin) of the rows z of (count, n), (count, k) in double precision; the axes are the rows of A (k, n)."""
+    return torch.cat([(part - origin) @ axes.T for part in in_parts(points)])
 
 
 @dataclass(frozen=True)
@@ -32,7 +76,7 @@ class Geometry:
 
     mean: Tensor
     covariance: Tensor
-    samples: Tensor | None = None  # (SAMPLES, n); None for a Gaussian, whose moments say everything
+    samples: Tensor | None = None  # (SAMPLES, n) as drawn; None for a Gaussian, whose moments say everything
     log_prob: Callable[[Tensor], Tensor] | None = None  # (…, n) → (…), where it is known
 
     @classmethod
@@ -40,14 +84,16 @@ class Geometry:
         """The geometry of a distribution with event shape (n,), such as the prior."""
         if isinstance(p, DiagonalNormal | FullNormal):
             return cls(p.mean.cpu().double(), p.covariance_matrix.cpu().double())
-        draws = p.sample(torch.Size([SAMPLES]))
-        samples = draws.cpu().double()  # first to the host: not every device has doubles
-        return cls(
-            samples.mean(0),
-            torch.atleast_2d(samples.T.cov()),
-            samples,
-            lambda z: p.log_prob(z.to(draws)).cpu().double(),
-        )
+        drawn = draws(p, SAMPLES)
+        device, dtype, at_once = drawn.device, drawn.dtype, _at_once(p)
+        samples = drawn.cpu()
+
+        def log_prob(z: Tensor) -> Tensor:
+            # To the host before it is in doubles, which not every device has.
+            found = [p.log_prob(part).cpu().double() for part in z.flatten(0, -2).to(device, dtype).split(at_once)]
+            return torch.cat(found).view(z.shape[:-1])
+
+        return cls(mean(samples), covariance(samples, correction=1), samples, log_prob)
 
     @property
     def scale(self) -> Tensor:
@@ -60,13 +106,16 @@ class Geometry:
         mean, covariance = axes @ (self.mean - origin), axes @ self.covariance @ axes.T
         if self.samples is None:
             return Geometry(mean, covariance)
-        unchanged = torch.equal(axes, torch.eye(len(self.mean)).to(axes)) and not torch.as_tensor(origin).any()
-        samples = (self.samples - origin) @ axes.T
-        return Geometry(mean, covariance, samples, self.log_prob if unchanged else None)
+        return Geometry(mean, covariance, coordinates(self.samples, axes, origin))
 
     def marginal(self, dims: Sequence[int]) -> Geometry:
         """The distribution of some of the dimensions."""
-        return self.along(torch.eye(len(self.mean))[list(dims)])
+        chosen = list(dims)
+        mean, covariance = self.mean[chosen], self.covariance[chosen][:, chosen]
+        if self.samples is None:
+            return Geometry(mean, covariance)
+        log_prob = self.log_prob if chosen == list(range(len(self.mean))) else None
+        return Geometry(mean, covariance, self.samples[:, chosen].double(), log_prob)
 
     def density(self, *axes: Tensor) -> Tensor:
         """The density on the grid that one tensor of coordinates for each axis spans, shape (len(axis), …)."""
@@ -92,10 +141,16 @@ class Geometry:
         """
         if self.samples is None:
             return [ellipse(self.mean, self.covariance, sigmas)]
-        low, high = self.samples.min(0).values, self.samples.max(0).values
+        return contours(*self._surface, sigmas)
+
+    @cached_property
+    def _surface(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The two axes of a grid around the samples of two coordinates, and the density there."""
+        assert self.samples is not None
+        low, high = (end.double() for end in self.samples.aminmax(dim=0))
         low, high = low - 0.1 * (high - low), high + 0.1 * (high - low)  # else the outermost lines would not close
         x, y = (torch.linspace(a, b, GRID, dtype=low.dtype) for a, b in zip(low.tolist(), high.tolist(), strict=True))
-        return contours(x, y, self.density(x, y), sigmas)
+        return x, y, self.density(x, y)
 
 
 def contours(x: Tensor, y: Tensor, density: Tensor, sigmas: float) -> list[Tensor]:
@@ -113,3 +168,48 @@ def ellipse(mean: Tensor, covariance: Tensor, sigmas: float, points: int = 181) 
     # Not Cholesky's factor: a collapsed model's covariance of the means is singular.
     values, vectors = torch.linalg.eigh(covariance)
     return mean + sigmas * torch.stack([t.cos(), t.sin()], -1) @ (vectors * values.clamp(min=0).sqrt()).T
+
+
+def _at_once(p: Distribution) -> int:
+    """How many points of p are `CHUNK` numbers."""
+    if isinstance(p, DiagonalNormal | FullNormal):
+        width = 1
+    elif isinstance(p, MixtureSameFamily):
+        width = p.component_distribution.batch_shape[-1]
+    else:
+        width = SPLINES
+    return max(1, CHUNK // (width * p.event_shape[0]))
+
+
+def _draws_of_mixture(p: MixtureSameFamily, components: DiagonalNormal | FullNormal, count: int) -> Tensor:
+    loc, scale = parameters(components)
+    component = p.mixture_distribution.sample(torch.Size([count]))  # (count,)
+    z = loc.new_empty(count, loc.shape[1])
+    at_once = max(16, _at_once(p) // 16 * 16)  # torch makes normal numbers on a CPU by sixteens
+    for rows, chosen in zip(z.split(at_once), component.split(at_once), strict=True):
+        # One component's are used, but this many are drawn by torch, too.
+        noise = torch.randn(len(chosen), *loc.shape, dtype=loc.dtype, device=loc.device)
+        rows.copy_(noise[torch.arange(len(chosen), device=chosen.device), chosen])
+    for k, (middle, spread) in enumerate(zip(loc, scale, strict=True)):
+        noise = z[component == k]
+        z[component == k] = middle + (noise * spread if spread.dim() == 1 else noise @ spread.T)
+    return z
+
+
+def _inverted(steps: Sequence[Any], y: Tensor) -> Tensor:
+    """The z of a flow's steps z → … → y, (count, n).
+
+    An autoregressive step gives z in n passes, each of which makes one more dimension right. A pass that changes
+    nothing is followed by none that does, and comes after about ten.
+    """
+    for step in reversed(steps):
+        if not hasattr(step, "passes"):
+            y = step.inv(y)
+            continue
+        z = torch.zeros_like(y)
+        for _ in range(step.passes):
+            before, z = z, step.meta(z).inv(y)
+            if torch.equal(before, z):
+                break
+        y = z
+    return y

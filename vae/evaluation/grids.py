@@ -119,10 +119,13 @@ def _equal_mass(prior: Geometry, dims: Sequence[int], at: Tensor, probabilities:
         mass = prior.density(*axes)
     else:
         assert prior.log_prob is not None
-        z = at.expand(*[FINE] * len(dims), -1).clone()
-        z[..., list(dims)] = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
-        log_p = torch.cat([prior.log_prob(rows) for rows in z.split(8)])  # memory is that of a few rows
-        mass = (log_p - log_p.max()).exp()
+        log_p = []
+        for rows in torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).split(8):  # memory is that of a few rows
+            z = at.expand(*rows.shape[:-1], -1).clone()
+            z[..., list(dims)] = rows
+            log_p.append(prior.log_prob(z))
+        mass = torch.cat(log_p)
+        mass = (mass - mass.max()).exp()
     first = _quantiles(axes[0], mass.flatten(1).sum(1) if len(dims) > 1 else mass, probabilities)  # (columns,)
     if len(dims) == 1:
         return first[None, :, None]

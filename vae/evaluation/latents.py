@@ -6,12 +6,14 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Normal
 
-from vae.evaluation.geometry import Geometry, moments
+from vae.distributions import DiagonalNormal, TiedNormal
+from vae.evaluation.geometry import Geometry, covariance, in_parts, mean, moments
 from vae.model import VAE
 
+MATRICES = 2**24  # numbers of the posteriors' covariances at a time
 ACTIVE = 0.01  # variance of the posterior mean above which a unit is active (Burda et al., 2016)
 
 
@@ -30,21 +32,34 @@ def encode(vae: VAE, batches: Iterable[tuple[Tensor, Tensor]], at_mean: bool = F
 
     `at_mean` takes the means for all that there is.
     """
-    means, variances, labels, noise = [], [], [], []
+    prior = vae.prior()
+    n = prior.event_shape[0]
+    means, spreads, labels = [], [], []
+    total = torch.zeros(n, n, dtype=torch.float64)
     for images, batch_labels in batches:
-        mean, spread = moments(vae.encode(images, batch_labels))
-        spread = spread * (not at_mean)
-        means.append(mean.cpu())
-        variances.append(spread.diagonal(dim1=-2, dim2=-1).cpu())
-        noise.append(spread.sum(0).cpu().double())  # first to the host: not every device has doubles
         labels.append(batch_labels.cpu())
-    count = sum(map(len, labels))
-    return Codes(torch.cat(means), torch.cat(variances), torch.stack(noise).sum(0) / count, torch.cat(labels))
+        for features in vae.backbone.encode(images, batch_labels).split(max(1, MATRICES // n**2)):
+            q = vae.posterior(features, prior)
+            if isinstance(q, DiagonalNormal | TiedNormal):  # whose covariances need not be made
+                middle, spread = q.mean, q.variance
+            else:
+                middle, matrices = moments(q)
+                spread = matrices.diagonal(dim1=-2, dim2=-1)
+                total += matrices.sum(0).cpu().double()  # first to the host: not every device has doubles
+            means.append(middle.cpu())
+            spreads.append(spread.cpu() * (not at_mean))
+    variances = torch.cat(spreads)
+    if isinstance(q, DiagonalNormal | TiedNormal):
+        noise = _mean_covariance(q, variances)
+    else:
+        noise = total * (not at_mean) / len(variances)
+    return Codes(torch.cat(means), variances, noise, torch.cat(labels))
 
 
-def covariance(means: Tensor) -> Tensor:
-    """Covariance over the images (latent_dim, latent_dim) of (n, latent_dim), in double precision."""
-    return torch.atleast_2d(means.double().T.cov(correction=0))
+def variance(means: Tensor) -> Tensor:
+    """Variance over the images (latent_dim,) of (n, latent_dim), in double precision."""
+    middle = mean(means)
+    return torch.stack([(part - middle).square().sum(0) for part in in_parts(means)]).sum(0) / len(means)
 
 
 def aggregate_covariance(codes: Codes) -> Tensor:
@@ -58,10 +73,10 @@ def aggregate_density(codes: Codes, dim: int, x: Tensor) -> Tensor:
     Points have a width by Scott's rule.
     """
     chosen = slice(None, None, -(-len(codes.means) // 5000))  # five thousand images are enough for a curve
-    mean, scale = codes.means[chosen, dim], codes.variances[chosen, dim].sqrt()
+    middle, scale = codes.means[chosen, dim], codes.variances[chosen, dim].sqrt()
     if not codes.variances.any():
-        scale = mean.std() * len(mean) ** -0.2
-    return Normal(mean, scale, validate_args=False).log_prob(x.to(mean)[:, None]).exp().mean(1)
+        scale = middle.std() * len(middle) ** -0.2
+    return Normal(middle, scale, validate_args=False).log_prob(x.to(middle)[:, None]).exp().mean(1)
 
 
 def kl_per_dimension(codes: Codes, prior: Geometry) -> Tensor:
@@ -70,9 +85,12 @@ def kl_per_dimension(codes: Codes, prior: Geometry) -> Tensor:
     ½ (σ²/s² + (μ − m)²/s² − 1 − log σ²/s²). Where prior or posterior are correlated these do not add up to
     KL(q ‖ p); where one of them is not Gaussian, the Gaussian with its mean and variance takes its place.
     """
-    ratio = codes.variances.double() / prior.scale**2
-    distance = (codes.means.double() - prior.mean) ** 2 / prior.scale**2
-    return 0.5 * (ratio + distance - 1 - ratio.log()).mean(0)
+    sums = []
+    for means, variances in zip(in_parts(codes.means), in_parts(codes.variances), strict=True):
+        ratio = variances / prior.scale**2
+        distance = (means - prior.mean) ** 2 / prior.scale**2
+        sums.append((ratio + distance - 1 - ratio.log()).sum(0))
+    return 0.5 * torch.stack(sums).sum(0) / len(codes.means)
 
 
 def adds_up(codes: Codes, prior: Geometry) -> bool:
@@ -82,35 +100,42 @@ def adds_up(codes: Codes, prior: Geometry) -> bool:
 
 def active_units(means: Tensor) -> Tensor:
     """Whether Var_x(E[zᵢ|x]) > 0.01, (latent_dim,) booleans (Burda et al., 2016)."""
-    return covariance(means).diagonal() > ACTIVE
+    return variance(means) > ACTIVE
 
 
-def most_active(codes: Codes, prior: Geometry, count: int) -> list[int]:
-    """The dimensions that say most about the image, at most `count`, in rising order.
+def ranking(codes: Codes, prior: Geometry) -> list[int]:
+    """All dimensions, that first which says most about the image.
 
     By `kl_per_dimension`, or, where the codes are points, by their variance.
     """
-    is_spread = bool(codes.variances.any())
-    says = kl_per_dimension(codes, prior) if is_spread else covariance(codes.means).diagonal()
-    order = says.argsort(descending=True, stable=True)
-    return sorted(order[:count].tolist())
+    says = kl_per_dimension(codes, prior) if codes.variances.any() else variance(codes.means)
+    return says.argsort(descending=True, stable=True).tolist()
 
 
 class Principal(NamedTuple):
-    """Principal axes of the posterior means."""
+    """Principal axes of a covariance."""
 
     axes: Tensor  # (latent_dim, latent_dim): each row a direction, the first with most variance
-    origin: Tensor  # (latent_dim,): mean of the means
     shares: Tensor  # (latent_dim,): of the total variance; falls, and adds up to 1
 
 
-def principal(means: Tensor) -> Principal:
-    """Principal component analysis of (n, latent_dim)."""
-    values, vectors = torch.linalg.eigh(covariance(means))
+def principal(covariance: Tensor) -> Principal:
+    """Principal component analysis by the covariance (latent_dim, latent_dim) of posterior means."""
+    values, vectors = torch.linalg.eigh(covariance)
     values, axes = values.flip(0).clamp(min=0), vectors.T.flip(0)
     # Either sign is right; the same one in every epoch makes pictures that do not flip.
     largest = axes.gather(1, axes.abs().argmax(1, keepdim=True))
-    return Principal(axes * largest.sign(), means.double().mean(0), values / values.sum().clamp(min=1e-300))
+    return Principal(axes * largest.sign(), values / values.sum().clamp(min=1e-300))
+
+
+def _mean_covariance(q: DiagonalNormal | TiedNormal, variances: Tensor) -> Tensor:
+    """Mean covariance of posteriors, of which q are some, that differ in their variances (n, latent_dim) alone."""
+    if isinstance(q, DiagonalNormal):
+        return mean(variances).diag()
+    # The correlations, which are those of all, times the means of σᵢ σⱼ.
+    factor = nn.functional.normalize(q.factor.cpu().double(), dim=-1)
+    products = sum(scales.T @ scales for scales in in_parts(variances.sqrt()))
+    return factor @ factor.T * products / len(variances)
 
 
 def _is_diagonal(matrix: Tensor) -> bool:

@@ -1,0 +1,94 @@
+"""`vae.pictures.Scene` itself; what its pictures show is tested with the callback that draws them."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+
+from vae.build import build_model
+from vae.checkpoints import about
+from vae.data.base import Dataset, Part
+from vae.data.loader import BatchLoader
+from vae.pictures import Scene
+
+
+@pytest.fixture
+def scene(compose):
+    """Makes a scene of an untrained model and noise."""
+
+    def make(*overrides):
+        config = compose("data=strokes", *overrides)
+        part = Part(torch.randint(0, 256, (40, 1, 12, 10), dtype=torch.uint8), torch.arange(40) % 2)
+        data = Dataset("noise", part, part, part, ("a", "b"))
+        torch.manual_seed(0)
+        return Scene(build_model(config, (1, 12, 10), 2), BatchLoader(part, 16), about(config, data), 7)
+
+    return make
+
+
+def test_asking_which_pictures_there_are_draws_no_random_numbers(scene):
+    view = scene("prior=mixture", "latent_dim=3")
+    before = torch.get_rng_state()
+    assert "latent/pairs" in view.tags and view.latent_dim == 3
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_prior_is_the_same_whoever_asks_first(scene):
+    first, second = scene("prior=mixture", "latent_dim=3"), scene("prior=mixture", "latent_dim=3")
+    before = torch.get_rng_state()
+    drawn = first.prior.samples
+    assert torch.equal(torch.get_rng_state(), before) and not drawn.requires_grad
+    second.draw("samples")
+    second.draw("traversal")
+    assert torch.equal(second.prior.samples, drawn)
+
+
+MEGABYTES = textwrap.dedent("""
+    import gc, resource, sys
+    from pathlib import Path
+    import torch
+    from hydra import compose, initialize_config_dir
+    from vae.build import build_model
+    from vae.checkpoints import about
+    from vae.cli import CONF
+    from vae.config import plain
+    from vae.data.base import Dataset, Part
+    from vae.data.loader import BatchLoader
+    from vae.figures.style import rasterise
+    from vae.memory import keep_freed_memory
+    from vae.pictures import Scene
+    from vae.schemas import register
+
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = plain(compose("config", sys.argv[1:]))
+    keep_freed_memory()  # as a run does
+    part = Part(torch.randint(0, 256, (10_000, 1, 28, 28), dtype=torch.uint8), torch.arange(10_000) % 10)
+    data = Dataset("noise", part, part, part, tuple("0123456789"))
+    scene = Scene(build_model(config, (1, 28, 28), 10), BatchLoader(part, 512), about(config, data), 1)
+    before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    for tag in scene.tags:
+        rasterise(scene.draw(tag))
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before) / 2**20)
+""")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted by Linux")
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["latent_dim=2000"],
+        ["latent_dim=2000", "prior=correlated"],
+        ["latent_dim=128", "prior=mixture"],
+        ["latent_dim=128", "prior=vamp", "posterior=full"],
+        ["latent_dim=500", "posterior=tied"],
+    ],
+    ids=" ".join,
+)
+def test_all_pictures_take_less_than_a_gigabyte(overrides):
+    done = subprocess.run([sys.executable, "-c", MEGABYTES, *overrides], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 1024
