@@ -153,7 +153,7 @@ def test_an_interruption_travels_between_processes() -> None:
 def test_the_main_process_neither_awaits_nor_follows_itself(tmp_path: Path) -> None:
     """Where joblib has one process only, it trains in the main one."""
     (tmp_path / "0").mkdir()
-    (tmp_path / "0" / "status.json").write_text(json.dumps({"state": "running", "pid": os.getpid()}))
+    (tmp_path / "0" / "status.json").write_text(json.dumps({"state": "running", "config": {}, "pid": os.getpid()}))
     stop_jobs(tmp_path, start=0.0, signum=signal.SIGTERM)
     threads = threading.active_count()
     EndTogether().on_job_start(OmegaConf.create())
