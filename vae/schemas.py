@@ -8,7 +8,6 @@ refuse wrong values.
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 from collections.abc import Callable
@@ -205,8 +204,9 @@ class ImageFolderSchema(DataSchema):
 
     def check_machine(self, gpus: VisibleGPUs) -> None:
         super().check_machine(gpus)
-        found = any(files for _, _, files in os.walk(expanded("data.root", self.root), followlinks=True))
-        require(found, "data.root", self.root, "a folder of images, but there is no such folder or it has no files")
+        folder = expanded("data.root", self.root)
+        found = folder.is_dir() and any(folder.iterdir())
+        require(found, "data.root", self.root, "a folder of images, but there is no such folder or it is empty")
 
 
 @dataclass
