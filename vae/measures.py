@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vae.data.base import Dataset, DataSource, Part
 from vae.data.loader import BatchLoader, as_seen
-from vae.distributions import DiagonalNormal, FullNormal, gaussian, parameters
+from vae.distributions import DiagonalNormal, FullNormal, draws, gaussian, parameters
 from vae.evaluation import aggregate, anomaly, disentanglement, latents, quality, structure
 from vae.evaluation.annealed import annealed, bidirectional
 from vae.evaluation.classifier import trained_classifier
@@ -249,7 +249,7 @@ def _aggregate(subject: Subject) -> Values:
     q, p = subject.posteriors, subject.vae.prior()
     chosen = torch.randperm(len(q.loc))[:DRAWS]
     z = q.sample()[chosen]
-    test = aggregate.mmd_test(z, p.sample(z.shape[:1]))
+    test = aggregate.mmd_test(z, draws(p, len(z)))
     parts = aggregate.decompose(q, chosen, z, p)
     if parts.bias.value > 1:
         log.warning(

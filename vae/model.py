@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from vae.backbones import Backbone
-from vae.distributions import kl
+from vae.distributions import draws, kl
 from vae.likelihoods import Gaussian
 from vae.priors import Vamp
 
@@ -56,7 +56,7 @@ class VAE(nn.Module):
     @torch.inference_mode()
     def sample(self, n: int, labels: Tensor | int | None = None) -> Tensor:
         """E[x|z] of n draws of z from the prior, (n, channels, height, width); of one class, or each of its own."""
-        z = self.prior().sample(torch.Size([n]))
+        z = draws(self.prior(), n)
         return self.decode(z, None if labels is None else torch.as_tensor(labels)).mean
 
     def encode(self, x: Tensor, labels: Tensor | None = None) -> Distribution:

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from vae.config import is_at_mean, kind, objective_name
 from vae.data.loader import BatchLoader
+from vae.distributions import draws
 from vae.evaluation import grids, latents
-from vae.evaluation.geometry import Geometry, contours, coordinates, covariance, draws, ellipse, mean
+from vae.evaluation.geometry import Geometry, contours, coordinates, covariance, ellipse, mean
 from vae.evaluation.true_posterior import true_posterior
 from vae.figures import curves, images, latent, manifold, posterior, solid
 from vae.figures.style import axis_name
@@ -75,6 +76,7 @@ class Scene:
             "latent/pairs": self.latent_dim > 1,
             "latent/true_posterior": self.latent_dim <= 2 and not self.at_mean,
             "latent/activity": not self.at_mean,  # it shows a kl
+            "images/interpolation": bool(self.pairs),
             "curves/losses": bool(self.history),
         }
         return tuple(tag for tag in TAGS if applies.get(tag, True))
@@ -170,6 +172,13 @@ class Scene:
     def members(self, label: int, count: int) -> list[int]:
         """Positions of the first `count` test images of a class."""
         return (self.loader.labels == label).nonzero().flatten()[:count].tolist()
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Positions of test images to interpolate between: of different classes, or of each where there are rows."""
+        if self.rows:
+            return [(members[0], members[-1]) for label in self.rows if (members := self.members(label, 2))]
+        return list(itertools.pairwise(self.examples(9)))  # neighbours in turn are of different classes
 
     def class_of(self, position: int) -> str:
         """The class of a test image, or nothing."""
@@ -303,10 +312,7 @@ def _samples(scene: Scene) -> Figure:
 
 
 def _interpolation(scene: Scene) -> Figure:
-    if scene.rows:
-        pairs = [(members[0], members[-1]) for label in scene.rows if (members := scene.members(label, 2))]
-    else:
-        pairs = list(itertools.pairwise(scene.examples(9)))  # neighbours in turn are of different classes
+    pairs = scene.pairs
     (starts, start_means, labels), (ends, end_means, _) = (scene.encoded(side) for side in zip(*pairs, strict=True))
     decoded = scene.decode(grids.interpolation(start_means, end_means, 11), labels[:, None])
     names = [(scene.class_of(a), scene.class_of(b)) for a, b in pairs] if scene.classes else ()

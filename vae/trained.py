@@ -16,6 +16,7 @@ from torch.distributions import Distribution
 from vae import checkpoints
 from vae.config import is_at_mean
 from vae.data.inputs import Images, as_batch, to_unit
+from vae.distributions import draws
 from vae.evaluation import grids
 from vae.evaluation.geometry import Geometry
 from vae.evaluation.likelihood import importance_likelihood, mean_recon
@@ -98,7 +99,7 @@ class Trained:
         classes = None if labels is None else self._positions(labels, (n,))
         for start in range(0, n, BLOCK):
             with torch.no_grad(), evaluating(self.vae), apart("sample", int(seed), start):
-                z = self.vae.prior().sample(torch.Size([BLOCK]))[: n - start]
+                z = draws(self.vae.prior(), BLOCK)[: n - start]
             yield self.decode(z, None if classes is None else classes[start : start + BLOCK])
 
     def reconstruct(self, images: Images, labels: Labels | None = None) -> Tensor:

@@ -6,19 +6,17 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import contourpy
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, MixtureSameFamily, MultivariateNormal
+from torch.distributions import Distribution, MultivariateNormal
 
-from vae.distributions import DiagonalNormal, FullNormal, parameters
+from vae import distributions
+from vae.distributions import DiagonalNormal, FullNormal, at_once, draws
 
 SAMPLES = 20_000  # of a distribution that has no formulas
 GRID = 120  # points along each axis when a density is contoured
-CHUNK = 2**21  # numbers at a time, of which a computation keeps a few copies
-SPLINES = 1000  # numbers that a flow works with for each dimension of a point
 
 
 def moments(distribution: Distribution, samples: int = 100) -> tuple[Tensor, Tensor]:
@@ -30,24 +28,9 @@ def moments(distribution: Distribution, samples: int = 100) -> tuple[Tensor, Ten
     return z.mean(0), torch.einsum("s...i,s...j->...ij", centred, centred) / (samples - 1)
 
 
-def draws(p: Distribution, count: int) -> Tensor:
-    """`p.sample` with the same random numbers, (count, n), in little more memory than that of the result.
-
-    torch makes draws of all components of a mixture before it chooses, with a copy of a full component's matrix for
-    each, and zuko inverts a flow for all draws at once.
-    """
-    if isinstance(p, MixtureSameFamily) and isinstance(p.component_distribution, DiagonalNormal | FullNormal):
-        return _draws_of_mixture(p, p.component_distribution, count)
-    steps = getattr(getattr(p, "transform", None), "transforms", None)  # as zuko's flows have them
-    if steps is None:
-        return p.sample(torch.Size([count]))
-    noise = p.base.sample(torch.Size([count]))  # type: ignore[attr-defined]
-    return torch.cat([_inverted(steps, part) for part in noise.split(_at_once(p))])
-
-
 def in_parts(points: Tensor) -> Iterator[Tensor]:
     """The rows of (count, n), a few at a time, in double precision: a copy of all of them may take too much memory."""
-    return (part.double() for part in points.split(max(1, CHUNK // points.shape[1])))
+    return (part.double() for part in points.split(max(1, distributions.CHUNK // points.shape[1])))
 
 
 def mean(points: Tensor) -> Tensor:
@@ -85,12 +68,12 @@ class Geometry:
         if isinstance(p, DiagonalNormal | FullNormal):
             return cls(p.mean.cpu().double(), p.covariance_matrix.cpu().double())
         drawn = draws(p, SAMPLES)
-        device, dtype, at_once = drawn.device, drawn.dtype, _at_once(p)
+        device, dtype, size = drawn.device, drawn.dtype, at_once(p)
         samples = drawn.cpu()
 
         def log_prob(z: Tensor) -> Tensor:
             # To the host before it is in doubles, which not every device has.
-            found = [p.log_prob(part).cpu().double() for part in z.flatten(0, -2).to(device, dtype).split(at_once)]
+            found = [p.log_prob(part).cpu().double() for part in z.flatten(0, -2).to(device, dtype).split(size)]
             return torch.cat(found).view(z.shape[:-1])
 
         return cls(mean(samples), covariance(samples, correction=1), samples, log_prob)
@@ -168,48 +151,3 @@ def ellipse(mean: Tensor, covariance: Tensor, sigmas: float, points: int = 181) 
     # Not Cholesky's factor: a collapsed model's covariance of the means is singular.
     values, vectors = torch.linalg.eigh(covariance)
     return mean + sigmas * torch.stack([t.cos(), t.sin()], -1) @ (vectors * values.clamp(min=0).sqrt()).T
-
-
-def _at_once(p: Distribution) -> int:
-    """How many points of p are `CHUNK` numbers."""
-    if isinstance(p, DiagonalNormal | FullNormal):
-        width = 1
-    elif isinstance(p, MixtureSameFamily):
-        width = p.component_distribution.batch_shape[-1]
-    else:
-        width = SPLINES
-    return max(1, CHUNK // (width * p.event_shape[0]))
-
-
-def _draws_of_mixture(p: MixtureSameFamily, components: DiagonalNormal | FullNormal, count: int) -> Tensor:
-    loc, scale = parameters(components)
-    component = p.mixture_distribution.sample(torch.Size([count]))  # (count,)
-    z = loc.new_empty(count, loc.shape[1])
-    at_once = max(16, _at_once(p) // 16 * 16)  # torch makes normal numbers on a CPU by sixteens
-    for rows, chosen in zip(z.split(at_once), component.split(at_once), strict=True):
-        # One component's are used, but this many are drawn by torch, too.
-        noise = torch.randn(len(chosen), *loc.shape, dtype=loc.dtype, device=loc.device)
-        rows.copy_(noise[torch.arange(len(chosen), device=chosen.device), chosen])
-    for k, (middle, spread) in enumerate(zip(loc, scale, strict=True)):
-        noise = z[component == k]
-        z[component == k] = middle + (noise * spread if spread.dim() == 1 else noise @ spread.T)
-    return z
-
-
-def _inverted(steps: Sequence[Any], y: Tensor) -> Tensor:
-    """The z of a flow's steps z → … → y, (count, n).
-
-    An autoregressive step gives z in n passes, each of which makes one more dimension right. A pass that changes
-    nothing is followed by none that does, and comes after about ten.
-    """
-    for step in reversed(steps):
-        if not hasattr(step, "passes"):
-            y = step.inv(y)
-            continue
-        z = torch.zeros_like(y)
-        for _ in range(step.passes):
-            before, z = z, step.meta(z).inv(y)
-            if torch.equal(before, z):
-                break
-        y = z
-    return y
