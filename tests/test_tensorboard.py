@@ -11,6 +11,7 @@ import pytest
 from tensorboard.compat.tensorflow_stub import pywrap_tensorflow
 from tensorboard.program import TensorBoard
 
+from vae.record import recorded
 from vae.run import train
 from vae.tensorboard import hyperparameters
 
@@ -28,10 +29,10 @@ def ask(tmp_path_factory: pytest.TempPathFactory, compose: Any, image_folder: Pa
     logdir = tmp_path_factory.mktemp("logdir")
     small = ["data=images", f"data.root={image_folder}", "data.channels=1", "data.batch_size=8", "epochs=2"]
     for name, overrides in RUNS.items():
-        hydra = logdir / name / ".hydra"
-        hydra.mkdir(parents=True)
-        (hydra / "overrides.yaml").write_text(json.dumps(overrides))
-        train(compose(*small, *overrides), logdir / name)
+        config = compose(*small, *overrides)
+        (logdir / name).mkdir()
+        with recorded(logdir / name, config, typed=overrides):
+            train(config, logdir / name)
     train(compose(*small, *RUNS["a"], "epochs=3"), logdir / "a")  # trained further: nothing must stand there twice
     with pytest.raises(FloatingPointError):
         train(compose(*small, "optimizer.lr=1e30"), logdir / "failed")
