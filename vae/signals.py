@@ -73,7 +73,7 @@ def heed() -> None:
 
 
 def claim() -> None:
-    """Take signals back from whoever has set handlers since, if there is somebody who listens."""
+    """Take signals back from a library that has set handlers since, if there is somebody who listens."""
     if _inbox is not None and threading.current_thread() is threading.main_thread():
         for signum in SIGNALS:
             signal.signal(signum, _inbox.receive)
@@ -121,3 +121,4 @@ def answer(by: Callable[[int], None]) -> None:
     """Let `by` be called with the first signal that is to be acted on, in place of raising `Interrupted`."""
     if _inbox is not None:
         _inbox.answer = by
+        claim()
