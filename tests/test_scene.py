@@ -80,11 +80,10 @@ MEGABYTES = textwrap.dedent("""
 @pytest.mark.parametrize(
     "overrides",
     [
-        ["latent_dim=2000"],
         ["latent_dim=2000", "prior=correlated"],
         ["latent_dim=128", "prior=mixture"],
-        ["latent_dim=128", "prior=vamp", "posterior=full"],
-        ["latent_dim=500", "posterior=tied"],
+        ["latent_dim=64", "prior=vamp", "posterior=full"],
+        ["latent_dim=200", "posterior=tied"],
     ],
     ids=" ".join,
 )
