@@ -17,7 +17,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from vae.backbones import Shape
-from vae.config import left_out, names, unknown_key
+from vae.config import left_out, names, schema_of, unknown_key
 from vae.errors import explain
 from vae.model import VAE
 from vae.priors import Vamp
@@ -149,11 +149,6 @@ def _not_built(group: str, node: Any, error: BaseException) -> ValueError:
 
 
 # Configurations out of files ------------------------------------------------------------------------------------------
-
-
-def schema_of(group: str, node: Config) -> type[Schema] | None:
-    """The schema of a node's class; None of a class that is not of this program."""
-    return next((each for each in SCHEMAS[group].values() if node.get("_target_") in each.CLASSES), None)
 
 
 def refuse_wrong_values(schema: type[Schema], values: Config) -> None:

@@ -46,7 +46,7 @@ def check(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
 def check_machine(cfg: DictConfig, gpus: VisibleGPUs) -> None:
     """Refuse a checked configuration that cannot be trained on this machine: a file or a device is missing."""
     for group in ("data", "trainer"):
-        schema = _schema_of_class(group, cfg[group])
+        schema = schema_of(group, cfg[group])
         if schema is not None:
             schema(**_values(cfg[group], schema)).check_machine(gpus)
 
@@ -61,7 +61,7 @@ def _check_group(group: str, node: DictConfig) -> None:
     target: Any = node["_target_"]
     is_dotted = isinstance(target, str) and all(target.split(".")) and "." in target
     require(is_dotted, f"{group}._target_", target, "a class as package.module.Class")
-    schema = _schema_of_class(group, node)
+    schema = schema_of(group, node)
     is_own = target.startswith("vae.")
     if is_own and schema is None:
         classes = dict.fromkeys(name for each in SCHEMAS[group].values() for name in each.CLASSES)
@@ -79,7 +79,7 @@ def _check_group(group: str, node: DictConfig) -> None:
         in_place_of.check_rules(_values(node, in_place_of))
 
 
-def _schema_of_class(group: str, node: DictConfig) -> type[Schema] | None:
+def schema_of(group: str, node: Mapping[Any, Any]) -> type[Schema] | None:
     """The schema of a node's class, whatever YAML the node came from; None of a class from elsewhere."""
     schemas = [schema for schema in SCHEMAS[group].values() if node.get("_target_") in schema.CLASSES]
     schemas.sort(key=lambda schema: schema is not OmegaConf.get_type(node))  # that of its YAML first

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vae.build import PARTS, refuse_wrong_values, schema_of
+from vae.build import PARTS, refuse_wrong_values
+from vae.config import schema_of
 from vae.schemas import SCHEMAS, Rule
 
 # Far more than any run writes.

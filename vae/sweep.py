@@ -36,7 +36,6 @@ class Job(NamedTuple):
     label: str  # the overrides that tell it from the other jobs
     folder: str
     done: bool
-    config_hash: str = ""
 
     @property
     def launched(self) -> list[str]:
@@ -81,7 +80,7 @@ def plan(
         if here and not done:
             check_machine(without_hydra(cfg), visible_gpus)
         label = " ".join(text for text in overrides if text.partition("=")[0] in varying)
-        jobs[name] = Job(overrides, label, name, done, fingerprint(config))
+        jobs[name] = Job(overrides, label, name, done)
     return list(jobs.values())
 
 
@@ -131,7 +130,7 @@ def begun(folder: Path, jobs: Sequence[Job], config: DictConfig) -> Iterator[Non
     with held(folder, "running this sweep"):
         with replacing(folder / "multirun.yaml") as temporary:
             OmegaConf.save(config, temporary)
-        rows = [job._asdict() | {"overrides": list(job.overrides)} for job in jobs]
+        rows = [{"folder": job.folder, "label": job.label, "done": job.done} for job in jobs]
         write_json(folder / PLAN, {"started": time.time(), "jobs": sorted(rows, key=lambda row: not row["done"])})
         done = sum(job.done for job in jobs)
         count = "1 job in" if len(jobs) == 1 else f"{len(jobs)} jobs in"
