@@ -1,6 +1,6 @@
 """Train a variational autoencoder: `python train.py latent_dim=3 prior=correlated`; see `python train.py --help`."""
 
-from vae import signals
+from vae.common import signals
 
 if __name__ == "__main__":
     signals.listen()  # before all that takes time to import, which would break off halfway

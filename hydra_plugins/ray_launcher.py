@@ -19,8 +19,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from vae import signals
-from vae.signals import Interrupted
+from vae.common import signals
+from vae.common.signals import Interrupted
 
 # What Ray reads when it is imported: no reports to its makers, and every line of the jobs as it is.
 ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_COLOR_PREFIX": "0", "RAY_DEDUP_LOGS": "0"}

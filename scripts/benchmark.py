@@ -15,9 +15,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout t
 
 from benchmarks import common, parts, processes, training
 
-from vae.files import relative, write_json
+from vae.common.files import relative, write_json
+from vae.common.tables import Table
 from vae.programs import described
-from vae.tables import Table
 
 SECTIONS: dict[str, Callable[[common.Options], dict[str, Table]]] = {
     "train": training.train,

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout that is not installed
 
 from vae import programs, ranking, results
-from vae.files import relative
+from vae.common.files import relative
+from vae.common.tables import Table, natural, order, typed
 from vae.ranking import Comparable, Pool
 from vae.results import Run
-from vae.tables import Table, natural, order, typed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -40,7 +40,7 @@ def draw(
     """Draw pictures of a run folder or checkpoint into `out`."""
     from vae import interactive
     from vae.callbacks.pictures import write_gif
-    from vae.files import relative, replacing
+    from vae.common.files import relative, replacing
     from vae.pictures import select
 
     tags = select(pictures or None, "picture")

@@ -11,7 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout that is not installed
 
 from vae import programs
-from vae.files import relative
+from vae.common.files import relative
 
 EXAMPLES = """
 examples:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout that is not installed
 
-from vae.files import relative
-from vae.logs import to_terminal
+from vae.common.files import relative
+from vae.common.logs import to_terminal
 from vae.programs import described, ending_in_one_line, positive, save_picture
 from vae.results import find_runs
 

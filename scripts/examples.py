@@ -20,10 +20,10 @@ from gallery.photographs import PHOTOGRAPHS
 from omegaconf import OmegaConf
 
 from vae import programs
+from vae.common.files import relative, replacing
+from vae.common.tables import Table
 from vae.config import quoted
-from vae.files import relative, replacing
 from vae.results import Run, find_runs
-from vae.tables import Table
 
 EXAMPLES = """
 examples:

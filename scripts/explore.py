@@ -27,8 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def explore(runs: Sequence[Path], out: Path | None, open: bool, data_root: str | None, trust: bool) -> None:
     """Write one page of run folders or checkpoints, side by side; by default into the first one's folder."""
+    from vae.common.files import relative, replacing
     from vae.explorer.page import page
-    from vae.files import relative, replacing
 
     out = out or programs.inside(runs[0]) / "explorer.html"
     with replacing(out) as temporary:  # which refuses the place before the work

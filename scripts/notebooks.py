@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout that is not installed
 
 from vae import programs
-from vae.files import replacing
+from vae.common.files import replacing
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout that is not installed
 
 from vae import programs
-from vae.files import new_folder, relative
+from vae.common.files import new_folder, relative
 
 if TYPE_CHECKING:
     from vae.trained import Trained

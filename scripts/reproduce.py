@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout that is not installed
 
-from vae.files import relative, replacing
+from vae.common.files import relative, replacing
+from vae.common.tables import Table
 from vae.programs import described, ending_in_one_line, entries, train
 from vae.results import read_run
-from vae.tables import Table
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = ROOT / "conf" / "published.yaml"

@@ -13,8 +13,8 @@ from typing import Any, TextIO
 sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout that is not installed
 
 from vae import programs
-from vae.files import new_folder, relative
-from vae.tables import Table
+from vae.common.files import new_folder, relative
+from vae.common.tables import Table
 
 PRINTED = 20  # rows of the table
 
@@ -40,9 +40,9 @@ def score(
     import numpy as np
 
     from vae import trained
+    from vae.common.seeding import derive
     from vae.data.inputs import to_unit
     from vae.figures.images import reconstructions
-    from vae.seeding import derive
 
     model = trained.load(run, trust)
     measured = {"total": "−ELBO", "nll": "−log p(x)", "recon": "−log p(x|z)"}[kind]

@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout that is not installed
 
 from vae import programs
-from vae.files import relative, replacing
+from vae.common.files import relative, replacing
 
 TABS = ("scalars", "custom_scalars", "images", "hparams", "projector", "mesh", "text")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

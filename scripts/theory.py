@@ -16,6 +16,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from vae import distributions, programs
+from vae.common.files import relative
+from vae.common.seeding import apart
 from vae.distributions import DiagonalNormal, FullNormal, TiedNormal, from_noise
 from vae.evaluation import theory as toys
 from vae.evaluation.disentanglement import mig
@@ -24,10 +26,8 @@ from vae.evaluation.likelihood import weighed
 from vae.evaluation.true_posterior import true_posterior as gridded
 from vae.figures import theory as figures
 from vae.figures.theory import Candidate, Checked, Estimates, Plane
-from vae.files import relative
 from vae.model import VAE
 from vae.priors import Correlated, Isotropic
-from vae.seeding import apart
 
 ROOT = Path(__file__).parent.parent
 OUT = ROOT / "docs" / "theory"

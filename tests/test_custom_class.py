@@ -83,8 +83,8 @@ def refused(prior: dict[str, Any]) -> bool:
         "vaetools.Prior",
         "vae",
         "vae.load",
-        "vae.files.write_json",  # would write anywhere
-        "vae.files.os.system",  # what a module of the package has imported is not the package's
+        "vae.common.files.write_json",  # would write anywhere
+        "vae.common.files.os.system",  # what a module of the package has imported is not the package's
         "vae.priors.torch.hub.load",
         "vae.priors.nn.Linear",
         "vae.posteriors.DiagonalNormal",

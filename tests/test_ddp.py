@@ -16,9 +16,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import vae
 from vae import run
 from vae.build import build
+from vae.common.seeding import derive
 from vae.data.loader import BatchLoader
 from vae.evaluation.terms import mean_terms
-from vae.seeding import derive
 
 ROOT = Path(__file__).parent.parent
 TERMS = ("total", "recon", "kl")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vae.files import new_folder, relative, replacing, write_json
+from vae.common.files import new_folder, relative, replacing, write_json
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_links_stay_and_lead_to_what_was_written(tmp_path: Path) -> None:
 def test_what_a_killed_writer_left_is_cleared_by_the_next_one_but_not_what_another_one_writes(tmp_path: Path) -> None:
     target = tmp_path / "odd [name]*.txt"
     script = (
-        "import os, signal, sys\nfrom vae.files import new_folder, replacing\n"
+        "import os, signal, sys\nfrom vae.common.files import new_folder, replacing\n"
         "with new_folder(sys.argv[1] + '.d') as folder, replacing(sys.argv[1]) as temporary:\n"
         "    temporary.write_text('half')\n    (folder / 'a').write_text('a')\n    os.kill(os.getpid(), signal.SIGKILL)"
     )

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import vae
-from vae import logs, run
+from vae import run
+from vae.common import logs
 from vae.figures.style import rasterise
 
 

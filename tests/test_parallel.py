@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from vae import parallel
+from vae.common.signals import Interrupted
 from vae.parallel import run_processes
-from vae.signals import Interrupted
 
 log = logging.getLogger(__name__)
 

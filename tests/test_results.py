@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from vae.common.tables import typed
 from vae.results import (
     Run,
     differing,
@@ -18,7 +19,6 @@ from vae.results import (
     refuse_unknown_key,
     results_table,
 )
-from vae.tables import typed
 
 DATA = {"_target_": "vae.data.idx.IdxFiles", "root": "a", "name": "mnist", "batch_size": 128, "limit": None}
 

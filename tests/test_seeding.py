@@ -5,12 +5,12 @@ import sys
 
 import torch
 
-from vae.seeding import derive
+from vae.common.seeding import derive
 
 
 def test_the_same_keys_give_the_same_seed_on_every_machine_and_in_every_process():
     assert derive(0, 1, "train") == int(hashlib.sha256(b"(0, 1, 'train')").hexdigest()[:16], 16) // 2
-    code = "from vae.seeding import derive; print(derive(0, 1, 'train'))"
+    code = "from vae.common.seeding import derive; print(derive(0, 1, 'train'))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(result.stdout) == derive(0, 1, "train")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from vae import signals
-from vae.signals import Interrupted
+from vae.common import signals
+from vae.common.signals import Interrupted
 
 ROOT = Path(__file__).parent.parent
 

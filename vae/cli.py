@@ -18,14 +18,15 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from vae import signals, sweep
+from vae import sweep
+from vae.common import signals
+from vae.common.files import relative, replacing
+from vae.common.signals import Interrupted
 from vae.config import check, check_machine, plain, quoted, without_hydra
 from vae.errors import explain
-from vae.files import relative, replacing
 from vae.launching import jobs_at_once, visible_gpus
 from vae.record import RefusedError, read_status, recorded, refuse_other_configuration
 from vae.schemas import register
-from vae.signals import Interrupted
 
 log = logging.getLogger(__name__)
 

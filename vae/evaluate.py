@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from vae.files import read_json, relative, write_json
+from vae.common.files import read_json, relative, write_json
 from vae.measures import EVERY, Effort, NotApplicableError, Subject, Values, measure, select
 from vae.results import EVALUATION
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 import vae
+from vae.common.files import replacing
 from vae.config import kind
 from vae.errors import require_packages
-from vae.files import replacing
 from vae.parity import Run
 from vae.portable import Program, Tensors, programs_of
 from vae.quantise import quantise

@@ -9,9 +9,9 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from vae import cli
+from vae.common.logs import restored
 from vae.config import quoted
 from vae.errors import explain
-from vae.logs import restored
 
 # Lightning, once imported, prints on its own unless logging is set up before: so everything heavy waits.
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from vae import signals
+from vae.common import signals
 from vae.record import read_status
 
 # Files in conf/hydra have the names of Hydra's and its plugins' own schemas, by which Hydra 1.3 then checks them.

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vae.common.tables import Table
 from vae.distributions import is_exact
 from vae.likelihoods import Gaussian
 from vae.model import VAE
 from vae.objectives import Entry, Objective
-from vae.tables import Table
 
 
 class Ledger(NamedTuple):

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vae.common.seeding import apart
 from vae.data.base import Dataset, DataSource, Part
 from vae.data.loader import BatchLoader, as_seen
 from vae.distributions import DiagonalNormal, FullNormal, draws, gaussian, parameters
@@ -23,7 +24,6 @@ from vae.evaluation.geometry import Geometry
 from vae.evaluation.likelihood import Likelihood, bits_per_dimension, dequantised, importance_likelihood, mean_recon
 from vae.likelihoods import Bernoulli
 from vae.model import VAE
-from vae.seeding import apart
 
 log = logging.getLogger(__name__)
 

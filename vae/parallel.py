@@ -24,8 +24,8 @@ from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any, NamedTuple
 
-from vae import signals
-from vae.signals import SIGNALS, Interrupted
+from vae.common import signals
+from vae.common.signals import SIGNALS, Interrupted
 
 GRACE = 20.0  # seconds for the other processes to notice that one has failed
 

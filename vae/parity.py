@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.distributions import MixtureSameFamily
 
+from vae.common.seeding import apart
 from vae.distributions import DiagonalNormal, FullNormal, from_noise, kl
 from vae.portable import Tensors
-from vae.seeding import apart
 from vae.trained import Trained
 
 Run = Callable[..., Tensors]  # by the names of the inputs, to tensors by the names of the outputs

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from vae.files import replacing
+from vae.common.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -19,11 +19,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from vae import signals
+from vae.common import signals
+from vae.common.files import as_json, read_json, write_json
+from vae.common.logs import FILE_ONLY, to_file
 from vae.config import fingerprint, flatten, may_change
 from vae.errors import explain
-from vae.files import as_json, read_json, write_json
-from vae.logs import FILE_ONLY, to_file
 
 log = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
+from vae.common.files import in_shell, relative
 from vae.config import kind, objective_name
 from vae.data.base import Dataset
-from vae.files import in_shell, relative
 from vae.ledger import Ledger
 from vae.model import VAE
 from vae.results import TERMS

@@ -11,9 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from vae.common.files import read_json
+from vae.common.tables import Table, natural, order, typed
 from vae.config import flatten, has_beta, is_place, unknown_key
-from vae.files import read_json
-from vae.tables import Table, natural, order, typed
 
 TERMS = ("total", "recon", "kl")
 AFTERWARDS = ("figures", "evaluate")  # groups that change nothing of what is trained

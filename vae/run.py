@@ -17,7 +17,7 @@ import torch
 from lightning_fabric.plugins.environments import LightningEnvironment
 from pytorch_lightning.profilers import PassThroughProfiler
 
-from vae import report, signals
+from vae import report
 from vae.build import build, build_model
 from vae.callbacks.checkpoints import BestAndLast
 from vae.callbacks.collapse import Collapse
@@ -27,10 +27,12 @@ from vae.callbacks.randomness import Randomness
 from vae.callbacks.scalars import Scalars
 from vae.callbacks.stop import StopBetweenSteps
 from vae.checkpoints import AtomicCheckpointIO, about, model_weights, read
+from vae.common import signals
+from vae.common.files import write_csv, write_json
+from vae.common.seeding import derive
 from vae.data.base import Dataset, DataSource
 from vae.data.loader import BatchLoader, evaluation_loader
 from vae.evaluation.terms import error_of_draws, mean_terms
-from vae.files import write_csv, write_json
 from vae.ledger import Ledger
 from vae.loop import straighten
 from vae.memory import keep_freed_memory
@@ -40,7 +42,6 @@ from vae.objectives import Objective
 from vae.parallel import run_processes
 from vae.record import overrides
 from vae.results import EVALUATION
-from vae.seeding import derive
 from vae.tensorboard import RunLogger
 
 if TYPE_CHECKING:

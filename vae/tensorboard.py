@@ -25,9 +25,9 @@ from tensorboard.plugins.projector import ProjectorConfig
 from torch import Tensor
 from torch.utils.tensorboard.summary import hparams
 
+from vae.common.files import replacing
 from vae.config import flatten, has_beta, kind
 from vae.figures.style import mosaic
-from vae.files import replacing
 from vae.results import TERMS
 
 # TensorBoard's own checksums go through every byte in Python, which is a tenth of the time that pictures take.

@@ -17,10 +17,10 @@ from hydra import compose, initialize_config_dir
 
 from vae.build import build
 from vae.cli import CONF
+from vae.common.tables import Table
 from vae.config import plain
 from vae.data.base import DataError
 from vae.schemas import register
-from vae.tables import Table
 
 Seconds = Callable[[], float]  # does something once and says how long it took
 

@@ -12,10 +12,10 @@ from benchmarks.common import Options, composed, in_turn, median, ratio, spread,
 from vae import run
 from vae.build import build
 from vae.checkpoints import about
+from vae.common.tables import Table
 from vae.data.loader import BatchLoader, evaluation_loader
 from vae.figures.style import rasterise
 from vae.pictures import Scene
-from vae.tables import Table
 from vae.trained import load
 
 DIMS = (2, 3, 16)

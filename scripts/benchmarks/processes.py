@@ -18,8 +18,8 @@ import pytorch_lightning as pl
 
 from benchmarks.common import Options, in_turn, median, ratio, spread, table
 from vae.callbacks.pictures import Pictures
-from vae.files import write_json
-from vae.tables import Table
+from vae.common.files import write_json
+from vae.common.tables import Table
 
 ROOT = Path(__file__).parents[2]
 TRAIN = (sys.executable, str(ROOT / "train.py"))

@@ -16,9 +16,9 @@ from benchmarks.loops import HandLoop, Products, UsualLightning
 from vae import run
 from vae.build import build, build_model
 from vae.callbacks.pictures import Pictures
+from vae.common.tables import Table
 from vae.data.base import Dataset
 from vae.data.loader import BatchLoader
-from vae.tables import Table
 
 CASES = {
     "dense, batch 128": [],

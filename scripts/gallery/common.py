@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from vae.files import replacing
+from vae.common.files import replacing
 from vae.programs import entries
 
 ROOT = Path(__file__).parents[2]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gallery.common import Example
-from vae.files import read_json
+from vae.common.files import read_json
 
 HEAD = """# Examples
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from gallery import common, screen
 from gallery.common import Example
-from vae.files import relative, replacing
+from vae.common.files import relative, replacing
 
 IN_USE = """<script>
   let state = 1;  // the same draws every time

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import vae
-from vae.files import write_json
+from vae.common.files import write_json
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 export = importlib.import_module("scripts.export")

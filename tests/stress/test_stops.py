@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from vae import signals
+from vae.common import signals
+from vae.common.files import read_json
 from vae.config import quoted
-from vae.files import read_json
 
 pytestmark = pytest.mark.slow
 

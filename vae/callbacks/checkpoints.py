@@ -10,7 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
-from vae.files import replacing
+from vae.common.files import replacing
 
 
 class BestAndLast(Checkpoint):

@@ -16,10 +16,10 @@ import torch
 from PIL import Image
 
 from vae.callbacks.scalars import Scalars
+from vae.common.files import replacing
 from vae.data.loader import BatchLoader
 from vae.evaluation.grids import KINDS, WALKS
 from vae.figures.style import label_colours, rasterise
-from vae.files import replacing
 from vae.module import VAEModule
 from vae.pictures import Scene, select
 from vae.tensorboard import run_logger

@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 from tqdm import tqdm
 
 from vae.callbacks.scalars import Scalars
-from vae.logs import FILE_ONLY
+from vae.common.logs import FILE_ONLY
 
 log = logging.getLogger(__name__)
 

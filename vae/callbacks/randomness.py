@@ -8,8 +8,8 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from vae.common.seeding import derive
 from vae.data.loader import BatchLoader
-from vae.seeding import derive
 
 
 class Randomness(pl.Callback):

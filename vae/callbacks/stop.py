@@ -9,8 +9,8 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
-from vae import signals
-from vae.signals import Interrupted
+from vae.common import signals
+from vae.common.signals import Interrupted
 
 
 class StopBetweenSteps(Checkpoint):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vae.seeding import derive
+from vae.common.seeding import derive
 
 
 class DataError(RuntimeError):

@@ -10,8 +10,8 @@ from typing import TypeVar
 
 from filelock import FileLock
 
+from vae.common.files import replacing
 from vae.data.base import one_line
-from vae.files import replacing
 
 log = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ import urllib3
 from filelock import Timeout
 from tqdm import tqdm
 
+from vae.common.files import replacing
 from vae.data.base import DataError, one_line
 from vae.data.cache import WAIT, held
-from vae.files import replacing
 
 log = logging.getLogger(__name__)
 logging.getLogger("urllib3").setLevel(logging.ERROR)  # it warns of bad headers with tracebacks

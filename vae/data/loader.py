@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vae.common.seeding import derive
 from vae.data.base import DataSource, Part
-from vae.seeding import derive
 
 
 class Share(NamedTuple):

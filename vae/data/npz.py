@@ -14,8 +14,8 @@ from typing import IO, NamedTuple
 import numpy as np
 from numpy.lib import format as npy
 
+from vae.common.files import replacing
 from vae.data.base import DataError, one_line
-from vae.files import replacing
 
 HEADER = 2**14  # bytes of a member that hold an array's header: NumPy itself takes 10,000
 WHOLE = 2**27  # bytes of an array that is read at once: the factors of dSprites have 35 MB

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vae.common.seeding import derive
 from vae.data.base import Part
 from vae.data.cache import cached
-from vae.seeding import derive
 
 log = logging.getLogger(__name__)
 

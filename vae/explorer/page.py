@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vae.common.seeding import apart
 from vae.evaluation import latents
 from vae.evaluation.geometry import Geometry
 from vae.explorer.networks import DECODER, networks, packed
 from vae.figures import style
 from vae.model import evaluating
 from vae.pictures import Scene
-from vae.seeding import apart
 
 SCRIPTS = (
     "networks.js",

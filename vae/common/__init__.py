@@ -1,0 +1,1 @@
+"""What most rooms use: files, seeds, signals, tables and the log."""
