@@ -62,8 +62,8 @@ def evaluate(
 ) -> Findings:
     """Measure one run or checkpoint; writes `evaluation.json` beside its metrics, prints a table, tells TensorBoard."""
     from vae import checkpoints, measures
-    from vae.config import is_at_mean
     from vae.evaluate import Evaluation
+    from vae.settings.config import is_at_mean
     from vae.tensorboard import RunLogger
 
     if full and method == "ais":
@@ -128,8 +128,8 @@ def _other_data(name: str) -> Any:
 
     from vae.build import build
     from vae.cli import CONF
-    from vae.config import plain
-    from vae.schemas import register
+    from vae.settings.config import plain
+    from vae.settings.schemas import register
 
     names = sorted(path.stem for path in (CONF / "data").glob("*.yaml"))
     if name not in names:

@@ -15,8 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from vae.cli import CONF
-from vae.config import check, plain
-from vae.schemas import register
+from vae.settings.config import check, plain
+from vae.settings.schemas import register
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -150,7 +150,7 @@ def test_safetensors_are_refused_like_checkpoints(tmp_path: Path) -> None:
 
 def test_safetensors_without_the_package_say_where_it_comes_from(tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "model.safetensors").touch()
-    monkeypatch.setattr("vae.errors.find_spec", lambda package: None)
+    monkeypatch.setattr("vae.settings.errors.find_spec", lambda package: None)
     with pytest.raises(ValueError, match=r'^safetensors is not installed; .* "\.\[export\]"$'):
         vae.load(tmp_path / "model.safetensors")
 

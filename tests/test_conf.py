@@ -17,14 +17,14 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from vae.build import build, build_model
-from vae.config import check, flatten, plain
 from vae.data import strokes
 from vae.data.base import DataSource
 from vae.data.idx import FILES, IdxFiles
 from vae.data.loader import BatchLoader
 from vae.objectives import Objective
 from vae.run import train
-from vae.schemas import SCHEMAS, register
+from vae.settings.config import check, flatten, plain
+from vae.settings.schemas import SCHEMAS, register
 
 CONF = Path(__file__).parents[1] / "conf"
 EVERY = sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml"))

@@ -11,9 +11,9 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from vae.config import check, check_machine, fingerprint, flatten, plain
-from vae.errors import explain
-from vae.schemas import SCHEMAS, register
+from vae.settings.config import check, check_machine, fingerprint, flatten, plain
+from vae.settings.errors import explain
+from vae.settings.schemas import SCHEMAS, register
 
 ROOT = Path(__file__).parents[1]
 
@@ -484,7 +484,7 @@ def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_command_line_imports_no_torch(tmp_path):
-    result = run(tmp_path, "-c", "import vae, vae.cli, vae.config, vae.errors, vae.record, train")
+    result = run(tmp_path, "-c", "import vae, vae.cli, vae.settings.config, vae.settings.errors, vae.record, train")
     assert result.returncode == 0, result.stderr
     assert "torch was imported" in run(tmp_path, "-c", "import vae.model").stderr
 

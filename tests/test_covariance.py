@@ -4,7 +4,7 @@ import sys
 import numpy as np
 import pytest
 
-from vae.covariance import check_covariance
+from vae.settings.covariance import check_covariance
 
 SINGULAR = [[1.0, 1.0], [1.0, 1.0 + 1e-9]]
 
@@ -70,5 +70,7 @@ def test_accepts_a_configured_list():
 
 
 def test_imports_no_torch():
-    code = "import sys, vae.covariance as c; c.check_covariance('k', [[1]], 1); assert 'torch' not in sys.modules"
+    code = (
+        "import sys, vae.settings.covariance as c; c.check_covariance('k', [[1]], 1); assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

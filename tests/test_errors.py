@@ -1,6 +1,6 @@
 import pytest
 
-from vae.errors import LONGEST, explain
+from vae.settings.errors import LONGEST, explain
 
 CPU = """[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to \
 allocate 4000000000000 bytes. Error code 12 (Cannot allocate memory)

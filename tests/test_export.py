@@ -117,7 +117,7 @@ def test_int8_is_refused_where_there_is_none(to):
 
 
 def test_a_missing_extra_is_named(monkeypatch):
-    monkeypatch.setattr("vae.errors.find_spec", lambda package: None)
+    monkeypatch.setattr("vae.settings.errors.find_spec", lambda package: None)
     with pytest.raises(ValueError, match=r'^onnx is not installed; it comes with: pip install .* "\.\[export\]"$'):
         refuse("onnx", int8=False)
     refuse("torch", int8=False)

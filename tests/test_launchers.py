@@ -21,9 +21,9 @@ from omegaconf import DictConfig, OmegaConf
 from hydra_plugins.ray_launcher import needs
 from vae.cli import CONF
 from vae.common.signals import Interrupted
-from vae.errors import explain
 from vae.launching import EndTogether, OneGPUEach, jobs_at_once, stop_jobs, visible_gpus
-from vae.schemas import register
+from vae.settings.errors import explain
+from vae.settings.schemas import register
 
 ROOT = CONF.parent
 PRESETS = sorted(path.stem for path in (CONF / "hydra" / "launcher").glob("*.yaml"))

@@ -10,7 +10,6 @@ import torch
 
 from vae import measures
 from vae.build import build, build_model
-from vae.config import is_at_mean
 from vae.data import strokes
 from vae.data.base import Part
 from vae.data.loader import evaluation_loader
@@ -18,7 +17,8 @@ from vae.evaluation import anomaly, classifier
 from vae.evaluation.latents import covariance
 from vae.measures import MEASURES, Effort, NotApplicableError, Subject, measure, select
 from vae.run import train
-from vae.schemas import METRICS
+from vae.settings.config import is_at_mean
+from vae.settings.schemas import METRICS
 
 
 @pytest.fixture

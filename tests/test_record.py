@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from vae.common.signals import Interrupted
-from vae.config import fingerprint
 from vae.record import RefusedError, read_status, recorded, refuse_other_configuration
+from vae.settings.config import fingerprint
 
 DATA = {"_target_": "vae.data.idx.IdxFiles", "root": "a", "limit": None}
 CONFIG = {"epochs": 3, "beta": 1.0, "data": DATA, "trainer": {"devices": 1}}

@@ -53,13 +53,13 @@ MEGABYTES = textwrap.dedent("""
     from vae.build import build_model
     from vae.checkpoints import about
     from vae.cli import CONF
-    from vae.config import plain
+    from vae.settings.config import plain
     from vae.data.base import Dataset, Part
     from vae.data.loader import BatchLoader
     from vae.figures.style import rasterise
     from vae.memory import keep_freed_memory
     from vae.pictures import Scene
-    from vae.schemas import register
+    from vae.settings.schemas import register
 
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):

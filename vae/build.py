@@ -17,11 +17,11 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from vae.backbones import Shape
-from vae.config import left_out, names, schema_of, unknown_key
-from vae.errors import explain
 from vae.model import VAE
 from vae.priors import Vamp
-from vae.schemas import REPEATED, SCHEMAS, Schema, require
+from vae.settings.config import left_out, names, schema_of, unknown_key
+from vae.settings.errors import explain
+from vae.settings.schemas import REPEATED, SCHEMAS, Schema, require
 
 PARTS = ("backbone", "prior", "posterior", "likelihood")  # of the model
 

@@ -35,8 +35,8 @@ from vae.common.files import replacing
 from vae.common.seeding import apart
 from vae.contents import is_count, refuse_unfolding, refuse_wrong_content
 from vae.data.base import Dataset, DataSource
-from vae.errors import explain, require_packages
 from vae.model import VAE
+from vae.settings.errors import explain, require_packages
 
 FORMAT = 2  # of what `about` returns; raise it, with a step in MIGRATIONS, when the program needs what older files lack
 

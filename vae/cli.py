@@ -22,11 +22,11 @@ from vae import sweep
 from vae.common import signals
 from vae.common.files import relative, replacing
 from vae.common.signals import Interrupted
-from vae.config import check, check_machine, plain, quoted, without_hydra
-from vae.errors import explain
 from vae.launching import jobs_at_once, visible_gpus
 from vae.record import RefusedError, read_status, recorded, refuse_other_configuration
-from vae.schemas import register
+from vae.settings.config import check, check_machine, plain, quoted, without_hydra
+from vae.settings.errors import explain
+from vae.settings.schemas import register
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from vae.build import PARTS, refuse_wrong_values
-from vae.config import schema_of
-from vae.schemas import SCHEMAS, Rule
+from vae.settings.config import schema_of
+from vae.settings.schemas import SCHEMAS, Rule
 
 # Far more than any run writes.
 MOST_VALUES = 2**21  # in what a checkpoint says of itself: 50,000 epochs' losses, for example

@@ -15,11 +15,11 @@ from torch import Tensor
 
 import vae
 from vae.common.files import replacing
-from vae.config import kind
-from vae.errors import require_packages
 from vae.parity import Run
 from vae.portable import Program, Tensors, programs_of
 from vae.quantise import quantise
+from vae.settings.config import kind
+from vae.settings.errors import require_packages
 from vae.trained import load
 
 PACKAGES = {  # that each format needs

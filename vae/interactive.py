@@ -10,8 +10,8 @@ from hydra.core.global_hydra import GlobalHydra
 
 from vae import cli
 from vae.common.logs import restored
-from vae.config import quoted
-from vae.errors import explain
+from vae.settings.config import quoted
+from vae.settings.errors import explain
 
 # Lightning, once imported, prints on its own unless logging is set up before: so everything heavy waits.
 if TYPE_CHECKING:

@@ -78,7 +78,7 @@ class Subject:
         self.data = data
         self.effort = effort
         self.against = against
-        self.at_mean = at_mean  # an autoencoder, see vae.config.is_at_mean
+        self.at_mean = at_mean  # an autoencoder, see vae.settings.config.is_at_mean
         self.binarized = source.binarize != "none"
         self._source = source
 

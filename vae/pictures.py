@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from vae.common.seeding import apart
-from vae.config import is_at_mean, kind, objective_name
 from vae.data.loader import BatchLoader
 from vae.distributions import draws
 from vae.evaluation import grids, latents
@@ -22,6 +21,7 @@ from vae.evaluation.true_posterior import true_posterior
 from vae.figures import curves, images, latent, manifold, posterior, solid
 from vae.figures.style import axis_name
 from vae.model import VAE, evaluating
+from vae.settings.config import is_at_mean, kind, objective_name
 
 CLASSES = 12  # that a picture has rows for
 OTHERS = {"axis": "stay", "conditional": "follow at the prior's conditional mean"}  # dimensions, in a traversal

@@ -22,8 +22,8 @@ from typing import Any
 from vae.common import signals
 from vae.common.files import as_json, read_json, write_json
 from vae.common.logs import FILE_ONLY, to_file
-from vae.config import fingerprint, flatten, may_change
-from vae.errors import explain
+from vae.settings.config import fingerprint, flatten, may_change
+from vae.settings.errors import explain
 
 log = logging.getLogger(__name__)
 

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 from vae.common.files import in_shell, relative
-from vae.config import kind, objective_name
 from vae.data.base import Dataset
 from vae.ledger import Ledger
 from vae.model import VAE
 from vae.results import TERMS
+from vae.settings.config import kind, objective_name
 
 
 def header(

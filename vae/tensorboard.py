@@ -26,9 +26,9 @@ from torch import Tensor
 from torch.utils.tensorboard.summary import hparams
 
 from vae.common.files import replacing
-from vae.config import flatten, has_beta, kind
 from vae.figures.style import mosaic
 from vae.results import TERMS
+from vae.settings.config import flatten, has_beta, kind
 
 # TensorBoard's own checksums go through every byte in Python, which is a tenth of the time that pictures take.
 pywrap_tensorflow.crc32c = google_crc32c.value

@@ -15,13 +15,13 @@ from torch.distributions import Distribution
 
 from vae import checkpoints
 from vae.common.seeding import apart
-from vae.config import is_at_mean
 from vae.data.inputs import Images, as_batch, to_unit
 from vae.distributions import draws
 from vae.evaluation import grids
 from vae.evaluation.geometry import Geometry
 from vae.evaluation.likelihood import importance_likelihood, mean_recon
 from vae.model import VAE, evaluating
+from vae.settings.config import is_at_mean
 
 AT_ONCE = 2**20  # numbers of images encoded or decoded at once: memory is that of so many, whatever their count
 BLOCK = 500  # latents drawn at once

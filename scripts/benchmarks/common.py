@@ -18,9 +18,9 @@ from hydra import compose, initialize_config_dir
 from vae.build import build
 from vae.cli import CONF
 from vae.common.tables import Table
-from vae.config import plain
 from vae.data.base import DataError
-from vae.schemas import register
+from vae.settings.config import plain
+from vae.settings.schemas import register
 
 Seconds = Callable[[], float]  # does something once and says how long it took
 

@@ -10,7 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from vae.schemas import PICTURES
+from vae.settings.schemas import PICTURES
 
 PATH = Path(__file__).parents[2] / "scripts" / "examples.py"
 sys.path.insert(0, str(PATH.parent))

@@ -82,7 +82,7 @@ def test_int8_of_onnx(run, tmp_path, capsys):
     ],
 )
 def test_errors_are_one_line(arguments, message, monkeypatch):
-    monkeypatch.setattr("vae.errors.find_spec", lambda package: True)
+    monkeypatch.setattr("vae.settings.errors.find_spec", lambda package: True)
     with pytest.raises(SystemExit, match=message) as stop:
         export.main(arguments)
     assert "\n" not in str(stop.value)

@@ -8,8 +8,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from vae.cli import CONF
-from vae.config import check
-from vae.schemas import register
+from vae.settings.config import check
+from vae.settings.schemas import register
 
 PATH = Path(__file__).parents[2] / "scripts" / "reproduce.py"
 spec = importlib.util.spec_from_file_location("reproduce", PATH)

@@ -22,9 +22,9 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 import vae
 from vae.cli import CONF, prepare
-from vae.config import check, check_machine, without_hydra
-from vae.errors import LONGEST, explain
-from vae.schemas import SCHEMAS
+from vae.settings.config import check, check_machine, without_hydra
+from vae.settings.errors import LONGEST, explain
+from vae.settings.schemas import SCHEMAS
 
 pytestmark = pytest.mark.slow
 

@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from vae.common import signals
 from vae.common.files import read_json
-from vae.config import quoted
+from vae.settings.config import quoted
 
 pytestmark = pytest.mark.slow
 

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from vae.common.seeding import derive
-from vae.covariance import check_covariance
 from vae.data import npz
 from vae.data.base import Dataset, DataSource, Part
 from vae.data.cache import cached
+from vae.settings.covariance import check_covariance
 
 VERSION = 1  # of the drawings: raise it with every change of what is drawn, so that no older cache is read
 COUNTS = {"train": 60_000, "test": 10_000}

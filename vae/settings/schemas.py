@@ -1,7 +1,7 @@
 """The typed schemas behind the YAMLs under conf/: one for each class, with the ranges of its values. Imports no torch.
 
-Hydra refuses wrong types and unknown keys by them when it composes; `vae.config.check` makes objects of them, which
-refuse wrong values.
+Hydra refuses wrong types and unknown keys by them when it composes; `vae.settings.config.check` makes objects of them,
+which refuse wrong values.
 """
 
 # ruff: noqa: RUF009 (what stands behind a key is a dataclasses.field with its rule)
@@ -19,7 +19,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig
 
 from vae.annealing import KINDS, check_annealing
-from vae.covariance import check_covariance
+from vae.settings.covariance import check_covariance
 
 PICTURES = (
     *("manifold", "clusters", "pairs", "covariance", "activity"),

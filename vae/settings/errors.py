@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from hydra.errors import InstantiationException, MissingConfigException, OverrideParseException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
-from vae.config import left_out, unknown_key
+from vae.settings.config import left_out, unknown_key
 
 ALLOWED = {  # what OmegaConf says of a refused value, and what it wants
     "could not be converted to Integer": "an integer",

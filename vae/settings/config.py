@@ -14,7 +14,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from vae.schemas import REPEATED, SCHEMAS, Config, Schema, VisibleGPUs, require
+from vae.settings.schemas import REPEATED, SCHEMAS, Config, Schema, VisibleGPUs, require
 
 NOT_GAUSSIAN = ("vae.priors.Mixture", "vae.priors.Vamp", "vae.priors.Flow")
 FREE = (
