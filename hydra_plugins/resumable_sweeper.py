@@ -1,4 +1,4 @@
-"""Hydra finds its plugins in this package, and nowhere else; what the sweeper does is in `vae.sweep`."""
+"""Hydra finds its plugins in this package, and nowhere else; what the sweeper does is in `vae.runs.sweep`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from vae import sweep
+from vae.runs import sweep
 
 
 class ResumableSweeper(BasicSweeper):

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout t
 from vae.common.files import relative
 from vae.common.logs import to_terminal
 from vae.programs import described, ending_in_one_line, positive, save_picture
-from vae.results import find_runs
+from vae.runs.results import find_runs
 
 if TYPE_CHECKING:
     from vae.evaluate import Findings

@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 from vae import programs
 from vae.common.files import relative, replacing
 from vae.common.tables import Table
-from vae.results import Run, find_runs
+from vae.runs.results import Run, find_runs
 from vae.settings.config import quoted
 
 EXAMPLES = """

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from vae.cli import choices, replay_resumed, run_suffix
-from vae.record import held
+from vae.runs.record import held
 
 ROOT = Path(__file__).parent.parent
 

@@ -484,7 +484,9 @@ def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_command_line_imports_no_torch(tmp_path):
-    result = run(tmp_path, "-c", "import vae, vae.cli, vae.settings.config, vae.settings.errors, vae.record, train")
+    result = run(
+        tmp_path, "-c", "import vae, vae.cli, vae.settings.config, vae.settings.errors, vae.runs.record, train"
+    )
     assert result.returncode == 0, result.stderr
     assert "torch was imported" in run(tmp_path, "-c", "import vae.model").stderr
 

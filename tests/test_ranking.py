@@ -3,8 +3,17 @@ import math
 import pytest
 from test_results import autoencoder, correlated, gaussian, rows, run
 
-from vae.ranking import comparable, comparison_table, mean_of, metrics_of, pooled, student_t, why_apart, with_real_data
-from vae.results import Run
+from vae.runs.ranking import (
+    comparable,
+    comparison_table,
+    mean_of,
+    metrics_of,
+    pooled,
+    student_t,
+    why_apart,
+    with_real_data,
+)
+from vae.runs.results import Run
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from vae.common.signals import Interrupted
-from vae.record import RefusedError, read_status, recorded, refuse_other_configuration
+from vae.runs.record import RefusedError, read_status, recorded, refuse_other_configuration
 from vae.settings.config import fingerprint
 
 DATA = {"_target_": "vae.data.idx.IdxFiles", "root": "a", "limit": None}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from vae.common.tables import typed
-from vae.results import (
+from vae.runs.results import (
     Run,
     differing,
     find_runs,
@@ -312,7 +312,7 @@ def test_cells_do_not_break_a_markdown_table() -> None:
 
 
 def test_neither_torch_nor_matplotlib_is_imported() -> None:
-    code = "import sys, vae.ranking; assert not {'torch', 'matplotlib', 'pytorch_lightning'} & set(sys.modules)"
+    code = "import sys, vae.runs.ranking; assert not {'torch', 'matplotlib', 'pytorch_lightning'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

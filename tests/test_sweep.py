@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from vae import sweep
+from vae.runs import sweep
 
 ROOT = Path(__file__).parent.parent
 VALUES = ["latent_dim=2,3", "beta=1,4"]

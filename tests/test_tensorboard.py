@@ -11,8 +11,8 @@ import pytest
 from tensorboard.compat.tensorflow_stub import pywrap_tensorflow
 from tensorboard.program import TensorBoard
 
-from vae.record import recorded
 from vae.run import train
+from vae.runs.record import recorded
 from vae.tensorboard import hyperparameters
 
 Ask = Callable[..., Any]

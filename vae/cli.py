@@ -18,12 +18,12 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from vae import sweep
 from vae.common import signals
 from vae.common.files import relative, replacing
 from vae.common.signals import Interrupted
-from vae.launching import jobs_at_once, visible_gpus
-from vae.record import RefusedError, read_status, recorded, refuse_other_configuration
+from vae.runs import sweep
+from vae.runs.launching import jobs_at_once, visible_gpus
+from vae.runs.record import RefusedError, read_status, recorded, refuse_other_configuration
 from vae.settings.config import check, check_machine, plain, quoted, without_hydra
 from vae.settings.errors import explain
 from vae.settings.schemas import register

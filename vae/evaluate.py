@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from vae.common.files import read_json, relative, write_json
 from vae.measures import EVERY, Effort, NotApplicableError, Subject, Values, measure, select
-from vae.results import EVALUATION
+from vae.runs.results import EVALUATION
 
 log = logging.getLogger(__name__)
 

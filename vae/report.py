@@ -12,7 +12,7 @@ from vae.common.files import in_shell, relative
 from vae.data.base import Dataset
 from vae.ledger import Ledger
 from vae.model import VAE
-from vae.results import TERMS
+from vae.runs.results import TERMS
 from vae.settings.config import kind, objective_name
 
 

@@ -40,8 +40,8 @@ from vae.model import VAE
 from vae.module import VAEModule
 from vae.objectives import Objective
 from vae.parallel import run_processes
-from vae.record import overrides
-from vae.results import EVALUATION
+from vae.runs.record import overrides
+from vae.runs.results import EVALUATION
 from vae.tensorboard import RunLogger
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from vae.common.files import replacing
 from vae.figures.style import mosaic
-from vae.results import TERMS
+from vae.runs.results import TERMS
 from vae.settings.config import flatten, has_beta, kind
 
 # TensorBoard's own checksums go through every byte in Python, which is a tenth of the time that pictures take.

@@ -9,7 +9,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vae import checkpoints, measures
-from vae.results import TERMS
+from vae.runs.results import TERMS
 
 PATH = Path(__file__).parents[2] / "scripts" / "evaluate.py"
 spec = importlib.util.spec_from_file_location("evaluate", PATH)

@@ -17,7 +17,7 @@ class TerminalFilter(logging.Filter):
     """Lets through this package's messages and anybody's warnings; of a sweep's jobs only what the sweep says."""
 
     def __init__(self, mode: RunMode | None = None):
-        super().__init__("vae.sweep" if mode == RunMode.MULTIRUN else "vae")
+        super().__init__("vae.runs.sweep" if mode == RunMode.MULTIRUN else "vae")
 
     def filter(self, record: logging.LogRecord) -> bool:
         if getattr(record, "file_only", False):

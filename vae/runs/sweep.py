@@ -18,9 +18,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from vae.common.files import in_shell, read_json, relative, replacing, write_json
 from vae.common.signals import Interrupted
-from vae.launching import visible_gpus
-from vae.record import held, read_status
-from vae.results import Run, find_runs, results_table, run_folders
+from vae.runs.launching import visible_gpus
+from vae.runs.record import held, read_status
+from vae.runs.results import Run, find_runs, results_table, run_folders
 from vae.settings.config import check, check_machine, fingerprint, is_place, may_change, plain, quoted, without_hydra
 from vae.settings.errors import explain
 

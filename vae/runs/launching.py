@@ -20,7 +20,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from vae.common import signals
-from vae.record import read_status
+from vae.runs.record import read_status
 
 # Files in conf/hydra have the names of Hydra's and its plugins' own schemas, by which Hydra 1.3 then checks them.
 warnings.filterwarnings("ignore", message=r"\s*'hydra/(launcher|sweeper)/\w+' is validated against ConfigStore schema")

@@ -1,0 +1,1 @@
+"""Folders of runs: their records, results and sweeps. Imports no torch."""
