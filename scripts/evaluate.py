@@ -61,8 +61,9 @@ def evaluate(
     trust: bool,
 ) -> Findings:
     """Measure one run or checkpoint; writes `evaluation.json` beside its metrics, prints a table, tells TensorBoard."""
-    from vae import checkpoints, measures
+    from vae import measures
     from vae.evaluate import Evaluation
+    from vae.model import checkpoints
     from vae.settings.config import is_at_mean
     from vae.tensorboard import RunLogger
 
@@ -126,8 +127,8 @@ def _other_data(name: str) -> Any:
     from hydra import compose, initialize_config_dir
     from omegaconf.errors import MissingMandatoryValue
 
-    from vae.build import build
     from vae.cli import CONF
+    from vae.model.build import build
     from vae.settings.config import plain
     from vae.settings.schemas import register
 

@@ -40,8 +40,9 @@ def explore(runs: Sequence[Path], out: Path | None, open: bool, data_root: str |
 
 def _described(run: Path, data_root: str | None, trust: bool) -> dict[str, Any]:
     """What the page knows of one run, which is called by its folder."""
-    from vae import checkpoints, interactive
+    from vae import interactive
     from vae.explorer.page import describe
+    from vae.model import checkpoints
 
     file = checkpoints.file_of(run).resolve()
     scene = interactive.scene(run, data_root=data_root, trust=trust)

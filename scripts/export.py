@@ -46,9 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def export(run: Path, to: str, int8: bool, out: Path | None, data_root: str | None, trust: bool) -> None:
     """Write the files, read them again, and print what they compute beside what torch does."""
-    from vae import checkpoints
     from vae.data.loader import evaluation_loader
     from vae.export import metadata_of, refuse
+    from vae.model import checkpoints
     from vae.parity import parity
     from vae.portable import programs_of
     from vae.trained import Trained
@@ -82,8 +82,8 @@ def _write_weights(
     checkpoint: Mapping[str, Any], out: Path, to: str, metadata: Mapping[str, Any], trust: bool
 ) -> tuple[dict[str, Run], dict[str, Any]]:
     """What the model that was read again computes, and what the file is."""
-    from vae.checkpoints import write_weights
     from vae.export import read_model, texts
+    from vae.model.checkpoints import write_weights
 
     path = out / ("model.safetensors" if to == "safetensors" else "model.ckpt")
     write_weights(checkpoint, path, texts(metadata))

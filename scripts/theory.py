@@ -15,10 +15,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from vae import distributions, programs
+from vae import programs
 from vae.common.files import relative
 from vae.common.seeding import apart
-from vae.distributions import DiagonalNormal, FullNormal, TiedNormal, from_noise
 from vae.evaluation import theory as toys
 from vae.evaluation.disentanglement import mig
 from vae.evaluation.geometry import ellipse
@@ -26,8 +25,10 @@ from vae.evaluation.likelihood import weighed
 from vae.evaluation.true_posterior import true_posterior as gridded
 from vae.figures import theory as figures
 from vae.figures.theory import Candidate, Checked, Estimates, Plane
-from vae.model import VAE
-from vae.priors import Correlated, Isotropic
+from vae.model import distributions
+from vae.model.distributions import DiagonalNormal, FullNormal, TiedNormal, from_noise
+from vae.model.priors import Correlated, Isotropic
+from vae.model.vae import VAE
 
 ROOT = Path(__file__).parent.parent
 OUT = ROOT / "docs" / "theory"

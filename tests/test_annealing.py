@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from vae.annealing import Annealing
+from vae.model.annealing import Annealing
 
 STEPS, EPOCHS = 40, 10
 

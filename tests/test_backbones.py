@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from vae.backbones import ChannelsLast, Conv, ConvTranspose2d, Dense
+from vae.model.backbones import ChannelsLast, Conv, ConvTranspose2d, Dense
 
 SHAPES = [(1, 28, 28), (3, 20, 28), (1, 17, 13), (3, 64, 48), (1, 1, 2)]
 BACKBONES = [  # constructor, width of the features

@@ -12,21 +12,21 @@ import pytest
 import torch
 
 import vae
-from vae.build import build_model
-from vae.checkpoints import FORMAT, MIGRATIONS, AtomicCheckpointIO, data_of, read, write_weights
 from vae.data.auto import Auto
 from vae.data.base import DataError
 from vae.data.idx import IdxFiles
+from vae.model.build import build_model
+from vae.model.checkpoints import FORMAT, MIGRATIONS, AtomicCheckpointIO, data_of, read, write_weights
 
 CONFIG = {
     "latent_dim": 2,
     "conditional": False,
     "data": {"_target_": "vae.data.strokes.Strokes"},
-    "objective": {"_target_": "vae.objectives.Autoencoder"},
-    "backbone": {"_target_": "vae.backbones.Dense", "latent_dim": 2, "hidden": [8, 4], "gated": False},
-    "prior": {"_target_": "vae.priors.Correlated", "latent_dim": 2, "covariance": [[2.0, 0.5], [0.5, 1.0]]},
-    "posterior": {"_target_": "vae.posteriors.Tied", "latent_dim": 2},
-    "likelihood": {"_target_": "vae.likelihoods.Gaussian", "sigma": "learned"},
+    "objective": {"_target_": "vae.model.objectives.Autoencoder"},
+    "backbone": {"_target_": "vae.model.backbones.Dense", "latent_dim": 2, "hidden": [8, 4], "gated": False},
+    "prior": {"_target_": "vae.model.priors.Correlated", "latent_dim": 2, "covariance": [[2.0, 0.5], [0.5, 1.0]]},
+    "posterior": {"_target_": "vae.model.posteriors.Tied", "latent_dim": 2},
+    "likelihood": {"_target_": "vae.model.likelihoods.Gaussian", "sigma": "learned"},
 }
 
 
@@ -78,7 +78,7 @@ def test_a_hostile_file_is_refused_and_not_run(tmp_path: Path) -> None:
 def test_nothing_is_called_that_an_interpolation_would_smuggle_in(tmp_path: Path) -> None:
     victim, saved = tmp_path / "touched", content()
     sigma = f"${{oc.create:{{_target_: numpy.savetxt, _args_: ['{victim}', [1]]}}}}"
-    saved["vae"]["config"] = CONFIG | {"likelihood": {"_target_": "vae.likelihoods.Gaussian", "sigma": sigma}}
+    saved["vae"]["config"] = CONFIG | {"likelihood": {"_target_": "vae.model.likelihoods.Gaussian", "sigma": sigma}}
     torch.save(saved, tmp_path / "hostile.ckpt")
     with pytest.raises(ValueError, match=r"asks for the class \$\{oc\.create:"):
         vae.load(tmp_path / "hostile.ckpt")
@@ -225,7 +225,7 @@ def test_a_missing_or_wrong_key_is_named(tmp_path: Path, key: str) -> None:
         ("vae.config.figures", {"_target_": "vae.callbacks.pictures.Pictures", "grid": 3}, r"figures\.grid=3: must be"),
         (
             "vae.config.objective",
-            {"_target_": "vae.objectives.TC", "beta": "4"},
+            {"_target_": "vae.model.objectives.TC", "beta": "4"},
             r"objective\.beta='4': must be of type f",
         ),
         (
@@ -245,11 +245,11 @@ def test_a_missing_or_wrong_key_is_named(tmp_path: Path, key: str) -> None:
         ("vae.config.prior._args_", [], r"prior\._args_: no such key"),
         ("vae.config.prior._convert_", "all", r"prior\._convert_: no such key"),
         ("vae.config.prior._recursive_", False, r"prior\._recursive_: no such key"),
-        ("vae.config.prior.latent_dim", {"_target_": "vae.priors.Isotropic"}, r"prior\.latent_dim=.*: must be 2"),
-        ("vae.config.prior", {"_target_": "vae.priors.Isotropic"}, r"prior\.latent_dim: cannot be left out"),
+        ("vae.config.prior.latent_dim", {"_target_": "vae.model.priors.Isotropic"}, r"prior\.latent_dim=.*: must be 2"),
+        ("vae.config.prior", {"_target_": "vae.model.priors.Isotropic"}, r"prior\.latent_dim: cannot be left out"),
         (
             "vae.config.prior",
-            {"_target_": "vae.backbones.Dense"},
+            {"_target_": "vae.model.backbones.Dense"},
             r"prior\._target_=vae\.backbones\.Dense: must be one of",
         ),
         ("vae.config.prior.covariance", [[1.0, 2.0], [2.0, 1.0]], r"prior\.covariance=.* positive definite"),
@@ -264,8 +264,8 @@ def test_a_wrong_value_is_refused_in_one_line(tmp_path: Path, key: str, value: o
 
 
 def test_parts_that_do_not_fit_each_other_are_refused(tmp_path: Path) -> None:
-    vamp = {"_target_": "vae.priors.Vamp", "latent_dim": 2, "components": 3, "init": "images"}
-    config = CONFIG | {"prior": vamp, "posterior": {"_target_": "vae.posteriors.Diagonal", "latent_dim": 2}}
+    vamp = {"_target_": "vae.model.priors.Vamp", "latent_dim": 2, "components": 3, "init": "images"}
+    config = CONFIG | {"prior": vamp, "posterior": {"_target_": "vae.model.posteriors.Diagonal", "latent_dim": 2}}
     saved = content(config | {"conditional": True})
     saved["vae"]["classes"] = ["a", "b"]
     torch.save(saved, tmp_path / "a.ckpt")
@@ -299,22 +299,22 @@ def a_million_references() -> list:
         ),
         (
             "vae.config.prior",
-            {"_target_": "vae.priors.Mixture", "latent_dim": 2, "components": 100_000, "covariance": "full"},
+            {"_target_": "vae.model.priors.Mixture", "latent_dim": 2, "components": 100_000, "covariance": "full"},
             "more or larger than the file has weights for",
         ),
         (
             "vae.config.prior",
-            {"_target_": "vae.priors.Vamp", "latent_dim": 2, "components": 100_000, "init": "random"},
+            {"_target_": "vae.model.priors.Vamp", "latent_dim": 2, "components": 100_000, "init": "random"},
             "more or larger than the file has weights for",
         ),
         (
             "vae.config.prior",
-            {"_target_": "vae.priors.Flow", "latent_dim": 2, "kind": "maf", "layers": 100, "hidden": [10] * 100},
+            {"_target_": "vae.model.priors.Flow", "latent_dim": 2, "kind": "maf", "layers": 100, "hidden": [10] * 100},
             "more or larger than the file has weights for",
         ),
         (
             "vae.config.prior",
-            {"_target_": "vae.priors.Flow", "latent_dim": 2, "kind": "maf", "layers": 1, "hidden": [10**6]},
+            {"_target_": "vae.model.priors.Flow", "latent_dim": 2, "kind": "maf", "layers": 1, "hidden": [10**6]},
             r"prior\.hidden=\[1000000\]: must be no more than the file has weights for",
         ),
         ("vae.extra", [["x" * 10**6] * 10] * 10, "vae: holds more than 2,097,152 values"),
@@ -333,12 +333,16 @@ def test_a_small_file_that_asks_for_much_is_refused_at_once(
 def test_covariances_take_memory_that_no_weight_shows(tmp_path: Path) -> None:
     names = ("backbone", "prior", "posterior")
     config = CONFIG | {"latent_dim": 3000} | {name: CONFIG[name] | {"latent_dim": 3000} for name in names}
-    config["prior"] = {"_target_": "vae.priors.Isotropic", "latent_dim": 3000}
-    config["posterior"] = {"_target_": "vae.posteriors.Diagonal", "latent_dim": 3000}
+    config["prior"] = {"_target_": "vae.model.priors.Isotropic", "latent_dim": 3000}
+    config["posterior"] = {"_target_": "vae.model.posteriors.Diagonal", "latent_dim": 3000}
     saved = content(config)
     torch.save(saved, tmp_path / "a.ckpt")
     assert vae.load(tmp_path / "a.ckpt").latent_dim == 3000
-    saved["vae"]["config"]["prior"] = {"_target_": "vae.priors.Correlated", "latent_dim": 3000, "covariance": None}
+    saved["vae"]["config"]["prior"] = {
+        "_target_": "vae.model.priors.Correlated",
+        "latent_dim": 3000,
+        "covariance": None,
+    }
     expected = "latent_dim=3000: must be at most 2,048 with covariances; more takes trust=True"
     assert expected in refusal(saved, tmp_path / "b.ckpt")
 
@@ -442,7 +446,7 @@ def test_a_trusted_class_that_cannot_be_built_says_so_in_one_line(tmp_path: Path
 
 
 def test_weights_of_another_model_are_refused_in_one_line(tmp_path: Path) -> None:
-    other = content(CONFIG | {"posterior": {"_target_": "vae.posteriors.Full", "latent_dim": 2}})
+    other = content(CONFIG | {"posterior": {"_target_": "vae.model.posteriors.Full", "latent_dim": 2}})
     torch.save(other | {"vae": OURS["vae"]}, tmp_path / "mixed.ckpt")
     with pytest.raises(ValueError, match=r"the checkpoint's weights are not those of its configuration") as error:
         vae.load(tmp_path / "mixed.ckpt")

@@ -174,7 +174,7 @@ def test_the_configuration_is_shown_without_importing_torch(tmp_path: Path) -> N
         [sys.executable, "-X", "importtime", str(ROOT / "train.py"), "--cfg", "job", "prior=correlated"],
         cwd=tmp_path, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
-    assert "_target_: vae.priors.Correlated" in done.stdout
+    assert "_target_: vae.model.priors.Correlated" in done.stdout
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "hydra" in imported
     assert not {"torch", "pytorch_lightning", "matplotlib", "numpy"} & imported

@@ -16,12 +16,12 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
-from vae.build import build, build_model
 from vae.data import strokes
 from vae.data.base import DataSource
 from vae.data.idx import FILES, IdxFiles
 from vae.data.loader import BatchLoader
-from vae.objectives import Objective
+from vae.model.build import build, build_model
+from vae.model.objectives import Objective
 from vae.run import train
 from vae.settings.config import check, flatten, plain
 from vae.settings.schemas import SCHEMAS, register
@@ -142,9 +142,9 @@ def test_the_tutorial_s_experiments_are_the_tutorial_s():
     }
     common = (1.0, 30, 128, 1e-3)
     assert found == {
-        "tutorial_2d": (2, "vae.priors.Isotropic", *common),
-        "tutorial_3d": (3, "vae.priors.Isotropic", *common),
-        "tutorial_correlated": (2, "vae.priors.Correlated", *common),
+        "tutorial_2d": (2, "vae.model.priors.Isotropic", *common),
+        "tutorial_3d": (3, "vae.model.priors.Isotropic", *common),
+        "tutorial_correlated": (2, "vae.model.priors.Correlated", *common),
     }
 
 

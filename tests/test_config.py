@@ -194,12 +194,20 @@ WRONG_VALUES = [
     # Huge integers, which PyTorch answers with its stack, or with a loop that never ends
     *((key, f"{key.split()[-1].partition('=')[0]}=", "from ") for key in HUGE),
     # Classes
-    ("prior._target_=vae.priors.Nothing", "prior._target_=vae.priors.Nothing: ", "one of vae.priors.Isotropic, "),
-    ("prior._target_=vae.priors", "prior._target_=vae.priors: ", "or a class from elsewhere"),
-    ("prior._target_=vae.priors.", "prior._target_=vae.priors.: ", "a class as package.module.Class"),
-    ("prior._target_=vae.posteriors.Tied", "prior._target_=vae.posteriors.Tied: ", "one of vae.priors.Isotropic, "),
+    (
+        "prior._target_=vae.model.priors.Nothing",
+        "prior._target_=vae.model.priors.Nothing: ",
+        "one of vae.model.priors.Isotropic, ",
+    ),
+    ("prior._target_=vae.model.priors", "prior._target_=vae.model.priors: ", "or a class from elsewhere"),
+    ("prior._target_=vae.model.priors.", "prior._target_=vae.model.priors.: ", "a class as package.module.Class"),
+    (
+        "prior._target_=vae.model.posteriors.Tied",
+        "prior._target_=vae.model.posteriors.Tied: ",
+        "one of vae.model.priors.Isotropic, ",
+    ),
     ("trainer._target_=vae.run.train", "trainer._target_=vae.run.train: ", "one of pytorch_lightning.Trainer"),
-    ("prior=correlated prior._target_=vae.priors.Mixture", "prior.components: ", "cannot be left out"),
+    ("prior=correlated prior._target_=vae.model.priors.Mixture", "prior.components: ", "cannot be left out"),
     ("prior._target_=os.system", "prior._target_=os.system: ", "a class that takes latent_dim"),
     ("prior._target_=os.sep", "prior._target_=os.sep: ", "a class"),
     ("prior._target_=os.nothing", "prior._target_=os.nothing: ", "cannot be imported"),
@@ -452,7 +460,7 @@ def kinds(content: object) -> set[type]:
 def test_plain_is_resolved_and_made_of_plain_types():
     content = plain(composed("latent_dim=3", "prior=correlated", "data.limit=5"))
     assert kinds(content) <= {dict, list, str, int, float, bool, type(None)}
-    assert content["prior"] == {"_target_": "vae.priors.Correlated", "latent_dim": 3, "covariance": None}
+    assert content["prior"] == {"_target_": "vae.model.priors.Correlated", "latent_dim": 3, "covariance": None}
     assert content["trainer"]["max_epochs"] == content["epochs"] == 30
 
 
@@ -488,7 +496,7 @@ def test_the_command_line_imports_no_torch(tmp_path):
         tmp_path, "-c", "import vae, vae.cli, vae.settings.config, vae.settings.errors, vae.runs.record, train"
     )
     assert result.returncode == 0, result.stderr
-    assert "torch was imported" in run(tmp_path, "-c", "import vae.model").stderr
+    assert "torch was imported" in run(tmp_path, "-c", "import vae.model.vae").stderr
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import vae
-from vae.build import refuse_foreign_classes
+from vae.model.build import refuse_foreign_classes
 
 ROOT = Path(__file__).parents[1]
 MODULE = '''
@@ -67,7 +67,7 @@ def test_it_is_loaded_only_with_trust(trained, monkeypatch):
 
 
 def refused(prior: dict[str, Any]) -> bool:
-    own = {"_target_": "vae.priors.Isotropic", "latent_dim": 2}
+    own = {"_target_": "vae.model.priors.Isotropic", "latent_dim": 2}
     try:
         refuse_foreign_classes({"backbone": own, "posterior": own, "likelihood": own, "prior": prior})
     except ValueError as error:
@@ -85,10 +85,10 @@ def refused(prior: dict[str, Any]) -> bool:
         "vae.load",
         "vae.common.files.write_json",  # would write anywhere
         "vae.common.files.os.system",  # what a module of the package has imported is not the package's
-        "vae.priors.torch.hub.load",
-        "vae.priors.nn.Linear",
-        "vae.posteriors.DiagonalNormal",
-        "vae.priors.NoSuchClass",
+        "vae.model.priors.torch.hub.load",
+        "vae.model.priors.nn.Linear",
+        "vae.model.posteriors.DiagonalNormal",
+        "vae.model.priors.NoSuchClass",
         "vae.nowhere.Prior",
         "",
         None,
@@ -97,17 +97,17 @@ def refused(prior: dict[str, Any]) -> bool:
 )
 def test_only_the_package_s_own_modules_need_no_trust(target):
     assert refused({"_target_": target})
-    assert refused({"_target_": "vae.priors.Isotropic", "latent_dim": {"_target_": target}})
-    assert refused({"_target_": "vae.priors.Isotropic", "parts": [[{"inner": {"_target_": target}}]]})
+    assert refused({"_target_": "vae.model.priors.Isotropic", "latent_dim": {"_target_": target}})
+    assert refused({"_target_": "vae.model.priors.Isotropic", "parts": [[{"inner": {"_target_": target}}]]})
 
 
-@pytest.mark.parametrize("target", ["vae.priors.Isotropic", "vae.priors.Correlated"])
+@pytest.mark.parametrize("target", ["vae.model.priors.Isotropic", "vae.model.priors.Correlated"])
 def test_the_package_s_own_modules_are_built(target):
     assert not refused({"_target_": target, "latent_dim": 2})
 
 
 def test_a_class_hidden_in_a_tuple_is_found():
-    own = {"_target_": "vae.priors.Isotropic"}
+    own = {"_target_": "vae.model.priors.Isotropic"}
     hidden = own | {"latent_dim": ({"_target_": "torch.nn.Identity"},)}
     with pytest.raises(ValueError, match=r"torch\.nn\.Identity"):
         refuse_foreign_classes({"backbone": own, "posterior": own, "likelihood": own, "prior": hidden})

@@ -15,10 +15,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import vae
 from vae import run
-from vae.build import build
 from vae.common.seeding import derive
 from vae.data.loader import BatchLoader
 from vae.evaluation.terms import mean_terms
+from vae.model.build import build
 
 ROOT = Path(__file__).parent.parent
 TERMS = ("total", "recon", "kl")
@@ -230,7 +230,7 @@ def test_a_stopped_run_goes_on_also_with_another_number_of_processes(
 
 FAILING = """
 import os
-from vae.priors import Isotropic
+from vae.model.priors import Isotropic
 
 class Failing(Isotropic):
     steps = 0

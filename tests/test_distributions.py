@@ -15,7 +15,7 @@ from torch.distributions import (
     kl_divergence,
 )
 
-from vae.distributions import (
+from vae.model.distributions import (
     CholeskyFactor,
     DiagonalNormal,
     FullNormal,
@@ -27,8 +27,8 @@ from vae.distributions import (
     kl,
     marginals,
 )
-from vae.priors import Flow
-from vae.priors import mixture as mixture_of
+from vae.model.priors import Flow
+from vae.model.priors import mixture as mixture_of
 
 BATCH, N = 5, 3
 KINDS = ("diagonal", "full")

@@ -84,7 +84,7 @@ def test_onnx_files_say_what_they_hold(tmp_path):
 @pytest.mark.slow
 def test_int8_costs_little_and_saves_three_quarters(tmp_path):
     pytest.importorskip("onnxruntime", reason=REASON)
-    dense = {"_target_": "vae.backbones.Dense", "latent_dim": 3, "hidden": [400, 300]}
+    dense = {"_target_": "vae.model.backbones.Dense", "latent_dim": 3, "hidden": [400, 300]}
     program = programs_of(a_model(backbone=dense))[0]["decoder"]
     run = write(program, tmp_path / "small.onnx", METADATA, int8=True)
     weights = sum(weight.numel() for weight in program.module.parameters())

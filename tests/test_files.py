@@ -172,7 +172,7 @@ def test_a_full_disk_is_named_in_one_line(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_that_does_not_fit_is_named_in_one_line(tmp_path: Path) -> None:
-    from vae.checkpoints import AtomicCheckpointIO
+    from vae.model.checkpoints import AtomicCheckpointIO
 
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

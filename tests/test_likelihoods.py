@@ -5,11 +5,11 @@ import pytest
 import torch
 from scipy.integrate import quad
 
-from vae.backbones import Dense
-from vae.likelihoods import Bernoulli, ContinuousBernoulli, Gaussian
-from vae.model import VAE
-from vae.posteriors import Diagonal
-from vae.priors import Isotropic
+from vae.model.backbones import Dense
+from vae.model.likelihoods import Bernoulli, ContinuousBernoulli, Gaussian
+from vae.model.posteriors import Diagonal
+from vae.model.priors import Isotropic
+from vae.model.vae import VAE
 
 SHAPE = (4, 3, 5, 2)
 PIXELS = 3 * 5 * 2

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Independent, MultivariateNormal, Normal
 
-from vae.backbones import Backbone, Conv, Dense
-from vae.distributions import FullNormal
-from vae.likelihoods import Bernoulli, ContinuousBernoulli, Gaussian
-from vae.model import VAE
-from vae.objectives import ELBO, IWAE
-from vae.posteriors import Diagonal, Full, Tied
-from vae.priors import Correlated, Flow, Isotropic, Learned, Mixture, Vamp
+from vae.model.backbones import Backbone, Conv, Dense
+from vae.model.distributions import FullNormal
+from vae.model.likelihoods import Bernoulli, ContinuousBernoulli, Gaussian
+from vae.model.objectives import ELBO, IWAE
+from vae.model.posteriors import Diagonal, Full, Tied
+from vae.model.priors import Correlated, Flow, Isotropic, Learned, Mixture, Vamp
+from vae.model.vae import VAE
 
 SHAPE, PIXELS, N = (2, 1, 3), 6, 2
 NOISE = 0.6  # standard deviation of p(x|z)

@@ -3,8 +3,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from vae.distributions import DiagonalNormal, FullNormal
-from vae.noise import ShareOfNoise
+from vae.model.distributions import DiagonalNormal, FullNormal
+from vae.model.noise import ShareOfNoise
 
 SIZE = 7
 

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, MultivariateNormal, Normal
 
-from vae.backbones import Dense
-from vae.distributions import DiagonalNormal, FullNormal, kl
-from vae.likelihoods import Bernoulli, Gaussian
-from vae.model import VAE, Terms
-from vae.objectives import DIP, ELBO, IWAE, MMD, TC, Autoencoder, Objective, decomposed
-from vae.posteriors import Diagonal, Full
-from vae.priors import Correlated, Isotropic, Learned, Mixture
+from vae.model.backbones import Dense
+from vae.model.distributions import DiagonalNormal, FullNormal, kl
+from vae.model.likelihoods import Bernoulli, Gaussian
+from vae.model.objectives import DIP, ELBO, IWAE, MMD, TC, Autoencoder, Objective, decomposed
+from vae.model.posteriors import Diagonal, Full
+from vae.model.priors import Correlated, Isotropic, Learned, Mixture
+from vae.model.vae import VAE, Terms
 
 BATCH, N = 7, 3
 KINDS = ("diagonal", "full")

@@ -4,20 +4,20 @@ import pytest
 import torch
 
 import vae
-from vae.build import build_model
+from vae.model.build import build_model
 from vae.portable import programs_of
 
 N = 3  # latent dimensions
-DENSE = {"_target_": "vae.backbones.Dense", "latent_dim": N, "hidden": [8, 4]}
-CONV = {"_target_": "vae.backbones.Conv", "latent_dim": N, "channels": [4, 6], "hidden": 5}
-MIXTURE = {"_target_": "vae.priors.Mixture", "latent_dim": N, "components": 4, "covariance": "full"}
-VAMP = {"_target_": "vae.priors.Vamp", "latent_dim": N, "components": 4, "init": "random"}
-CORRELATED = {"_target_": "vae.priors.Correlated", "latent_dim": N}
-FULL = {"_target_": "vae.posteriors.Full", "latent_dim": N}
+DENSE = {"_target_": "vae.model.backbones.Dense", "latent_dim": N, "hidden": [8, 4]}
+CONV = {"_target_": "vae.model.backbones.Conv", "latent_dim": N, "channels": [4, 6], "hidden": 5}
+MIXTURE = {"_target_": "vae.model.priors.Mixture", "latent_dim": N, "components": 4, "covariance": "full"}
+VAMP = {"_target_": "vae.model.priors.Vamp", "latent_dim": N, "components": 4, "init": "random"}
+CORRELATED = {"_target_": "vae.model.priors.Correlated", "latent_dim": N}
+FULL = {"_target_": "vae.model.posteriors.Full", "latent_dim": N}
 
 
 def flow(kind):
-    return {"_target_": "vae.priors.Flow", "latent_dim": N, "kind": kind, "layers": 1, "hidden": [4]}
+    return {"_target_": "vae.model.priors.Flow", "latent_dim": N, "kind": kind, "layers": 1, "hidden": [4]}
 
 
 MODELS = {
@@ -26,8 +26,11 @@ MODELS = {
     "correlated conv": {"backbone": CONV, "prior": CORRELATED},
     "colours": {"shape": (3, 20, 28), "backbone": CONV, "posterior": FULL},
     "conditional": {"conditional": True, "backbone": CONV, "prior": VAMP, "posterior": FULL},
-    "tied": {"prior": CORRELATED, "posterior": {"_target_": "vae.posteriors.Tied", "latent_dim": N}},
-    "learned": {"prior": {"_target_": "vae.priors.Learned", "latent_dim": N}, "likelihood": "ContinuousBernoulli"},
+    "tied": {"prior": CORRELATED, "posterior": {"_target_": "vae.model.posteriors.Tied", "latent_dim": N}},
+    "learned": {
+        "prior": {"_target_": "vae.model.priors.Learned", "latent_dim": N},
+        "likelihood": "ContinuousBernoulli",
+    },
     "mixture": {"prior": MIXTURE},
     "diagonal mixture": {"prior": MIXTURE | {"covariance": "diagonal"}, "conditional": True},
     "vamp": {"prior": VAMP},
@@ -42,9 +45,9 @@ def a_model(shape=(1, 5, 7), likelihood="Bernoulli", **changed):
         "conditional": False,
         "data": {},
         "backbone": DENSE,
-        "prior": {"_target_": "vae.priors.Isotropic", "latent_dim": N},
-        "posterior": {"_target_": "vae.posteriors.Diagonal", "latent_dim": N},
-        "likelihood": {"_target_": f"vae.likelihoods.{likelihood}"},
+        "prior": {"_target_": "vae.model.priors.Isotropic", "latent_dim": N},
+        "posterior": {"_target_": "vae.model.posteriors.Diagonal", "latent_dim": N},
+        "likelihood": {"_target_": f"vae.model.likelihoods.{likelihood}"},
     } | changed
     model = build_model(config, shape, 3)
     with torch.no_grad():

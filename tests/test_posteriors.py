@@ -4,10 +4,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, MixtureSameFamily, MultivariateNormal
 
-from vae.backbones import Dense
-from vae.distributions import DiagonalNormal, FullNormal, kl
-from vae.posteriors import Diagonal, Full, Tied
-from vae.priors import Correlated, Flow, Isotropic, Learned, Mixture, Vamp
+from vae.model.backbones import Dense
+from vae.model.distributions import DiagonalNormal, FullNormal, kl
+from vae.model.posteriors import Diagonal, Full, Tied
+from vae.model.priors import Correlated, Flow, Isotropic, Learned, Mixture, Vamp
 
 BATCH, FEATURES, N = 4, 6, 3
 SIGMA = np.array([[2.0, -0.7, 0.1], [-0.7, 1.5, 0.3], [0.1, 0.3, 0.2]])

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
-from vae.backbones import Dense
-from vae.distributions import DiagonalNormal, FullNormal, kl
-from vae.likelihoods import Bernoulli
-from vae.model import VAE
-from vae.posteriors import Diagonal, Full
-from vae.priors import Correlated, Flow, Isotropic, Learned, Mixture, Vamp, default_covariance
+from vae.model.backbones import Dense
+from vae.model.distributions import DiagonalNormal, FullNormal, kl
+from vae.model.likelihoods import Bernoulli
+from vae.model.posteriors import Diagonal, Full
+from vae.model.priors import Correlated, Flow, Isotropic, Learned, Mixture, Vamp, default_covariance
+from vae.model.vae import VAE
 
 COVARIANCE = [[2.0, -0.7, 0.1], [-0.7, 1.5, 0.3], [0.1, 0.3, 0.2]]
 PRIORS = [  # prior, its Σ

@@ -13,8 +13,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import vae
 from vae import run
-from vae.build import build
 from vae.callbacks import pictures
+from vae.model.build import build
 
 Compose = Callable[..., dict[str, Any]]
 Arrays = dict[str, np.ndarray]

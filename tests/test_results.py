@@ -40,9 +40,9 @@ def run(
     latent_dim = config["latent_dim"]
     config |= {
         "data": dict(DATA),
-        "prior": {"_target_": "vae.priors.Isotropic", "latent_dim": latent_dim},
-        "likelihood": {"_target_": "vae.likelihoods.Bernoulli"},
-        "objective": {"_target_": "vae.objectives.ELBO", "beta": config["beta"]},
+        "prior": {"_target_": "vae.model.priors.Isotropic", "latent_dim": latent_dim},
+        "likelihood": {"_target_": "vae.model.likelihoods.Bernoulli"},
+        "objective": {"_target_": "vae.model.objectives.ELBO", "beta": config["beta"]},
         "optimizer": {"_target_": "torch.optim.Adam", "lr": 1e-3},
         "figures": {"_target_": "vae.callbacks.pictures.Pictures", "grid": "square"},
         "evaluate": {"_target_": "vae.evaluate.Evaluation", "samples": 500},
@@ -60,17 +60,17 @@ def run(
 
 
 def correlated(folder: str = "/runs/0", total: float = 100.0, covariance: Any = None, **top: Any) -> Run:
-    prior = {"_target_": "vae.priors.Correlated", "covariance": covariance}
+    prior = {"_target_": "vae.model.priors.Correlated", "covariance": covariance}
     return run(folder, total, choices={"prior": "correlated"}, groups={"prior": prior}, **top)
 
 
 def gaussian(sigma: float, folder: str = "/runs/0", total: float = 100.0) -> Run:
-    likelihood = {"_target_": "vae.likelihoods.Gaussian", "sigma": sigma}
+    likelihood = {"_target_": "vae.model.likelihoods.Gaussian", "sigma": sigma}
     return run(folder, total, choices={"likelihood": "gaussian"}, groups={"likelihood": likelihood})
 
 
 def autoencoder(folder: str = "/runs/0", recon: float = 90.0, **top: Any) -> Run:
-    objective = {"_target_": "vae.objectives.Autoencoder"}
+    objective = {"_target_": "vae.model.objectives.Autoencoder"}
     found = run(folder, choices={"objective": "autoencoder"}, groups={"objective": objective}, **top)
     del found.config["objective"]["beta"]
     metrics = {"val/recon": recon + 1, "test/recon": recon, "seconds/run": 1.5, "data": "mnist"}
@@ -187,7 +187,7 @@ def test_keys_of_a_group_count_only_among_runs_with_the_same_choice() -> None:
     matrix = [[2.0, 0.0], [0.0, 1.0]]
     assert differing([run(), correlated(covariance=matrix)]) == ["prior"]
     assert differing([run(), correlated(), correlated(covariance=matrix)]) == ["prior", "prior.covariance"]
-    assert differing([run(), run(groups={"prior": {"_target_": "vae.priors.New"}})]) == ["prior._target_"]
+    assert differing([run(), run(groups={"prior": {"_target_": "vae.model.priors.New"}})]) == ["prior._target_"]
 
 
 def test_the_place_of_the_data_counts_only_where_it_is_the_data() -> None:
@@ -216,7 +216,7 @@ def test_all_copies_in_the_real_configuration_are_recognised(compose: Callable[.
     configs = [compose("latent_dim=2"), compose("latent_dim=5", "beta=4", "epochs=7", "data.root=elsewhere")]
     runs = [Run(Path(str(i)), "running", None, config, {}, {}) for i, config in enumerate(configs)]
     assert differing(runs) == ["latent_dim", "beta", "epochs"]
-    assert runs[0].value("prior") == "vae.priors.Isotropic"
+    assert runs[0].value("prior") == "vae.model.priors.Isotropic"
 
 
 @pytest.mark.parametrize(

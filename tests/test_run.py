@@ -21,13 +21,13 @@ import vae
 from vae import run
 from vae.callbacks.pictures import Pictures
 from vae.callbacks.scalars import Scalars
-from vae.checkpoints import model_weights
 from vae.common import signals
 from vae.common.seeding import derive
 from vae.common.signals import Interrupted
 from vae.data.base import Part
 from vae.data.loader import BatchLoader, evaluation_loader
 from vae.evaluation.terms import mean_terms
+from vae.model.checkpoints import model_weights
 
 Compose = Callable[..., dict[str, Any]]
 

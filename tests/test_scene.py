@@ -7,10 +7,10 @@ import textwrap
 import pytest
 import torch
 
-from vae.build import build_model
-from vae.checkpoints import about
 from vae.data.base import Dataset, Part
 from vae.data.loader import BatchLoader
+from vae.model.build import build_model
+from vae.model.checkpoints import about
 from vae.pictures import Scene
 
 
@@ -50,8 +50,8 @@ MEGABYTES = textwrap.dedent("""
     from pathlib import Path
     import torch
     from hydra import compose, initialize_config_dir
-    from vae.build import build_model
-    from vae.checkpoints import about
+    from vae.model.build import build_model
+    from vae.model.checkpoints import about
     from vae.cli import CONF
     from vae.settings.config import plain
     from vae.data.base import Dataset, Part

@@ -7,21 +7,21 @@ from PIL import Image
 
 import vae
 from vae import trained
-from vae.build import build_model
-from vae.distributions import DiagonalNormal, FullNormal
+from vae.model.build import build_model
+from vae.model.distributions import DiagonalNormal, FullNormal
 
 CLASSES = ["ant", "bee", "cat"]
 CONFIG = {
     "latent_dim": 3,
-    "backbone": {"_target_": "vae.backbones.Dense", "latent_dim": 3, "hidden": [8, 4]},
-    "posterior": {"_target_": "vae.posteriors.Diagonal", "latent_dim": 3},
-    "likelihood": {"_target_": "vae.likelihoods.Bernoulli"},
+    "backbone": {"_target_": "vae.model.backbones.Dense", "latent_dim": 3, "hidden": [8, 4]},
+    "posterior": {"_target_": "vae.model.posteriors.Diagonal", "latent_dim": 3},
+    "likelihood": {"_target_": "vae.model.likelihoods.Bernoulli"},
 }
 PRIORS = {
-    "isotropic": {"_target_": "vae.priors.Isotropic", "latent_dim": 3},
-    "correlated": {"_target_": "vae.priors.Correlated", "latent_dim": 3},
-    "vamp": {"_target_": "vae.priors.Vamp", "latent_dim": 3, "components": 4, "init": "random"},
-    "flow": {"_target_": "vae.priors.Flow", "latent_dim": 3, "kind": "maf", "layers": 1, "hidden": [4]},
+    "isotropic": {"_target_": "vae.model.priors.Isotropic", "latent_dim": 3},
+    "correlated": {"_target_": "vae.model.priors.Correlated", "latent_dim": 3},
+    "vamp": {"_target_": "vae.model.priors.Vamp", "latent_dim": 3, "components": 4, "init": "random"},
+    "flow": {"_target_": "vae.model.priors.Flow", "latent_dim": 3, "kind": "maf", "layers": 1, "hidden": [4]},
 }
 
 
@@ -38,12 +38,12 @@ def test_it_says_what_it_is():
     assert repr(a_model(conditional=True)) == "Trained(insects, images of 1×5×7, latent_dim 3, conditional)"
     model = a_model()
     assert (model.shape, model.classes, model.data) == ((1, 5, 7), tuple(CLASSES), "insects")
-    assert model.config["prior"]["_target_"] == "vae.priors.Isotropic" and not model.conditional
+    assert model.config["prior"]["_target_"] == "vae.model.priors.Isotropic" and not model.conditional
 
 
 @pytest.mark.parametrize(("posterior", "kind"), [("Diagonal", DiagonalNormal), ("Full", FullNormal)])
 def test_encoding_in_parts_is_encoding_at_once(monkeypatch, posterior, kind):
-    model = a_model(posterior={"_target_": f"vae.posteriors.{posterior}", "latent_dim": 3})
+    model = a_model(posterior={"_target_": f"vae.model.posteriors.{posterior}", "latent_dim": 3})
     monkeypatch.setattr(trained, "AT_ONCE", 2 * 35)  # two images
     q, expected = model.encode(IMAGES), model.vae.encode(IMAGES)
     assert isinstance(q, kind) and q.batch_shape == (6,) and not q.mean.requires_grad
@@ -194,7 +194,7 @@ def test_scores_by_likelihood_are_below_those_by_the_bound_and_repeat_themselves
 
 
 def test_an_autoencoder_has_no_other_score_than_its_error():
-    model = a_model(objective={"_target_": "vae.objectives.Autoencoder"})
+    model = a_model(objective={"_target_": "vae.model.objectives.Autoencoder"})
     with pytest.raises(ValueError, match=r"^kind=nll: must be recon, because an autoencoder has no posterior$"):
         vae.score(model, IMAGES, kind="nll")
     expected = -model.vae.decode(model.vae.encode(IMAGES).mean).log_prob(IMAGES)
@@ -215,7 +215,7 @@ def test_a_walk_moves_the_other_dimensions_as_a_correlated_prior_does():
 
 
 def test_a_model_in_training_mode_is_used_as_trained():
-    model = a_model(likelihood={"_target_": "vae.likelihoods.Gaussian", "sigma": "optimal"})
+    model = a_model(likelihood={"_target_": "vae.model.likelihoods.Gaussian", "sigma": "optimal"})
     before = vae.score(model, IMAGES)
     model.vae.train()
     assert torch.equal(vae.score(model, IMAGES), before) and model.vae.training

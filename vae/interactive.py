@@ -54,8 +54,8 @@ def scene(
     `grid` is the manifold's and `walk` the traversal's, by default the run's own; `data_root` is where the data are, if
     not where they were.
     """
-    from vae import checkpoints
     from vae.data.loader import evaluation_loader
+    from vae.model import checkpoints
     from vae.pictures import Scene
 
     file = checkpoints.file_of(Path(run))

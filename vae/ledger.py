@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from vae.common.tables import Table
-from vae.distributions import is_exact
-from vae.likelihoods import Gaussian
-from vae.model import VAE
-from vae.objectives import Entry, Objective
+from vae.model.distributions import is_exact
+from vae.model.likelihoods import Gaussian
+from vae.model.objectives import Entry, Objective
+from vae.model.vae import VAE
 
 
 class Ledger(NamedTuple):

@@ -15,15 +15,15 @@ from torch import Tensor
 from vae.common.seeding import apart
 from vae.data.base import Dataset, DataSource, Part
 from vae.data.loader import BatchLoader, as_seen
-from vae.distributions import DiagonalNormal, FullNormal, draws, gaussian, parameters
 from vae.evaluation import aggregate, anomaly, disentanglement, latents, quality, structure
 from vae.evaluation.annealed import annealed, bidirectional
 from vae.evaluation.classifier import trained_classifier
 from vae.evaluation.gap import inference_gap
 from vae.evaluation.geometry import Geometry
 from vae.evaluation.likelihood import Likelihood, bits_per_dimension, dequantised, importance_likelihood, mean_recon
-from vae.likelihoods import Bernoulli
-from vae.model import VAE
+from vae.model.distributions import DiagonalNormal, FullNormal, draws, gaussian, parameters
+from vae.model.likelihoods import Bernoulli
+from vae.model.vae import VAE
 
 log = logging.getLogger(__name__)
 

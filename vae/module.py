@@ -10,15 +10,15 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from vae.model import VAE
-from vae.noise import ShareOfNoise
-from vae.objectives import Objective
+from vae.model.noise import ShareOfNoise
+from vae.model.objectives import Objective
+from vae.model.vae import VAE
 
 Batch = tuple[Tensor, Tensor]  # images (batch, channels, height, width) in [0, 1], labels (batch,)
 
 
 class VAEModule(pl.LightningModule):
-    """Trains `vae` on `objective`; `about` is stored in every checkpoint, see `vae.checkpoints`."""
+    """Trains `vae` on `objective`; `about` is stored in every checkpoint, see `vae.model.checkpoints`."""
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import MixtureSameFamily
 
 from vae.common.seeding import apart
-from vae.distributions import DiagonalNormal, FullNormal, from_noise, kl
+from vae.model.distributions import DiagonalNormal, FullNormal, from_noise, kl
 from vae.portable import Tensors
 from vae.trained import Trained
 

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from vae.common.seeding import apart
 from vae.data.loader import BatchLoader
-from vae.distributions import draws
 from vae.evaluation import grids, latents
 from vae.evaluation.geometry import Geometry, contours, coordinates, covariance, ellipse, mean
 from vae.evaluation.true_posterior import true_posterior
 from vae.figures import curves, images, latent, manifold, posterior, solid
 from vae.figures.style import axis_name
-from vae.model import VAE, evaluating
+from vae.model.distributions import draws
+from vae.model.vae import VAE, evaluating
 from vae.settings.config import is_at_mean, kind, objective_name
 
 CLASSES = 12  # that a picture has rows for
@@ -45,7 +45,7 @@ def select(names: Sequence[str] | None, key: str = "only") -> tuple[str, ...]:
 class Scene:
     """A model and the test images as the pictures see them: encoded once, when the first picture asks.
 
-    `about` is what a checkpoint says of itself, see `vae.checkpoints.about`.
+    `about` is what a checkpoint says of itself, see `vae.model.checkpoints.about`.
     """
 
     def __init__(

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import MixtureSameFamily
 
-from vae.backbones import Backbone
-from vae.distributions import DiagonalNormal, FullNormal, from_noise, parameters
-from vae.model import VAE
+from vae.model.backbones import Backbone
+from vae.model.distributions import DiagonalNormal, FullNormal, from_noise, parameters
+from vae.model.vae import VAE
 from vae.trained import Trained
 
 Tensors = dict[str, Tensor]

@@ -131,7 +131,7 @@ def table_file(out: Path) -> Iterator[TextIO]:
 
 def inside(run: Path) -> Path:
     """The folder of a run, into which a program writes by default; refused before any work where it cannot."""
-    from vae.checkpoints import file_of, folder_of
+    from vae.model.checkpoints import file_of, folder_of
 
     folder = folder_of(file_of(run))
     if not os.access(folder, os.W_OK):

@@ -11,7 +11,7 @@ import torch
 from vae.common.files import in_shell, relative
 from vae.data.base import Dataset
 from vae.ledger import Ledger
-from vae.model import VAE
+from vae.model.vae import VAE
 from vae.runs.results import TERMS
 from vae.settings.config import kind, objective_name
 

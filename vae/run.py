@@ -18,7 +18,6 @@ from lightning_fabric.plugins.environments import LightningEnvironment
 from pytorch_lightning.profilers import PassThroughProfiler
 
 from vae import report
-from vae.build import build, build_model
 from vae.callbacks.checkpoints import BestAndLast
 from vae.callbacks.collapse import Collapse
 from vae.callbacks.pictures import Pictures
@@ -26,7 +25,6 @@ from vae.callbacks.progress import Progress
 from vae.callbacks.randomness import Randomness
 from vae.callbacks.scalars import Scalars
 from vae.callbacks.stop import StopBetweenSteps
-from vae.checkpoints import AtomicCheckpointIO, about, model_weights, read
 from vae.common import signals
 from vae.common.files import write_csv, write_json
 from vae.common.seeding import derive
@@ -36,9 +34,11 @@ from vae.evaluation.terms import error_of_draws, mean_terms
 from vae.ledger import Ledger
 from vae.loop import straighten
 from vae.memory import keep_freed_memory
-from vae.model import VAE
+from vae.model.build import build, build_model
+from vae.model.checkpoints import AtomicCheckpointIO, about, model_weights, read
+from vae.model.objectives import Objective
+from vae.model.vae import VAE
 from vae.module import VAEModule
-from vae.objectives import Objective
 from vae.parallel import run_processes
 from vae.runs.record import overrides
 from vae.runs.results import EVALUATION

@@ -13,14 +13,14 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.distributions import Distribution
 
-from vae import checkpoints
 from vae.common.seeding import apart
 from vae.data.inputs import Images, as_batch, to_unit
-from vae.distributions import draws
 from vae.evaluation import grids
 from vae.evaluation.geometry import Geometry
 from vae.evaluation.likelihood import importance_likelihood, mean_recon
-from vae.model import VAE, evaluating
+from vae.model import checkpoints
+from vae.model.distributions import draws
+from vae.model.vae import VAE, evaluating
 from vae.settings.config import is_at_mean
 
 AT_ONCE = 2**20  # numbers of images encoded or decoded at once: memory is that of so many, whatever their count

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 
-from vae.build import build
 from vae.cli import CONF
 from vae.common.tables import Table
 from vae.data.base import DataError
+from vae.model.build import build
 from vae.settings.config import plain
 from vae.settings.schemas import register
 

@@ -10,11 +10,11 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.common import Options, composed, in_turn, median, ratio, spread, table, timed
 from vae import run
-from vae.build import build
-from vae.checkpoints import about
 from vae.common.tables import Table
 from vae.data.loader import BatchLoader, evaluation_loader
 from vae.figures.style import rasterise
+from vae.model.build import build
+from vae.model.checkpoints import about
 from vae.pictures import Scene
 from vae.trained import load
 

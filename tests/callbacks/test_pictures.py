@@ -15,13 +15,13 @@ from torch import nn
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 from vae import pictures
-from vae.build import build, build_model
 from vae.callbacks.pictures import Pictures
 from vae.callbacks.scalars import Scalars
-from vae.checkpoints import about
 from vae.data.base import Dataset, Part
 from vae.data.loader import BatchLoader
 from vae.figures.style import Picture, rasterise
+from vae.model.build import build, build_model
+from vae.model.checkpoints import about
 from vae.module import VAEModule
 from vae.pictures import TAGS, Scene, select
 from vae.tensorboard import RunLogger

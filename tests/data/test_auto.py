@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from vae.build import build
 from vae.data import download
 from vae.data.auto import Auto
 from vae.data.base import DataError, Dataset, Part
 from vae.data.idx import FILES
 from vae.data.strokes import Strokes
+from vae.model.build import build
 
 
 @pytest.fixture

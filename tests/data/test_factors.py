@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from vae import measures
-from vae.build import build
-from vae.checkpoints import data_of, file_of, model_of, read
 from vae.data import factors
 from vae.data.base import DataError, Dataset
 from vae.data.factors import FactorFile
 from vae.measures import Subject, measure
+from vae.model.build import build
+from vae.model.checkpoints import data_of, file_of, model_of, read
 from vae.run import train
 
 N = 200

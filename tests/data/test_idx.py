@@ -20,10 +20,10 @@ import numpy as np
 import pytest
 import torch
 
-from vae.build import build
 from vae.data import download
 from vae.data.base import DataError
 from vae.data.idx import FILES, IdxFiles
+from vae.model.build import build
 
 Compose = Callable[..., dict[str, Any]]
 

@@ -14,9 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
-from vae.build import build
 from vae.data.base import DataError
 from vae.data.images import ImageFolder, decode
+from vae.model.build import build
 
 
 def source(root: Path, **others: object) -> ImageFolder:

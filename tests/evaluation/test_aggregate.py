@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal, Normal, kl_divergence
 
-from vae.distributions import DiagonalNormal, FullNormal
 from vae.evaluation import aggregate
-from vae.model import Terms
-from vae.objectives import decomposed
+from vae.model.distributions import DiagonalNormal, FullNormal
+from vae.model.objectives import decomposed
+from vae.model.vae import Terms
 
 STANDARD = DiagonalNormal(torch.zeros(2).double(), torch.ones(2).double())
 EVERY = 40_000  # draws, where a mean over them is checked

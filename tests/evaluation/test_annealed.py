@@ -7,16 +7,16 @@ from test_model import IMAGES, MORE_PRIORS, NOISE, PRIORS, SHAPE, N, linear_gaus
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
-from vae.backbones import Dense
-from vae.distributions import DiagonalNormal
 from vae.evaluation import annealed as module
 from vae.evaluation.annealed import annealed, bidirectional, leapfrog, log_weights, moved, planned, points
 from vae.evaluation.likelihood import weighed
 from vae.evaluation.theory import Curve, Given, Known, Noisy
-from vae.likelihoods import Bernoulli
-from vae.model import VAE
-from vae.posteriors import Diagonal
-from vae.priors import Isotropic
+from vae.model.backbones import Dense
+from vae.model.distributions import DiagonalNormal
+from vae.model.likelihoods import Bernoulli
+from vae.model.posteriors import Diagonal
+from vae.model.priors import Isotropic
+from vae.model.vae import VAE
 
 
 def zeros(n: int) -> Tensor:

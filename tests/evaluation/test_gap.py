@@ -4,13 +4,13 @@ from test_model import IMAGES, LATENTS, PRIORS, SHAPE, N, exact_elbo, linear_exa
 from torch import Tensor, nn
 from torch.distributions import Independent, Laplace, MultivariateNormal, kl_divergence
 
-from vae.backbones import Dense
-from vae.distributions import DiagonalNormal, FullNormal
 from vae.evaluation.gap import Gap, family, inference_gap
-from vae.likelihoods import Bernoulli
-from vae.model import VAE
-from vae.posteriors import Diagonal, Full, Tied
-from vae.priors import Isotropic, mixture
+from vae.model.backbones import Dense
+from vae.model.distributions import DiagonalNormal, FullNormal
+from vae.model.likelihoods import Bernoulli
+from vae.model.posteriors import Diagonal, Full, Tied
+from vae.model.priors import Isotropic, mixture
+from vae.model.vae import VAE
 
 COPIES, SAMPLES, STEPS = 20, 1000, 500
 

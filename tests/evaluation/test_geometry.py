@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily, MultivariateNormal, Normal
 
-from vae import distributions
-from vae.distributions import DiagonalNormal, FullNormal, draws
 from vae.evaluation import geometry
 from vae.evaluation.geometry import Geometry, ellipse, moments
-from vae.priors import Correlated, Flow, Isotropic, Mixture
+from vae.model import distributions
+from vae.model.distributions import DiagonalNormal, FullNormal, draws
+from vae.model.priors import Correlated, Flow, Isotropic, Mixture
 
 SIGMA = torch.tensor([[1.0, 0.4], [0.4, 0.5]], dtype=torch.float64)
 

@@ -4,7 +4,7 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 
 from vae.evaluation import grids
 from vae.evaluation.geometry import Geometry
-from vae.priors import Correlated, Isotropic
+from vae.model.priors import Correlated, Isotropic
 
 
 def geometry(prior):

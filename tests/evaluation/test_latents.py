@@ -3,14 +3,14 @@ import torch
 from torch import nn
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
-from vae import distributions
-from vae.distributions import DiagonalNormal, FullNormal
 from vae.evaluation import latents
 from vae.evaluation.geometry import Geometry
 from vae.evaluation.theory import Known
-from vae.model import VAE
-from vae.posteriors import Diagonal, Full, Tied
-from vae.priors import Correlated, Isotropic
+from vae.model import distributions
+from vae.model.distributions import DiagonalNormal, FullNormal
+from vae.model.posteriors import Diagonal, Full, Tied
+from vae.model.priors import Correlated, Isotropic
+from vae.model.vae import VAE
 
 
 class Around(nn.Module):

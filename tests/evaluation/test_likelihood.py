@@ -6,14 +6,14 @@ from test_model import IMAGES, MORE_PRIORS, PRIORS, SHAPE, N, exact_elbo, linear
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from vae.backbones import Dense
-from vae.distributions import DiagonalNormal
 from vae.evaluation import likelihood
 from vae.evaluation.likelihood import bits_per_dimension, dequantised, importance_likelihood, weighed
-from vae.likelihoods import Bernoulli, Gaussian
-from vae.model import VAE
-from vae.posteriors import Diagonal
-from vae.priors import Isotropic
+from vae.model.backbones import Dense
+from vae.model.distributions import DiagonalNormal
+from vae.model.likelihoods import Bernoulli, Gaussian
+from vae.model.posteriors import Diagonal
+from vae.model.priors import Isotropic
+from vae.model.vae import VAE
 
 
 def batch(x: Tensor) -> list[tuple[Tensor, Tensor]]:

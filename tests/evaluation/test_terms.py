@@ -5,8 +5,8 @@ from torch import Tensor, nn
 from vae.data.base import Part
 from vae.data.loader import BatchLoader
 from vae.evaluation.terms import error_of_draws, mean_terms
-from vae.model import Terms
-from vae.objectives import ELBO, Autoencoder
+from vae.model.objectives import ELBO, Autoencoder
+from vae.model.vae import Terms
 
 
 class Brightness(nn.Module):

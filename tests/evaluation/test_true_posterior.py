@@ -6,13 +6,13 @@ from test_model import IMAGES, MORE_PRIORS, PRIORS, SHAPE, Linear, Unbounded, ex
 from test_model import made as any_model
 from torch import Tensor, nn
 
-from vae.backbones import Dense
 from vae.evaluation import true_posterior as module
 from vae.evaluation.true_posterior import true_posterior
-from vae.likelihoods import Bernoulli
-from vae.model import VAE
-from vae.posteriors import Diagonal, Full
-from vae.priors import Isotropic
+from vae.model.backbones import Dense
+from vae.model.likelihoods import Bernoulli
+from vae.model.posteriors import Diagonal, Full
+from vae.model.priors import Isotropic
+from vae.model.vae import VAE
 
 
 def ends(latent_dim: int) -> tuple[Tensor, Tensor]:

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from vae.backbones import Conv, Dense
-from vae.likelihoods import Bernoulli, ContinuousBernoulli, Gaussian
-from vae.model import VAE
-from vae.posteriors import Diagonal, Full, Tied
-from vae.priors import Correlated, Isotropic, Learned, Vamp
+from vae.model.backbones import Conv, Dense
+from vae.model.likelihoods import Bernoulli, ContinuousBernoulli, Gaussian
+from vae.model.posteriors import Diagonal, Full, Tied
+from vae.model.priors import Correlated, Isotropic, Learned, Vamp
+from vae.model.vae import VAE
 
 CLASSES = ("a", "b", "</script>")
 

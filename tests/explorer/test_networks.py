@@ -11,7 +11,7 @@ from page_models import MODELS
 from torch import nn
 
 from vae.explorer.networks import networks, operations, packed
-from vae.priors import Isotropic
+from vae.model.priors import Isotropic
 
 RUN = """
 const { description, images, latents, labels } = JSON.parse(require("fs").readFileSync(0, "utf8"));

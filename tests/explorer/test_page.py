@@ -5,11 +5,11 @@ import pytest
 import torch
 from page_models import CLASSES, MODELS
 
-from vae.build import build_model
 from vae.data.base import Part
 from vae.data.loader import BatchLoader
 from vae.explorer.page import SCRIPTS, _part, describe, page
 from vae.figures import style
+from vae.model.build import build_model
 from vae.pictures import Scene
 
 

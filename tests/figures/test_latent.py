@@ -9,7 +9,7 @@ from matplotlib.colors import to_hex
 
 from vae.evaluation.geometry import Geometry, ellipse
 from vae.figures import latent, solid, style
-from vae.priors import Correlated
+from vae.model.priors import Correlated
 
 NOTE = "fashion_mnist · latent_dim 2 · correlated prior · β 1 · epoch 10"
 CLASSES = ("T-shirt/top", "Ankle boot", "Bag")

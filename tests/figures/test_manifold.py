@@ -5,7 +5,7 @@ import torch
 from vae.evaluation import grids
 from vae.evaluation.geometry import Geometry
 from vae.figures.manifold import manifold
-from vae.priors import Correlated, Isotropic
+from vae.model.priors import Correlated, Isotropic
 
 NOTE = "mnist · latent_dim 2 · isotropic prior · β 1 · epoch 10"
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from vae.build import build, build_model
-from vae.checkpoints import about
+from vae.model.build import build, build_model
+from vae.model.checkpoints import about
 
 ROW = {f"{part}/{term}": 1.0 for part in ("train", "val") for term in ("loss", "total", "recon", "kl")}
 

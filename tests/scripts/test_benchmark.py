@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from vae.build import build, build_model
 from vae.data.base import Dataset, Part
+from vae.model.build import build, build_model
 
 PATH = Path(__file__).parents[2] / "scripts" / "benchmark.py"
 sys.path.insert(0, str(PATH.parent))

@@ -23,9 +23,9 @@ CONFIG = {
     "beta": 1.0,
     "seed": 0,
     "data": {"_target_": "vae.data.idx.IdxFiles", "root": "a", "name": "mnist", "limit": None},
-    "prior": {"_target_": "vae.priors.Isotropic"},
-    "likelihood": {"_target_": "vae.likelihoods.Bernoulli"},
-    "objective": {"_target_": "vae.objectives.ELBO", "beta": 1.0},
+    "prior": {"_target_": "vae.model.priors.Isotropic"},
+    "likelihood": {"_target_": "vae.model.likelihoods.Bernoulli"},
+    "objective": {"_target_": "vae.model.objectives.ELBO", "beta": 1.0},
     "optimizer": {"_target_": "torch.optim.Adam", "lr": 1e-3},
 }
 CHOICES = {"data": "mnist", "prior": "isotropic", "likelihood": "bernoulli", "optimizer": "adam"}

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from vae import checkpoints, measures
+from vae import measures
+from vae.model import checkpoints
 from vae.runs.results import TERMS
 
 PATH = Path(__file__).parents[2] / "scripts" / "evaluate.py"

@@ -21,7 +21,7 @@ spec.loader.exec_module(examples)
 from gallery import common, screen  # noqa: E402
 
 EVERY = common.named([])
-PRIORS = {"isotropic": "vae.priors.Isotropic", "flow": "vae.priors.Flow"}
+PRIORS = {"isotropic": "vae.model.priors.Isotropic", "flow": "vae.model.priors.Flow"}
 
 
 def entry(command, pictures, **more):
@@ -52,7 +52,7 @@ def trained(monkeypatch):
             path = folder / f"{i}_{prior}" if in_sweep else folder
             config = {"beta": 1.0, "seed": 0, "data": {"_target_": "vae.data.idx.IdxFiles", "root": "/home/me"}}
             config |= {"prior": {"_target_": PRIORS[prior], "latent_dim": 2}, "likelihood": {"_target_": "x"}}
-            config |= {"objective": {"_target_": "vae.objectives.ELBO", "beta": 1.0}}
+            config |= {"objective": {"_target_": "vae.model.objectives.ELBO", "beta": 1.0}}
             choices = {"data": "mnist", "prior": prior, "likelihood": "bernoulli"}
             status = {"state": "completed", "error": None, "config": config, "choices": choices}
             terms = {"total": 100.04 + i, "recon": 95.0, "kl": 5.04 + i}

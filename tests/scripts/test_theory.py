@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from torch.nn.functional import normalize
 
-from vae.distributions import DiagonalNormal, FullNormal, TiedNormal, kl
-from vae.priors import Correlated
+from vae.model.distributions import DiagonalNormal, FullNormal, TiedNormal, kl
+from vae.model.priors import Correlated
 
 ROOT = Path(__file__).parents[2]
 spec = importlib.util.spec_from_file_location("theory", ROOT / "scripts" / "theory.py")

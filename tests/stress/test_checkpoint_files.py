@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import vae
-from vae.checkpoints import data_of, read, write_weights
+from vae.model.checkpoints import data_of, read, write_weights
 from vae.run import train
 
 pytestmark = pytest.mark.slow
@@ -24,8 +24,8 @@ SECONDS, KIBIBYTES = 2, 500_000  # of the processor and of memory, for each case
 
 ZOO: list[Any] = [
     *(None, True, -1, 0, 1, 3, 10**6, 2**63 - 1, 2.5, float("nan"), float("inf"), "", "x", "1", "a\nb\x1b[2J", "../x"),
-    *("x" * 10**6, "${oc.env:HOME}", "vae.priors.Learned", "vae.data.strokes.Strokes", "os.system"),
-    *([], [1], [1, 2, 3], [1] * 100_000, [[1]], ["x"], {}, {"x": 1}, {"_target_": "vae.priors.Learned"}, (1, 2)),
+    *("x" * 10**6, "${oc.env:HOME}", "vae.model.priors.Learned", "vae.data.strokes.Strokes", "os.system"),
+    *([], [1], [1, 2, 3], [1] * 100_000, [[1]], ["x"], {}, {"x": 1}, {"_target_": "vae.model.priors.Learned"}, (1, 2)),
     *({"_partial_": True}, {"_target_": "os.system", "_args_": ["touch touched"]}, {1: 2}, torch.ones(2), b"bytes"),
 ]
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from vae.distributions import DiagonalNormal, FullNormal, gaussian, marginals, parameters, whitened
+from vae.model.distributions import DiagonalNormal, FullNormal, gaussian, marginals, parameters, whitened
 
 SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the kernels' squared widths, in medians of the squared distances
 CHUNK = 2**22  # numbers at a time of those for each z and posterior, and each dimension where they are not independent

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from vae.evaluation.likelihood import DECODED
-from vae.model import VAE, evaluating
+from vae.model.vae import VAE, evaluating
 
 LEAPS = 2  # leapfrog steps of a move: for the same work, more temperatures gain more than longer moves
 JITTER = 0.2  # of step sizes, up and down: with a fixed one some paths lead round and back to where they began

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import MixtureSameFamily
 
-from vae.distributions import CholeskyFactor, DiagonalNormal, FullNormal, gaussian, kl, parameters
 from vae.evaluation.likelihood import weighed
-from vae.model import VAE, evaluating
-from vae.posteriors import Tied
-from vae.priors import mixture
+from vae.model.distributions import CholeskyFactor, DiagonalNormal, FullNormal, gaussian, kl, parameters
+from vae.model.posteriors import Tied
+from vae.model.priors import mixture
+from vae.model.vae import VAE, evaluating
 
 Normals = DiagonalNormal | FullNormal
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, MultivariateNormal
 
-from vae import distributions
-from vae.distributions import DiagonalNormal, FullNormal, at_once, draws
+from vae.model import distributions
+from vae.model.distributions import DiagonalNormal, FullNormal, at_once, draws
 
 SAMPLES = 20_000  # of a distribution that has no formulas
 GRID = 120  # points along each axis when a density is contoured

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from vae.distributions import DiagonalNormal, TiedNormal
 from vae.evaluation.geometry import Geometry, covariance, in_parts, mean, moments
-from vae.model import VAE
+from vae.model.distributions import DiagonalNormal, TiedNormal
+from vae.model.vae import VAE
 
 MATRICES = 2**24  # numbers of the posteriors' covariances at a time
 ACTIVE = 0.01  # variance of the posterior mean above which a unit is active (Burda et al., 2016)

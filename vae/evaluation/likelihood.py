@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from vae.model import VAE, evaluating
+from vae.model.vae import VAE, evaluating
 
 DECODED = 2**20  # numbers decoded at once: memory is that of so many, whatever the number of draws
 LEVELS = 256  # of a pixel in a file

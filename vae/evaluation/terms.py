@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from vae.model import VAE
-from vae.objectives import ELBO, Objective
+from vae.model.objectives import ELBO, Objective
+from vae.model.vae import VAE
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 PLAIN = ELBO(beta=1.0)

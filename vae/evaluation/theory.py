@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
-from vae.backbones import Backbone
-from vae.distributions import DiagonalNormal, kl
-from vae.model import VAE
-from vae.priors import Isotropic
+from vae.model.backbones import Backbone
+from vae.model.distributions import DiagonalNormal, kl
+from vae.model.priors import Isotropic
+from vae.model.vae import VAE
 
 
 class Known(Backbone):
@@ -37,7 +37,7 @@ class Given(nn.Module):
 
 
 class Noisy(nn.Module):
-    """N(params, noise²): as `vae.likelihoods.Gaussian`, but of images that know no bounds."""
+    """N(params, noise²): as `vae.model.likelihoods.Gaussian`, but of images that know no bounds."""
 
     def __init__(self, noise: float):
         super().__init__()

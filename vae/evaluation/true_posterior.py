@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vae.evaluation.geometry import moments
 from vae.evaluation.likelihood import DECODED
-from vae.model import VAE, evaluating
+from vae.model.vae import VAE, evaluating
 
 # Points of the grids. With steps of one σ the sum over a Gaussian is its integral to 1e-8.
 COARSE = 24**2  # to find the mass

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vae.backbones import Backbone, ChannelsLast
-from vae.distributions import FullNormal
-from vae.likelihoods import Bernoulli, ContinuousBernoulli, Gaussian
-from vae.model import VAE
-from vae.posteriors import Diagonal, Full, Tied
+from vae.model.backbones import Backbone, ChannelsLast
+from vae.model.distributions import FullNormal
+from vae.model.likelihoods import Bernoulli, ContinuousBernoulli, Gaussian
+from vae.model.posteriors import Diagonal, Full, Tied
+from vae.model.vae import VAE
 
 Operation = dict[str, Any]
 

@@ -19,7 +19,7 @@ from vae.evaluation import latents
 from vae.evaluation.geometry import Geometry
 from vae.explorer.networks import DECODER, networks, packed
 from vae.figures import style
-from vae.model import evaluating
+from vae.model.vae import evaluating
 from vae.pictures import Scene
 
 SCRIPTS = (

@@ -16,12 +16,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from vae.settings.schemas import REPEATED, SCHEMAS, Config, Schema, VisibleGPUs, require
 
-NOT_GAUSSIAN = ("vae.priors.Mixture", "vae.priors.Vamp", "vae.priors.Flow")
+NOT_GAUSSIAN = ("vae.model.priors.Mixture", "vae.model.priors.Vamp", "vae.model.priors.Flow")
 FREE = (
     "epochs",
     *(f"trainer.{name}" for name in ("max_epochs", "accelerator", "devices", "strategy", "log_every_n_steps")),
 )
-INDEPENDENT = ("vae.objectives.TC", "vae.objectives.DIP")  # what they ask the dimensions to be
+INDEPENDENT = ("vae.model.objectives.TC", "vae.model.objectives.DIP")  # what they ask the dimensions to be
 
 
 def check(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
@@ -135,7 +135,7 @@ def _refuse_what_the_class_does_not_take(group: str, node: DictConfig, schema: t
 def _check_together(cfg: DictConfig) -> None:
     """Refuse choices that are good by themselves but not with each other."""
     prior = cfg.prior._target_
-    if cfg.posterior._target_ == "vae.posteriors.Tied" and prior in NOT_GAUSSIAN:
+    if cfg.posterior._target_ == "vae.model.posteriors.Tied" and prior in NOT_GAUSSIAN:
         name = prior.rpartition(".")[2]
         raise ValueError(f"posterior=tied: must be diagonal or full with a prior that is not Gaussian ({name})")
     objective = cfg.objective
@@ -145,11 +145,11 @@ def _check_together(cfg: DictConfig) -> None:
             f"asks for codes as independent as that is, and those of prior={kind(cfg.prior)} are nowhere independent"
         )
     if objective.get("free_bits") and objective.free_bits_per == "dimension":
-        parts = ("vae.priors.Isotropic", "vae.posteriors.Diagonal")
+        parts = ("vae.model.priors.Isotropic", "vae.model.posteriors.Diagonal")
         ok = not str(prior).startswith("vae.") or (prior, cfg.posterior._target_) == parts
         allowed = "total, but for prior=isotropic with posterior=diagonal, whose KL is a sum over dimensions"
         require(ok, "objective.free_bits_per", objective.free_bits_per, allowed)
-    warmup = objective.warmup if objective._target_ == "vae.objectives.ELBO" else 0
+    warmup = objective.warmup if objective._target_ == "vae.model.objectives.ELBO" else 0
     require(warmup <= cfg.epochs, "objective.warmup", f"{warmup:g}", f"at most the training's {cfg.epochs} epochs")
 
 
@@ -219,7 +219,7 @@ def has_beta(config: Mapping[str, Any]) -> bool:
 
 def is_at_mean(config: Mapping[str, Any]) -> bool:
     """Whether codes are the posterior's means: an autoencoder, whose σ nobody trains."""
-    return config.get("objective", {}).get("_target_") == "vae.objectives.Autoencoder"
+    return config.get("objective", {}).get("_target_") == "vae.model.objectives.Autoencoder"
 
 
 def objective_name(config: Mapping[str, Any]) -> str:

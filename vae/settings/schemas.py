@@ -18,7 +18,7 @@ from typing import Any, ClassVar, NamedTuple
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig
 
-from vae.annealing import KINDS, check_annealing
+from vae.model.annealing import KINDS, check_annealing
 from vae.settings.covariance import check_covariance
 
 PICTURES = (
@@ -228,7 +228,7 @@ class FactorFileSchema(DataSchema):
 @dataclass
 class DenseSchema(Schema):
     GROUP = "backbone"
-    CLASSES = ("vae.backbones.Dense",)
+    CLASSES = ("vae.model.backbones.Dense",)
     _target_: str = MISSING
     latent_dim: int = MISSING
     hidden: list[int] = widths(100, MANY)
@@ -238,7 +238,7 @@ class DenseSchema(Schema):
 @dataclass
 class ConvSchema(Schema):
     GROUP = "backbone"
-    CLASSES = ("vae.backbones.Conv",)
+    CLASSES = ("vae.model.backbones.Conv",)
     _target_: str = MISSING
     latent_dim: int = MISSING
     channels: list[int] = widths(20, 100_000)
@@ -250,14 +250,14 @@ class PriorSchema(Schema):
     """Of every prior that needs nothing but the number of latent dimensions."""
 
     GROUP = "prior"
-    CLASSES: ClassVar[tuple[str, ...]] = ("vae.priors.Isotropic", "vae.priors.Learned")
+    CLASSES: ClassVar[tuple[str, ...]] = ("vae.model.priors.Isotropic", "vae.model.priors.Learned")
     _target_: str = MISSING
     latent_dim: int = MISSING
 
 
 @dataclass
 class CorrelatedSchema(PriorSchema):
-    CLASSES = ("vae.priors.Correlated",)
+    CLASSES = ("vae.model.priors.Correlated",)
     covariance: Any = None  # null or a matrix
 
     def __post_init__(self) -> None:
@@ -268,21 +268,21 @@ class CorrelatedSchema(PriorSchema):
 
 @dataclass
 class MixtureSchema(PriorSchema):
-    CLASSES = ("vae.priors.Mixture",)
+    CLASSES = ("vae.model.priors.Mixture",)
     components: int = integer(1, 100_000)
     covariance: str = word("diagonal", "full")
 
 
 @dataclass
 class VampSchema(PriorSchema):
-    CLASSES = ("vae.priors.Vamp",)
+    CLASSES = ("vae.model.priors.Vamp",)
     components: int = integer(1, 100_000)
     init: str = word("images", "random")
 
 
 @dataclass
 class FlowSchema(PriorSchema):
-    CLASSES = ("vae.priors.Flow",)
+    CLASSES = ("vae.model.priors.Flow",)
     kind: str = word("nsf", "maf")
     layers: int = integer(0, 100)
     hidden: list[int] = widths(100, MANY)
@@ -291,7 +291,7 @@ class FlowSchema(PriorSchema):
 @dataclass
 class PosteriorSchema(Schema):
     GROUP = "posterior"
-    CLASSES = ("vae.posteriors.Diagonal", "vae.posteriors.Tied", "vae.posteriors.Full")
+    CLASSES = ("vae.model.posteriors.Diagonal", "vae.model.posteriors.Tied", "vae.model.posteriors.Full")
     _target_: str = MISSING
     latent_dim: int = MISSING
 
@@ -299,14 +299,14 @@ class PosteriorSchema(Schema):
 @dataclass
 class BernoulliSchema(Schema):
     GROUP = "likelihood"
-    CLASSES = ("vae.likelihoods.Bernoulli", "vae.likelihoods.ContinuousBernoulli")
+    CLASSES = ("vae.model.likelihoods.Bernoulli", "vae.model.likelihoods.ContinuousBernoulli")
     _target_: str = MISSING
 
 
 @dataclass
 class GaussianSchema(Schema):
     GROUP = "likelihood"
-    CLASSES = ("vae.likelihoods.Gaussian",)
+    CLASSES = ("vae.model.likelihoods.Gaussian",)
     _target_: str = MISSING
     sigma: Any = ruled(
         lambda value: is_positive(value) or value in ("learned", "optimal"),
@@ -320,13 +320,13 @@ class GaussianSchema(Schema):
 @dataclass
 class ObjectiveSchema(Schema):
     GROUP = "objective"
-    CLASSES = ("vae.objectives.Autoencoder",)
+    CLASSES = ("vae.model.objectives.Autoencoder",)
     _target_: str = MISSING
 
 
 @dataclass
 class ELBOSchema(ObjectiveSchema):
-    CLASSES = ("vae.objectives.ELBO",)
+    CLASSES = ("vae.model.objectives.ELBO",)
     beta: float = MISSING
     annealing: str = word(*KINDS)
     warmup: float = number(0)
@@ -344,20 +344,20 @@ class ELBOSchema(ObjectiveSchema):
 
 @dataclass
 class IWAESchema(ObjectiveSchema):
-    CLASSES = ("vae.objectives.IWAE",)
+    CLASSES = ("vae.model.objectives.IWAE",)
     samples: int = integer(1, 100_000)
     dreg: bool = MISSING
 
 
 @dataclass
 class TCSchema(ObjectiveSchema):
-    CLASSES = ("vae.objectives.TC",)
+    CLASSES = ("vae.model.objectives.TC",)
     beta: float = MISSING
 
 
 @dataclass
 class MMDSchema(ObjectiveSchema):
-    CLASSES = ("vae.objectives.MMD",)
+    CLASSES = ("vae.model.objectives.MMD",)
     alpha: float = ruled(
         lambda value: is_number(value) and -LARGEST <= value <= 1,
         f"a number from {-LARGEST:g} to 1, which leaves the KL out",
@@ -372,7 +372,7 @@ class MMDSchema(ObjectiveSchema):
 
 @dataclass
 class DIPSchema(ObjectiveSchema):
-    CLASSES = ("vae.objectives.DIP",)
+    CLASSES = ("vae.model.objectives.DIP",)
     beta: float = MISSING
     kind: int = ruled(lambda value: value in (1, 2), "1 (the posterior means) or 2 (the aggregate)")
     off_diagonal: float = number(0)

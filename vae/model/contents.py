@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vae.build import PARTS, refuse_wrong_values
+from vae.model.build import PARTS, refuse_wrong_values
 from vae.settings.config import schema_of
 from vae.settings.schemas import SCHEMAS, Rule
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, MixtureSameFamily
 
-from vae.backbones import Backbone
-from vae.distributions import CholeskyFactor, DiagonalNormal, FullNormal, StandardNormal
+from vae.model.backbones import Backbone
+from vae.model.distributions import CholeskyFactor, DiagonalNormal, FullNormal, StandardNormal
 
 
 class Isotropic(nn.Module):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, MultivariateNormal
 
-from vae.distributions import CholeskyFactor, DiagonalNormal, FullNormal, TiedNormal
+from vae.model.distributions import CholeskyFactor, DiagonalNormal, FullNormal, TiedNormal
 
 
 class Diagonal(nn.Module):
@@ -55,5 +55,5 @@ def _scale_tril(prior: Distribution) -> Tensor:
         return torch.diag_embed(prior.scale)
     if isinstance(prior, MultivariateNormal):
         return prior.scale_tril
-    found = "a mixture of posteriors" if prior is None else type(prior).__name__  # as vae.priors.Vamp has it
+    found = "a mixture of posteriors" if prior is None else type(prior).__name__  # as vae.model.priors.Vamp has it
     raise ValueError(f"posterior=tied takes its correlations from a Gaussian prior, not from {found}")

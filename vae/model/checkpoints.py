@@ -21,8 +21,11 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from vae.backbones import Shape
-from vae.build import (
+from vae.common.files import replacing
+from vae.common.seeding import apart
+from vae.data.base import Dataset, DataSource
+from vae.model.backbones import Shape
+from vae.model.build import (
     build,
     build_model,
     build_own,
@@ -31,11 +34,8 @@ from vae.build import (
     stored_bytes,
     targets,
 )
-from vae.common.files import replacing
-from vae.common.seeding import apart
-from vae.contents import is_count, refuse_unfolding, refuse_wrong_content
-from vae.data.base import Dataset, DataSource
-from vae.model import VAE
+from vae.model.contents import is_count, refuse_unfolding, refuse_wrong_content
+from vae.model.vae import VAE
 from vae.settings.errors import explain, require_packages
 
 FORMAT = 2  # of what `about` returns; raise it, with a step in MIGRATIONS, when the program needs what older files lack

@@ -89,7 +89,7 @@ class Gaussian(nn.Module):
         super().__init__()
         self.optimal = sigma == "optimal"
         self.learned = _Learned() if sigma == "learned" else None
-        self.whole_batch = self.optimal  # see vae.objectives.Objective
+        self.whole_batch = self.optimal  # see vae.model.objectives.Objective
         if self.optimal:
             self.register_buffer("log_sigma", torch.tensor(0.0))
             self.register_buffer("batches", torch.tensor(0))  # that log_sigma is the running mean of

@@ -16,9 +16,9 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from vae.backbones import Shape
-from vae.model import VAE
-from vae.priors import Vamp
+from vae.model.backbones import Shape
+from vae.model.priors import Vamp
+from vae.model.vae import VAE
 from vae.settings.config import left_out, names, schema_of, unknown_key
 from vae.settings.errors import explain
 from vae.settings.schemas import REPEATED, SCHEMAS, Schema, require
@@ -27,8 +27,8 @@ PARTS = ("backbone", "prior", "posterior", "likelihood")  # of the model
 
 # Of a model out of a file that nobody vouches for. Covariances, flows and images take memory that no weight shows.
 SQUARED = (
-    *("vae.priors.Correlated", "vae.priors.Mixture", "vae.priors.Flow"),
-    *("vae.posteriors.Tied", "vae.posteriors.Full"),
+    *("vae.model.priors.Correlated", "vae.model.priors.Mixture", "vae.model.priors.Flow"),
+    *("vae.model.posteriors.Tied", "vae.model.posteriors.Full"),
 )
 MOST_LATENTS = 2**11
 MOST_PIXELS = 2**22
@@ -198,7 +198,7 @@ def refuse_foreign_classes(config: Config) -> None:
 def is_own(target: str, base: type) -> bool:
     """Whether the name is that of a subclass of `base` defined in exactly that module of this package.
 
-    Asked of what the name leads to, because `vae.priors.torch.hub.load` begins with `vae.`, too.
+    Asked of what the name leads to, because `vae.model.priors.torch.hub.load` begins with `vae.`, too.
     """
     module, _, name = target.rpartition(".")
     if not module.startswith("vae."):

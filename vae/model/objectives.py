@@ -11,9 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vae.annealing import Annealing
-from vae.distributions import DiagonalNormal, FullNormal, detached, kl, marginals, whitened
-from vae.model import VAE, Terms
+from vae.model.annealing import Annealing
+from vae.model.distributions import DiagonalNormal, FullNormal, detached, kl, marginals, whitened
+from vae.model.vae import VAE, Terms
 
 OVER_PIXELS = "summed over channels and pixels, mean over images"
 OVER_LATENTS = "summed over latent dimensions, mean over images"

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from vae.backbones import Backbone
-from vae.distributions import draws, kl
-from vae.likelihoods import Gaussian
-from vae.priors import Vamp
+from vae.model.backbones import Backbone
+from vae.model.distributions import draws, kl
+from vae.model.likelihoods import Gaussian
+from vae.model.priors import Vamp
 
 
 class Terms(NamedTuple):
