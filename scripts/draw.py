@@ -41,7 +41,7 @@ def draw(
     from vae import interactive
     from vae.callbacks.pictures import write_gif
     from vae.common.files import relative, replacing
-    from vae.pictures import select
+    from vae.study.pictures import select
 
     tags = select(pictures or None, "picture")
     out = out or programs.inside(run) / "figures"

@@ -17,8 +17,8 @@ from vae.programs import described, ending_in_one_line, positive, save_picture
 from vae.runs.results import find_runs
 
 if TYPE_CHECKING:
-    from vae.evaluate import Findings
-    from vae.measures import Subject
+    from vae.study.evaluate import Findings
+    from vae.study.measures import Subject
     from vae.tensorboard import RunLogger
 
 SCORES = "curves/anomaly_scores"  # the picture's tag
@@ -61,10 +61,10 @@ def evaluate(
     trust: bool,
 ) -> Findings:
     """Measure one run or checkpoint; writes `evaluation.json` beside its metrics, prints a table, tells TensorBoard."""
-    from vae import measures
-    from vae.evaluate import Evaluation
     from vae.model import checkpoints
     from vae.settings.config import is_at_mean
+    from vae.study import measures
+    from vae.study.evaluate import Evaluation
     from vae.tensorboard import RunLogger
 
     if full and method == "ais":
@@ -98,7 +98,7 @@ def _draw_scores(
     from PIL import Image
 
     from vae.figures import anomaly
-    from vae.pictures import small_print
+    from vae.study.pictures import small_print
 
     assert subject.against is not None
     names = {

@@ -8,17 +8,17 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from vae import measures
 from vae.data import strokes
 from vae.data.base import Part
 from vae.data.loader import evaluation_loader
 from vae.evaluation import anomaly, classifier
 from vae.evaluation.latents import covariance
-from vae.measures import MEASURES, Effort, NotApplicableError, Subject, measure, select
 from vae.model.build import build, build_model
 from vae.run import train
 from vae.settings.config import is_at_mean
 from vae.settings.schemas import METRICS
+from vae.study import measures
+from vae.study.measures import MEASURES, Effort, NotApplicableError, Subject, measure, select
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""`vae.pictures.Scene` itself; what its pictures show is tested with the callback that draws them."""
+"""`vae.study.pictures.Scene` itself; what its pictures show is tested with the callback that draws them."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from vae.data.base import Dataset, Part
 from vae.data.loader import BatchLoader
 from vae.model.build import build_model
 from vae.model.checkpoints import about
-from vae.pictures import Scene
+from vae.study.pictures import Scene
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ MEGABYTES = textwrap.dedent("""
     from vae.data.loader import BatchLoader
     from vae.figures.style import rasterise
     from vae.memory import keep_freed_memory
-    from vae.pictures import Scene
+    from vae.study.pictures import Scene
     from vae.settings.schemas import register
 
     register()

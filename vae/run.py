@@ -45,7 +45,7 @@ from vae.runs.results import EVALUATION
 from vae.tensorboard import RunLogger
 
 if TYPE_CHECKING:
-    from vae.evaluate import Evaluation
+    from vae.study.evaluate import Evaluation
 
 log = logging.getLogger(__name__)
 
@@ -178,7 +178,7 @@ def _train(
         log.info(report.closing(config, metrics, folder))
         if config["evaluate"].get("metrics") != []:  # importing measures takes a second
             with signals.noted():
-                from vae.measures import Subject
+                from vae.study.measures import Subject
 
             evaluation: Evaluation = build(config, "evaluate")
             subject = Subject(model, source, data, evaluation.effort, at_mean=objective.at_mean)

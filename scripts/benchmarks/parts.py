@@ -15,7 +15,7 @@ from vae.data.loader import BatchLoader, evaluation_loader
 from vae.figures.style import rasterise
 from vae.model.build import build
 from vae.model.checkpoints import about
-from vae.pictures import Scene
+from vae.study.pictures import Scene
 from vae.trained import load
 
 DIMS = (2, 3, 16)

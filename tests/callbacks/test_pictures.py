@@ -14,7 +14,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
-from vae import pictures
 from vae.callbacks.pictures import Pictures
 from vae.callbacks.scalars import Scalars
 from vae.data.base import Dataset, Part
@@ -23,7 +22,8 @@ from vae.figures.style import Picture, rasterise
 from vae.model.build import build, build_model
 from vae.model.checkpoints import about
 from vae.module import VAEModule
-from vae.pictures import TAGS, Scene, select
+from vae.study import pictures
+from vae.study.pictures import TAGS, Scene, select
 from vae.tensorboard import RunLogger
 
 COMPOSED: dict[tuple[str, ...], dict] = {}  # composing takes longer than most pictures

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vae import pictures
+from vae.study import pictures
 
 PATH = Path(__file__).parents[2] / "scripts" / "draw.py"
 spec = importlib.util.spec_from_file_location("draw", PATH)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from vae import measures
 from vae.model import checkpoints
 from vae.runs.results import TERMS
+from vae.study import measures
 
 PATH = Path(__file__).parents[2] / "scripts" / "evaluate.py"
 spec = importlib.util.spec_from_file_location("evaluate", PATH)

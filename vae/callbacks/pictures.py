@@ -21,7 +21,7 @@ from vae.data.loader import BatchLoader
 from vae.evaluation.grids import KINDS, WALKS
 from vae.figures.style import label_colours, rasterise
 from vae.module import VAEModule
-from vae.pictures import Scene, select
+from vae.study.pictures import Scene, select
 from vae.tensorboard import run_logger
 
 log = logging.getLogger(__name__)

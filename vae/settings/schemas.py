@@ -470,7 +470,7 @@ class PicturesSchema(Schema):
 @dataclass
 class EvaluationSchema(Schema):
     GROUP = "evaluate"
-    CLASSES = ("vae.evaluate.Evaluation",)
+    CLASSES = ("vae.study.evaluate.Evaluation",)
     _target_: str = MISSING
     metrics: list[str] | None = optional(
         listed(0, 100, lambda each: each in METRICS, f"a list of {', '.join(METRICS)}")

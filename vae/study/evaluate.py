@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vae.common.files import read_json, relative, write_json
-from vae.measures import EVERY, Effort, NotApplicableError, Subject, Values, measure, select
 from vae.runs.results import EVALUATION
+from vae.study.measures import EVERY, Effort, NotApplicableError, Subject, Values, measure, select
 
 log = logging.getLogger(__name__)
 

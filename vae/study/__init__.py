@@ -1,0 +1,1 @@
+"""Where a model meets its pictures and its measures."""
