@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def encode(run: Path, images: Path, out: Path, label: str | None, trust: bool) -> None:
     """Write the codes of all images, one line each."""
-    from vae.trained import load
+    from vae.use.trained import load
 
     model = load(run, trust)
     header = [f"{name}_{i}" for name in ("mean", "std") for i in range(model.latent_dim)]

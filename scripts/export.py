@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vae.data.loader import BatchLoader
-    from vae.parity import Parity, Run
-    from vae.portable import Program
+    from vae.use.parity import Parity, Run
+    from vae.use.portable import Program
 
 METADATA = "metadata.json"
 
@@ -47,11 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def export(run: Path, to: str, int8: bool, out: Path | None, data_root: str | None, trust: bool) -> None:
     """Write the files, read them again, and print what they compute beside what torch does."""
     from vae.data.loader import evaluation_loader
-    from vae.export import metadata_of, refuse
     from vae.model import checkpoints
-    from vae.parity import parity
-    from vae.portable import programs_of
-    from vae.trained import Trained
+    from vae.use.export import metadata_of, refuse
+    from vae.use.parity import parity
+    from vae.use.portable import programs_of
+    from vae.use.trained import Trained
 
     refuse(to, int8)
     out = out or programs.inside(run) / "export"
@@ -82,8 +82,8 @@ def _write_weights(
     checkpoint: Mapping[str, Any], out: Path, to: str, metadata: Mapping[str, Any], trust: bool
 ) -> tuple[dict[str, Run], dict[str, Any]]:
     """What the model that was read again computes, and what the file is."""
-    from vae.export import read_model, texts
     from vae.model.checkpoints import write_weights
+    from vae.use.export import read_model, texts
 
     path = out / ("model.safetensors" if to == "safetensors" else "model.ckpt")
     write_weights(checkpoint, path, texts(metadata))
@@ -94,7 +94,7 @@ def _write_programs(
     ours: Mapping[str, Program], out: Path, to: str, int8: bool, metadata: Mapping[str, Any]
 ) -> tuple[dict[str, Run], dict[str, Any], dict[str, str]]:
     """What the programs that were read again compute, what their files are, and why there is none of the sampler."""
-    from vae.export import UnfollowedError, write
+    from vae.use.export import UnfollowedError, write
 
     theirs: dict[str, Run] = {}
     files: dict[str, Any] = {}
@@ -112,7 +112,7 @@ def _write_programs(
 
 def _wrote(path: Path, program: Program | None = None) -> dict[str, Any]:
     """Says so, and what is in the file."""
-    from vae.export import signature
+    from vae.use.export import signature
 
     told = signature(program) if program else {}
     takes = f"{', '.join(told['inputs'])} → {', '.join(told['outputs'])}" if told else "for vae.load"

@@ -14,7 +14,7 @@ from vae import programs
 from vae.common.files import new_folder, relative
 
 if TYPE_CHECKING:
-    from vae.trained import Trained
+    from vae.use.trained import Trained
 
 EXAMPLES = """
 examples:
@@ -36,7 +36,7 @@ def reconstruct(run: Path, images: Path, out: Path, label: str | None, trust: bo
     from PIL import Image
 
     from vae.figures.style import pixels
-    from vae.trained import load
+    from vae.use.trained import load
 
     model = load(run, trust)
     if out.suffix == ".png":

@@ -35,7 +35,7 @@ def sample(run: Path, n: int, out: Path, label: str | None, seed: int, trust: bo
     from vae.data.npz import write_npz
     from vae.data.stream import numbered
     from vae.figures.style import pixels
-    from vae.trained import load
+    from vae.use.trained import load
 
     if out.suffix in (".png", ".npy"):  # which would become a folder
         raise ValueError(f"--out {out}: must be an .npz, or a folder for PNGs")

@@ -39,10 +39,10 @@ def score(
     """Print the images with the highest scores, and write all scores."""
     import numpy as np
 
-    from vae import trained
     from vae.common.seeding import derive
     from vae.data.inputs import to_unit
     from vae.figures.images import reconstructions
+    from vae.use import trained
 
     model = trained.load(run, trust)
     measured = {"total": "−ELBO", "nll": "−log p(x)", "recon": "−log p(x|z)"}[kind]

@@ -6,8 +6,8 @@ import pytest
 import torch
 from test_portable import MODELS, a_model, inputs
 
-from vae.export import refuse, write
-from vae.portable import programs_of
+from vae.use.export import refuse, write
+from vae.use.portable import programs_of
 
 REASON = "comes with the extra export"
 METADATA = {"data": "insects", "shape": [1, 5, 7], "classes": ["ä", "b", "c"], "config": {"beta": 1.0, "limit": None}}

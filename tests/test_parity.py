@@ -7,8 +7,8 @@ import torch
 from test_portable import MODELS, a_model
 
 from vae.evaluation.terms import mean_terms
-from vae.parity import parity
-from vae.portable import programs_of
+from vae.use.parity import parity
+from vae.use.portable import programs_of
 
 
 def batches(model, n=60):

@@ -5,7 +5,7 @@ import torch
 
 import vae
 from vae.model.build import build_model
-from vae.portable import programs_of
+from vae.use.portable import programs_of
 
 N = 3  # latent dimensions
 DENSE = {"_target_": "vae.model.backbones.Dense", "latent_dim": N, "hidden": [8, 4]}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vae.quantise import quantise
+from vae.use.quantise import quantise
 
 onnx = pytest.importorskip("onnx", reason="comes with the extra export")
 pytest.importorskip("onnx.reference")

@@ -6,9 +6,9 @@ import torch
 from PIL import Image
 
 import vae
-from vae import trained
 from vae.model.build import build_model
 from vae.model.distributions import DiagonalNormal, FullNormal
+from vae.use import trained
 
 CLASSES = ["ant", "bee", "cat"]
 CONFIG = {

@@ -16,7 +16,7 @@ from vae.settings.errors import explain
 # Lightning, once imported, prints on its own unless logging is set up before: so everything heavy waits.
 if TYPE_CHECKING:
     from vae.study.pictures import Scene
-    from vae.trained import Trained
+    from vae.use.trained import Trained
 
 
 def train(*overrides: str, folder: str | Path) -> Trained:
@@ -36,7 +36,7 @@ def train(*overrides: str, folder: str | Path) -> Trained:
             raise ValueError(str(stop.code).removeprefix("error: ")) from None
     except Exception as error:
         raise ValueError(explain(error)) from None
-    from vae.trained import load
+    from vae.use.trained import load
 
     names_own_classes = any("_target_=" in text for text in overrides)
     return load(folder, trust=names_own_classes)

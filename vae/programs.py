@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from vae.data.stream import Chunk
-    from vae.trained import Trained
+    from vae.use.trained import Trained
 
 SHOWN = 12  # images in a picture
 MOST = 10**9  # of anything that is counted

@@ -16,7 +16,7 @@ from vae.figures.style import rasterise
 from vae.model.build import build
 from vae.model.checkpoints import about
 from vae.study.pictures import Scene
-from vae.trained import load
+from vae.use.trained import load
 
 DIMS = (2, 3, 16)
 

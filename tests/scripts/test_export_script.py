@@ -104,7 +104,7 @@ def test_a_sampler_that_cannot_be_had_is_named(run, tmp_path, capsys, monkeypatc
         raise ValueError("Strange: must be drawn from noise")
 
     folder = run()
-    monkeypatch.setattr("vae.portable.from_noise", refused)
+    monkeypatch.setattr("vae.use.portable.from_noise", refused)
     export.main([str(folder), "--to", "torch"])
     assert not (folder / "export" / "sampler.pt2").exists() and (folder / "export" / "decoder.pt2").exists()
     assert capsys.readouterr().out.endswith("left out: sampler (Strange: must be drawn from noise)\n")
@@ -112,8 +112,8 @@ def test_a_sampler_that_cannot_be_had_is_named(run, tmp_path, capsys, monkeypatc
 
 def test_a_place_that_cannot_be_written_is_no_reason_to_leave_the_sampler_out(run, tmp_path, monkeypatch):
     folder = run()
-    monkeypatch.setattr("vae.export.write_torch", lambda program, path, metadata: write_json(path, {}))
-    monkeypatch.setattr("vae.export.read_torch", lambda path: None)
+    monkeypatch.setattr("vae.use.export.write_torch", lambda program, path, metadata: write_json(path, {}))
+    monkeypatch.setattr("vae.use.export.read_torch", lambda path: None)
     (tmp_path / "out" / "sampler.pt2").mkdir(parents=True)
     with pytest.raises(SystemExit, match=r"^error: .*sampler\.pt2: must be a regular file or a new name"):
         export.main([str(folder), "--to", "torch", "--out", str(tmp_path / "out")])

@@ -24,7 +24,7 @@ sample, encode, reconstruct, score = (
 @pytest.fixture(autouse=True)
 def few(monkeypatch):
     monkeypatch.setattr(stream, "MOST", 7)
-    monkeypatch.setattr("vae.trained.BLOCK", 7)
+    monkeypatch.setattr("vae.use.trained.BLOCK", 7)
 
 
 def pixels(images):
@@ -207,7 +207,7 @@ def test_a_place_that_cannot_be_is_refused_before_the_work(run, tmp_path, image_
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link.npz").symlink_to("pipe")
     monkeypatch.setattr(programs, "chunks", lambda *_: pytest.fail("images were read"))
-    monkeypatch.setattr("vae.trained.Trained.samples", lambda *_: pytest.fail("something was sampled"))
+    monkeypatch.setattr("vae.use.trained.Trained.samples", lambda *_: pytest.fail("something was sampled"))
     for program, arguments in (
         (encode, [str(image_folder), "--out", "pipe"]),
         (reconstruct, [str(image_folder), "--out", "pipe"]),

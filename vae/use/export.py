@@ -15,12 +15,12 @@ from torch import Tensor
 
 import vae
 from vae.common.files import replacing
-from vae.parity import Run
-from vae.portable import Program, Tensors, programs_of
-from vae.quantise import quantise
 from vae.settings.config import kind
 from vae.settings.errors import require_packages
-from vae.trained import load
+from vae.use.parity import Run
+from vae.use.portable import Program, Tensors, programs_of
+from vae.use.quantise import quantise
+from vae.use.trained import load
 
 PACKAGES = {  # that each format needs
     "onnx": ("onnx", "onnxruntime", "onnxscript"),

@@ -12,7 +12,7 @@ from torch.distributions import MixtureSameFamily
 from vae.model.backbones import Backbone
 from vae.model.distributions import DiagonalNormal, FullNormal, from_noise, parameters
 from vae.model.vae import VAE
-from vae.trained import Trained
+from vae.use.trained import Trained
 
 Tensors = dict[str, Tensor]
 

@@ -11,8 +11,8 @@ from torch.distributions import MixtureSameFamily
 
 from vae.common.seeding import apart
 from vae.model.distributions import DiagonalNormal, FullNormal, from_noise, kl
-from vae.portable import Tensors
-from vae.trained import Trained
+from vae.use.portable import Tensors
+from vae.use.trained import Trained
 
 Run = Callable[..., Tensors]  # by the names of the inputs, to tensors by the names of the outputs
 
