@@ -39,9 +39,9 @@ def draw(
 ) -> None:
     """Draw pictures of a run folder or checkpoint into `out`."""
     from vae import interactive
-    from vae.callbacks.pictures import write_gif
     from vae.common.files import relative, replacing
     from vae.study.pictures import select
+    from vae.training.callbacks.pictures import write_gif
 
     tags = select(pictures or None, "picture")
     out = out or programs.inside(run) / "figures"

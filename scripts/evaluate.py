@@ -19,7 +19,7 @@ from vae.runs.results import find_runs
 if TYPE_CHECKING:
     from vae.study.evaluate import Findings
     from vae.study.measures import Subject
-    from vae.tensorboard import RunLogger
+    from vae.training.tensorboard import RunLogger
 
 SCORES = "curves/anomaly_scores"  # the picture's tag
 IMAGES = {"importance": 1000, "ais": 300}  # by method, for a minute or a few
@@ -65,7 +65,7 @@ def evaluate(
     from vae.settings.config import is_at_mean
     from vae.study import measures
     from vae.study.evaluate import Evaluation
-    from vae.tensorboard import RunLogger
+    from vae.training.tensorboard import RunLogger
 
     if full and method == "ais":
         raise ValueError("--full: must be left out with --method ais, which would take days")

@@ -222,7 +222,11 @@ def test_a_missing_or_wrong_key_is_named(tmp_path: Path, key: str) -> None:
         ("vae.shape", [1, 0, 7], r"vae\.shape="),
         ("vae.classes", ["a\nb"], r"vae\.classes=\['a\\nb'\]: must be a list of names$"),
         ("vae.config.beta", ("a", "b"), r"vae: holds \('a', 'b'\), but must be of plain values$"),
-        ("vae.config.figures", {"_target_": "vae.callbacks.pictures.Pictures", "grid": 3}, r"figures\.grid=3: must be"),
+        (
+            "vae.config.figures",
+            {"_target_": "vae.training.callbacks.pictures.Pictures", "grid": 3},
+            r"figures\.grid=3: must be",
+        ),
         (
             "vae.config.objective",
             {"_target_": "vae.model.objectives.TC", "beta": "4"},

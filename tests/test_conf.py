@@ -22,9 +22,9 @@ from vae.data.idx import FILES, IdxFiles
 from vae.data.loader import BatchLoader
 from vae.model.build import build, build_model
 from vae.model.objectives import Objective
-from vae.run import train
 from vae.settings.config import check, flatten, plain
 from vae.settings.schemas import SCHEMAS, register
+from vae.training.run import train
 
 CONF = Path(__file__).parents[1] / "conf"
 EVERY = sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml"))

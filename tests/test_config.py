@@ -206,7 +206,11 @@ WRONG_VALUES = [
         "prior._target_=vae.model.posteriors.Tied: ",
         "one of vae.model.priors.Isotropic, ",
     ),
-    ("trainer._target_=vae.run.train", "trainer._target_=vae.run.train: ", "one of pytorch_lightning.Trainer"),
+    (
+        "trainer._target_=vae.training.run.train",
+        "trainer._target_=vae.training.run.train: ",
+        "one of pytorch_lightning.Trainer",
+    ),
     ("prior=correlated prior._target_=vae.model.priors.Mixture", "prior.components: ", "cannot be left out"),
     ("prior._target_=os.system", "prior._target_=os.system: ", "a class that takes latent_dim"),
     ("prior._target_=os.sep", "prior._target_=os.sep: ", "a class"),

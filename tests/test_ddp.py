@@ -14,11 +14,11 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import vae
-from vae import run
 from vae.common.seeding import derive
 from vae.data.loader import BatchLoader
 from vae.evaluation.terms import mean_terms
 from vae.model.build import build
+from vae.training import run
 
 ROOT = Path(__file__).parent.parent
 TERMS = ("total", "recon", "kl")

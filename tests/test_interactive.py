@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import vae
-from vae import run
 from vae.common import logs
 from vae.figures.style import rasterise
+from vae.training import run
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from vae.ledger import Ledger
 from vae.model.build import build, build_model
+from vae.training.ledger import Ledger
 
 X, LABELS = torch.rand(2, 1, 5, 4), torch.zeros(2, dtype=torch.long)
 

@@ -14,11 +14,11 @@ from vae.data.loader import evaluation_loader
 from vae.evaluation import anomaly, classifier
 from vae.evaluation.latents import covariance
 from vae.model.build import build, build_model
-from vae.run import train
 from vae.settings.config import is_at_mean
 from vae.settings.schemas import METRICS
 from vae.study import measures
 from vae.study.measures import MEASURES, Effort, NotApplicableError, Subject, measure, select
+from vae.training.run import train
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from vae import parallel
 from vae.common.signals import Interrupted
-from vae.parallel import run_processes
+from vae.training import parallel
+from vae.training.parallel import run_processes
 
 log = logging.getLogger(__name__)
 

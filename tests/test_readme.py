@@ -15,7 +15,7 @@ import torch
 from hydra._internal.hydra import Hydra
 
 import vae
-from vae.run import train
+from vae.training.run import train
 
 Compose = Callable[..., dict[str, Any]]
 ROOT = Path(__file__).parent.parent

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from vae.report import device_name
+from vae.training.report import device_name
 
 
 @pytest.mark.parametrize(("count", "name"), [(1, "CPU (1 thread)"), (2, "CPU (2 threads)")])

@@ -12,9 +12,9 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import vae
-from vae import run
-from vae.callbacks import pictures
 from vae.model.build import build
+from vae.training import run
+from vae.training.callbacks import pictures
 
 Compose = Callable[..., dict[str, Any]]
 Arrays = dict[str, np.ndarray]

@@ -44,7 +44,7 @@ def run(
         "likelihood": {"_target_": "vae.model.likelihoods.Bernoulli"},
         "objective": {"_target_": "vae.model.objectives.ELBO", "beta": config["beta"]},
         "optimizer": {"_target_": "torch.optim.Adam", "lr": 1e-3},
-        "figures": {"_target_": "vae.callbacks.pictures.Pictures", "grid": "square"},
+        "figures": {"_target_": "vae.training.callbacks.pictures.Pictures", "grid": "square"},
         "evaluate": {"_target_": "vae.study.evaluate.Evaluation", "samples": 500},
     }
     for group, values in (groups or {}).items():

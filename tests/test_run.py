@@ -18,9 +18,6 @@ from torch import Tensor
 from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
 
 import vae
-from vae import run
-from vae.callbacks.pictures import Pictures
-from vae.callbacks.scalars import Scalars
 from vae.common import signals
 from vae.common.seeding import derive
 from vae.common.signals import Interrupted
@@ -28,6 +25,9 @@ from vae.data.base import Part
 from vae.data.loader import BatchLoader, evaluation_loader
 from vae.evaluation.terms import mean_terms
 from vae.model.checkpoints import model_weights
+from vae.training import run
+from vae.training.callbacks.pictures import Pictures
+from vae.training.callbacks.scalars import Scalars
 
 Compose = Callable[..., dict[str, Any]]
 

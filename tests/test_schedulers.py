@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
-from vae import schedulers
+from vae.training import schedulers
 
 LR = 0.2
 GUARD = "_get_lr_called_within_step"  # what torch's own schedule notes to itself during a step

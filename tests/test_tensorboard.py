@@ -11,9 +11,9 @@ import pytest
 from tensorboard.compat.tensorflow_stub import pywrap_tensorflow
 from tensorboard.program import TensorBoard
 
-from vae.run import train
 from vae.runs.record import recorded
-from vae.tensorboard import hyperparameters
+from vae.training.run import train
+from vae.training.tensorboard import hyperparameters
 
 Ask = Callable[..., Any]
 RUNS = {

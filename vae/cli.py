@@ -84,7 +84,7 @@ def train_job(cfg: DictConfig) -> float:
             check(cfg, hydra.overrides.task)
             check_machine(cfg, visible_gpus)
             with signals.noted():
-                from vae.run import train  # only now: importing torch takes seconds
+                from vae.training.run import train  # only now: importing torch takes seconds
 
             metrics = train(settings, folder)
     except Interrupted:

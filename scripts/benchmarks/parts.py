@@ -9,13 +9,13 @@ from typing import Any
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.common import Options, composed, in_turn, median, ratio, spread, table, timed
-from vae import run
 from vae.common.tables import Table
 from vae.data.loader import BatchLoader, evaluation_loader
 from vae.figures.style import rasterise
 from vae.model.build import build
 from vae.model.checkpoints import about
 from vae.study.pictures import Scene
+from vae.training import run
 from vae.use.trained import load
 
 DIMS = (2, 3, 16)

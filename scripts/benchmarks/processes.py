@@ -17,9 +17,9 @@ from typing import Any
 import pytorch_lightning as pl
 
 from benchmarks.common import Options, in_turn, median, ratio, spread, table
-from vae.callbacks.pictures import Pictures
 from vae.common.files import write_json
 from vae.common.tables import Table
+from vae.training.callbacks.pictures import Pictures
 
 ROOT = Path(__file__).parents[2]
 TRAIN = (sys.executable, str(ROOT / "train.py"))

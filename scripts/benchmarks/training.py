@@ -13,12 +13,12 @@ import torch
 
 from benchmarks.common import Options, Seconds, composed, in_turn, ratio, table, timed
 from benchmarks.loops import HandLoop, Products, UsualLightning
-from vae import run
-from vae.callbacks.pictures import Pictures
 from vae.common.tables import Table
 from vae.data.base import Dataset
 from vae.data.loader import BatchLoader
 from vae.model.build import build, build_model
+from vae.training import run
+from vae.training.callbacks.pictures import Pictures
 
 CASES = {
     "dense, batch 128": [],

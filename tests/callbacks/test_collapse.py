@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from vae.callbacks.collapse import Collapse
+from vae.training.callbacks.collapse import Collapse
 
 
 @pytest.mark.parametrize(

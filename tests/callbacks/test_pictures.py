@@ -14,17 +14,17 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
-from vae.callbacks.pictures import Pictures
-from vae.callbacks.scalars import Scalars
 from vae.data.base import Dataset, Part
 from vae.data.loader import BatchLoader
 from vae.figures.style import Picture, rasterise
 from vae.model.build import build, build_model
 from vae.model.checkpoints import about
-from vae.module import VAEModule
 from vae.study import pictures
 from vae.study.pictures import TAGS, Scene, select
-from vae.tensorboard import RunLogger
+from vae.training.callbacks.pictures import Pictures
+from vae.training.callbacks.scalars import Scalars
+from vae.training.module import VAEModule
+from vae.training.tensorboard import RunLogger
 
 COMPOSED: dict[tuple[str, ...], dict] = {}  # composing takes longer than most pictures
 LATENT = [tag for tag in TAGS if tag.startswith("latent/")]

@@ -14,9 +14,9 @@ from vae.data.base import DataError, Dataset
 from vae.data.factors import FactorFile
 from vae.model.build import build
 from vae.model.checkpoints import data_of, file_of, model_of, read
-from vae.run import train
 from vae.study import measures
 from vae.study.measures import Subject, measure
+from vae.training.run import train
 
 N = 200
 FILE = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from vae.run import train
+from vae.training.run import train
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "screenshots.py"
 

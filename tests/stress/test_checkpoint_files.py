@@ -16,7 +16,7 @@ import torch
 
 import vae
 from vae.model.checkpoints import data_of, read, write_weights
-from vae.run import train
+from vae.training.run import train
 
 pytestmark = pytest.mark.slow
 

@@ -70,7 +70,14 @@ VALUES = (
         "os.",
         ".x",
     ),
-    *("collections.Counter", "nowhere.Class", "torch.optim.SGD", "torch.nn.Linear", "builtins.print", "vae.run.train"),
+    *(
+        "collections.Counter",
+        "nowhere.Class",
+        "torch.optim.SGD",
+        "torch.nn.Linear",
+        "builtins.print",
+        "vae.training.run.train",
+    ),
     *("constant", "linear", "learned", "optimal", "none", "threshold", "dynamic", "full", "total", "16-mixed", "gpu"),
 )
 TAME = (

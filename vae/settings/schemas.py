@@ -394,7 +394,7 @@ class AdamSchema(Schema):
 @dataclass
 class SchedulerSchema(Schema):
     GROUP = "scheduler"
-    CLASSES = tuple(f"vae.schedulers.{name}" for name in ("constant", "cosine", "one_cycle", "stages"))
+    CLASSES = tuple(f"vae.training.schedulers.{name}" for name in ("constant", "cosine", "one_cycle", "stages"))
     _target_: str = MISSING
     _partial_: bool = True
     warmup: float = ruled(lambda value: is_number(value) and 0 <= value < 1, "a fraction of the training in [0, 1)")
@@ -456,7 +456,7 @@ def _are_indices(devices: Any) -> bool:
 @dataclass
 class PicturesSchema(Schema):
     GROUP = "figures"
-    CLASSES = ("vae.callbacks.pictures.Pictures",)
+    CLASSES = ("vae.training.callbacks.pictures.Pictures",)
     _target_: str = MISSING
     every_n_epochs: int | None = optional(integer(1, MANY))
     # A name may stand behind its tag's first part: latent/manifold.

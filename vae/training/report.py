@@ -10,10 +10,10 @@ import torch
 
 from vae.common.files import in_shell, relative
 from vae.data.base import Dataset
-from vae.ledger import Ledger
 from vae.model.vae import VAE
 from vae.runs.results import TERMS
 from vae.settings.config import kind, objective_name
+from vae.training.ledger import Ledger
 
 
 def header(

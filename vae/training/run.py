@@ -17,32 +17,32 @@ import torch
 from lightning_fabric.plugins.environments import LightningEnvironment
 from pytorch_lightning.profilers import PassThroughProfiler
 
-from vae import report
-from vae.callbacks.checkpoints import BestAndLast
-from vae.callbacks.collapse import Collapse
-from vae.callbacks.pictures import Pictures
-from vae.callbacks.progress import Progress
-from vae.callbacks.randomness import Randomness
-from vae.callbacks.scalars import Scalars
-from vae.callbacks.stop import StopBetweenSteps
 from vae.common import signals
 from vae.common.files import write_csv, write_json
 from vae.common.seeding import derive
 from vae.data.base import Dataset, DataSource
 from vae.data.loader import BatchLoader, evaluation_loader
 from vae.evaluation.terms import error_of_draws, mean_terms
-from vae.ledger import Ledger
 from vae.loop import straighten
 from vae.memory import keep_freed_memory
 from vae.model.build import build, build_model
 from vae.model.checkpoints import AtomicCheckpointIO, about, model_weights, read
 from vae.model.objectives import Objective
 from vae.model.vae import VAE
-from vae.module import VAEModule
-from vae.parallel import run_processes
 from vae.runs.record import overrides
 from vae.runs.results import EVALUATION
-from vae.tensorboard import RunLogger
+from vae.training import report
+from vae.training.callbacks.checkpoints import BestAndLast
+from vae.training.callbacks.collapse import Collapse
+from vae.training.callbacks.pictures import Pictures
+from vae.training.callbacks.progress import Progress
+from vae.training.callbacks.randomness import Randomness
+from vae.training.callbacks.scalars import Scalars
+from vae.training.callbacks.stop import StopBetweenSteps
+from vae.training.ledger import Ledger
+from vae.training.module import VAEModule
+from vae.training.parallel import run_processes
+from vae.training.tensorboard import RunLogger
 
 if TYPE_CHECKING:
     from vae.study.evaluate import Evaluation

@@ -11,8 +11,8 @@ from typing import Any
 import pytorch_lightning as pl
 from tqdm import tqdm
 
-from vae.callbacks.scalars import Scalars
 from vae.common.logs import FILE_ONLY
+from vae.training.callbacks.scalars import Scalars
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from vae.module import VAEModule
+from vae.training.module import VAEModule
 
 
 class Scalars(pl.Callback):

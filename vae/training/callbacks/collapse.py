@@ -6,7 +6,7 @@ import logging
 
 import pytorch_lightning as pl
 
-from vae.callbacks.scalars import Scalars
+from vae.training.callbacks.scalars import Scalars
 
 log = logging.getLogger(__name__)
 

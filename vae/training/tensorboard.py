@@ -144,7 +144,7 @@ class RunLogger(TensorBoardLogger):
 
 
 def run_logger(trainer: pl.Trainer) -> RunLogger:
-    """The logger of a trainer that `vae.run` made."""
+    """The logger of a trainer that `vae.training.run` made."""
     assert isinstance(trainer.logger, RunLogger)
     return trainer.logger
 

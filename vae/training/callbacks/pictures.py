@@ -15,14 +15,14 @@ import pytorch_lightning as pl
 import torch
 from PIL import Image
 
-from vae.callbacks.scalars import Scalars
 from vae.common.files import replacing
 from vae.data.loader import BatchLoader
 from vae.evaluation.grids import KINDS, WALKS
 from vae.figures.style import label_colours, rasterise
-from vae.module import VAEModule
 from vae.study.pictures import Scene, select
-from vae.tensorboard import run_logger
+from vae.training.callbacks.scalars import Scalars
+from vae.training.module import VAEModule
+from vae.training.tensorboard import run_logger
 
 log = logging.getLogger(__name__)
 
