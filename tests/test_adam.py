@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.optim import Adam, AdamW
 
-from vae.adam import StraightAdam
+from vae.training.speed.adam import StraightAdam
 
 OPTIMIZERS = {
     "adam": lambda weights: Adam(weights, lr=0.1, fused=True),

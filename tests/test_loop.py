@@ -4,7 +4,7 @@ import torch
 from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
 from torch.utils.data import DataLoader
 
-from vae.loop import HOOKS, StraightLoop, overrides, straighten
+from vae.training.speed.loop import HOOKS, StraightLoop, overrides, straighten
 
 
 class Linear(pl.LightningModule):

@@ -8,7 +8,7 @@ import pytest
 
 ROUNDS = """
 import resource
-from vae.memory import keep_freed_memory
+from vae.training.speed.memory import keep_freed_memory
 
 def faults_of_a_round():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

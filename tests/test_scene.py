@@ -57,7 +57,7 @@ MEGABYTES = textwrap.dedent("""
     from vae.data.base import Dataset, Part
     from vae.data.loader import BatchLoader
     from vae.figures.style import rasterise
-    from vae.memory import keep_freed_memory
+    from vae.training.speed.memory import keep_freed_memory
     from vae.study.pictures import Scene
     from vae.settings.schemas import register
 

@@ -23,8 +23,6 @@ from vae.common.seeding import derive
 from vae.data.base import Dataset, DataSource
 from vae.data.loader import BatchLoader, evaluation_loader
 from vae.evaluation.terms import error_of_draws, mean_terms
-from vae.loop import straighten
-from vae.memory import keep_freed_memory
 from vae.model.build import build, build_model
 from vae.model.checkpoints import AtomicCheckpointIO, about, model_weights, read
 from vae.model.objectives import Objective
@@ -42,6 +40,8 @@ from vae.training.callbacks.stop import StopBetweenSteps
 from vae.training.ledger import Ledger
 from vae.training.module import VAEModule
 from vae.training.parallel import run_processes
+from vae.training.speed.loop import straighten
+from vae.training.speed.memory import keep_freed_memory
 from vae.training.tensorboard import RunLogger
 
 if TYPE_CHECKING:
