@@ -8,7 +8,7 @@ if __name__ == "__main__":
 import hydra
 from omegaconf import DictConfig
 
-from vae import cli
+from vae.entry import cli
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")

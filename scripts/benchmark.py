@@ -17,7 +17,7 @@ from benchmarks import common, parts, processes, training
 
 from vae.common.files import relative, write_json
 from vae.common.tables import Table
-from vae.programs import described
+from vae.entry.programs import described
 
 SECTIONS: dict[str, Callable[[common.Options], dict[str, Table]]] = {
     "train": training.train,

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout that is not installed
 
-from vae import programs
 from vae.common.files import relative
 from vae.common.tables import Table, natural, order, typed
+from vae.entry import programs
 from vae.runs import ranking, results
 from vae.runs.ranking import Comparable, Pool
 from vae.runs.results import Run

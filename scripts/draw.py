@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout that is not installed
 
-from vae import programs
+from vae.entry import programs
 
 LEAST_DPI, MOST_DPI = 10, 1200
 
@@ -38,8 +38,8 @@ def draw(
     trust: bool,
 ) -> None:
     """Draw pictures of a run folder or checkpoint into `out`."""
-    from vae import interactive
     from vae.common.files import relative, replacing
+    from vae.entry import interactive
     from vae.study.pictures import select
     from vae.training.callbacks.pictures import write_gif
 

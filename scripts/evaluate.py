@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout t
 
 from vae.common.files import relative
 from vae.common.logs import to_terminal
-from vae.programs import described, ending_in_one_line, positive, save_picture
+from vae.entry.programs import described, ending_in_one_line, positive, save_picture
 from vae.runs.results import find_runs
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _other_data(name: str) -> Any:
     from hydra import compose, initialize_config_dir
     from omegaconf.errors import MissingMandatoryValue
 
-    from vae.cli import CONF
+    from vae.entry.cli import CONF
     from vae.model.build import build
     from vae.settings.config import plain
     from vae.settings.schemas import register

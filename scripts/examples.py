@@ -19,9 +19,9 @@ from gallery.page import page
 from gallery.photographs import PHOTOGRAPHS
 from omegaconf import OmegaConf
 
-from vae import programs
 from vae.common.files import relative, replacing
 from vae.common.tables import Table
+from vae.entry import programs
 from vae.runs.results import Run, find_runs
 from vae.settings.config import quoted
 

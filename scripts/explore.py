@@ -11,7 +11,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout that is not installed
 
-from vae import programs
+from vae.entry import programs
 
 EXAMPLES = """
 examples:
@@ -40,7 +40,7 @@ def explore(runs: Sequence[Path], out: Path | None, open: bool, data_root: str |
 
 def _described(run: Path, data_root: str | None, trust: bool) -> dict[str, Any]:
     """What the page knows of one run, which is called by its folder."""
-    from vae import interactive
+    from vae.entry import interactive
     from vae.explorer.page import describe
     from vae.model import checkpoints
 

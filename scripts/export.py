@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout that is not installed
 
-from vae import programs
 from vae.common.files import read_json, relative, write_json
+from vae.entry import programs
 
 if TYPE_CHECKING:
     from torch import Tensor

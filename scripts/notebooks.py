@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout that is not installed
 
-from vae import programs
 from vae.common.files import replacing
+from vae.entry import programs
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode

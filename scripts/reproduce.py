@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout t
 
 from vae.common.files import relative, replacing
 from vae.common.tables import Table
-from vae.programs import described, ending_in_one_line, entries, train
+from vae.entry.programs import described, ending_in_one_line, entries, train
 from vae.runs.results import read_run
 
 ROOT = Path(__file__).parent.parent

@@ -9,8 +9,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout that is not installed
 
-from vae import programs
 from vae.common.files import new_folder, relative, write_csv
+from vae.entry import programs
 
 EXAMPLES = """
 examples:

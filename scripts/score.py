@@ -12,9 +12,9 @@ from typing import Any, TextIO
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout that is not installed
 
-from vae import programs
 from vae.common.files import new_folder, relative
 from vae.common.tables import Table
+from vae.entry import programs
 
 PRINTED = 20  # rows of the table
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout that is not installed
 
-from vae import programs
 from vae.common.files import relative, replacing
+from vae.entry import programs
 
 TABS = ("scalars", "custom_scalars", "images", "hparams", "projector", "mesh", "text")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from vae import programs
 from vae.common.files import relative
 from vae.common.seeding import apart
+from vae.entry import programs
 from vae.evaluation import theory as toys
 from vae.evaluation.disentanglement import mig
 from vae.evaluation.geometry import ellipse

@@ -14,7 +14,7 @@ from hydra import initialize_config_dir
 from PIL import Image
 from torch import Tensor
 
-from vae.cli import CONF
+from vae.entry.cli import CONF
 from vae.settings.config import check, plain
 from vae.settings.schemas import register
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vae.cli import choices, replay_resumed, run_suffix
+from vae.entry.cli import choices, replay_resumed, run_suffix
 from vae.runs.record import held
 
 ROOT = Path(__file__).parent.parent

@@ -497,7 +497,7 @@ def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_command_line_imports_no_torch(tmp_path):
     result = run(
-        tmp_path, "-c", "import vae, vae.cli, vae.settings.config, vae.settings.errors, vae.runs.record, train"
+        tmp_path, "-c", "import vae, vae.entry.cli, vae.settings.config, vae.settings.errors, vae.runs.record, train"
     )
     assert result.returncode == 0, result.stderr
     assert "torch was imported" in run(tmp_path, "-c", "import vae.model.vae").stderr

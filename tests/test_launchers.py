@@ -19,8 +19,8 @@ from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.ray_launcher import needs
-from vae.cli import CONF
 from vae.common.signals import Interrupted
+from vae.entry.cli import CONF
 from vae.runs.launching import EndTogether, OneGPUEach, jobs_at_once, stop_jobs, visible_gpus
 from vae.settings.errors import explain
 from vae.settings.schemas import register

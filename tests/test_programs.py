@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vae import programs
+from vae.entry import programs
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 PROGRAMS = {  # with the function that does the work

@@ -52,7 +52,7 @@ MEGABYTES = textwrap.dedent("""
     from hydra import compose, initialize_config_dir
     from vae.model.build import build_model
     from vae.model.checkpoints import about
-    from vae.cli import CONF
+    from vae.entry.cli import CONF
     from vae.settings.config import plain
     from vae.data.base import Dataset, Part
     from vae.data.loader import BatchLoader

@@ -252,7 +252,7 @@ def test_many_jobs_in_one_process_leave_nothing_behind(tmp_path: Path, small: li
         """
 import gc, logging, runpy, sys, threading
 from pathlib import Path
-from vae import cli
+from vae.entry import cli
 
 def watched(cfg, original=cli.train_job):
     value = original(cfg)

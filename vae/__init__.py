@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vae.interactive import scene, train
+    from vae.entry.interactive import scene, train
     from vae.use.trained import Trained, interpolate, load, score, traverse
 
 # Read by OpenMP when torch is imported. Its threads wait for each other by spinning, in vain where another program has
@@ -22,5 +22,7 @@ __all__ = ["Trained", "interpolate", "load", "scene", "score", "train", "travers
 def __getattr__(name: str) -> Any:
     """Import torch only when the library is used, so that the command line answers at once."""
     if name in __all__:
-        return getattr(import_module("vae.interactive" if name in ("scene", "train") else "vae.use.trained"), name)
+        return getattr(
+            import_module("vae.entry.interactive" if name in ("scene", "train") else "vae.use.trained"), name
+        )
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 
-from vae.cli import CONF
 from vae.common.tables import Table
 from vae.data.base import DataError
+from vae.entry.cli import CONF
 from vae.model.build import build
 from vae.settings.config import plain
 from vae.settings.schemas import register

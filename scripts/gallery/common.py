@@ -9,7 +9,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from vae.common.files import replacing
-from vae.programs import entries
+from vae.entry.programs import entries
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "conf" / "examples.yaml"

@@ -7,7 +7,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from vae.cli import CONF
+from vae.entry.cli import CONF
 from vae.settings.config import check
 from vae.settings.schemas import register
 

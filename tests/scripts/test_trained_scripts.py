@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 import vae
-from vae import programs
 from vae.data import stream
+from vae.entry import programs
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 sample, encode, reconstruct, score = (

@@ -21,7 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 import vae
-from vae.cli import CONF, prepare
+from vae.entry.cli import CONF, prepare
 from vae.settings.config import check, check_machine, without_hydra
 from vae.settings.errors import LONGEST, explain
 from vae.settings.schemas import SCHEMAS

@@ -68,7 +68,7 @@ class Commands:
     def __init__(self, folder: Path):
         self.folder = folder
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["vae.cli", "vae.training.run", "vae.study.measures"])
+        self.context.set_forkserver_preload(["vae.entry.cli", "vae.training.run", "vae.study.measures"])
 
     def __call__(self, arguments: list[str], stop: Stop | None = None) -> tuple[int, str]:
         """The exit status, and what was said."""

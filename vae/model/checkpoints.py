@@ -204,7 +204,7 @@ def _own_source(config: Mapping[str, Any], shape: Sequence[int]) -> DataSource:
 
 def _published(name: object) -> dict[str, Any]:
     """Where this program itself gets the data set of this name, and by which digests it knows the files."""
-    from vae.cli import CONF
+    from vae.entry.cli import CONF
 
     for path in sorted((CONF / "data").glob("*.yaml")):
         known = OmegaConf.to_container(OmegaConf.load(path))

@@ -30,7 +30,7 @@ from vae.settings.schemas import register
 
 log = logging.getLogger(__name__)
 
-CONF = Path(__file__).parent.parent / "conf"
+CONF = Path(__file__).parents[2] / "conf"
 
 
 def prepare() -> None:

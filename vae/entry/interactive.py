@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from vae import cli
 from vae.common.logs import restored
+from vae.entry import cli
 from vae.settings.config import quoted
 from vae.settings.errors import explain
 

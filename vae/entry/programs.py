@@ -23,7 +23,7 @@ SHOWN = 12  # images in a picture
 MOST = 10**9  # of anything that is counted
 STDOUT = (Path("-"), Path("/dev/stdout"))  # the names by which a table goes to standard output; neither is opened
 CLOSED_PIPE = 141  # the exit status of what a shell's pipe no longer reads
-TRAIN = Path(__file__).parent.parent / "train.py"
+TRAIN = Path(__file__).parents[2] / "train.py"
 
 
 def described(name: str, what: str | None, examples: str) -> argparse.ArgumentParser:

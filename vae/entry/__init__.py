@@ -1,0 +1,1 @@
+"""Where the shell, Python and the programs in scripts/ come in."""
