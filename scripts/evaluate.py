@@ -124,22 +124,16 @@ def _draw_scores(
 @cache  # once for a whole sweep
 def _other_data(name: str) -> Any:
     """The data set of one of the YAMLs under conf/data."""
-    from hydra import compose, initialize_config_dir
     from omegaconf.errors import MissingMandatoryValue
 
-    from vae.entry.cli import CONF
     from vae.model.build import build
+    from vae.settings.compose import composed, yamls
     from vae.settings.config import plain
-    from vae.settings.schemas import register
 
-    names = sorted(path.stem for path in (CONF / "data").glob("*.yaml"))
-    if name not in names:
-        raise ValueError(f"against={name}: must be one of {', '.join(names)}")
-    register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        composed = compose("config", [f"data={name}"])
+    if name not in yamls("data"):
+        raise ValueError(f"against={name}: must be one of {', '.join(yamls('data'))}")
     try:
-        config = plain(composed)
+        config = plain(composed(f"data={name}"))
     except MissingMandatoryValue as missing:  # which there is no option for
         raise ValueError(f"against={name}: must be other data, because {missing.full_key} has no default") from None
     return build(config, "data").load()

@@ -6,17 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import hydra
 import numpy as np
 import pytest
 import torch
-from hydra import initialize_config_dir
 from PIL import Image
 from torch import Tensor
 
-from vae.entry.cli import CONF
+from vae.settings.compose import composed
 from vae.settings.config import check, plain
-from vae.settings.schemas import register
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -77,11 +74,9 @@ def sprites(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def compose() -> Callable[..., dict[str, Any]]:
     """Composes the plain configuration that the command line would, for the given overrides."""
-    register()
 
     def compose_plain(*overrides: str) -> dict[str, Any]:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            cfg = hydra.compose("config", list(overrides))
+        cfg = composed(*overrides)
         check(cfg)
         return plain(cfg)
 

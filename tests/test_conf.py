@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
@@ -22,11 +21,12 @@ from vae.data.idx import FILES, IdxFiles
 from vae.data.loader import BatchLoader
 from vae.model.build import build, build_model
 from vae.model.objectives import Objective
+from vae.settings import compose
+from vae.settings.compose import CONF
 from vae.settings.config import check, flatten, plain
-from vae.settings.schemas import SCHEMAS, register
+from vae.settings.schemas import SCHEMAS
 from vae.training.run import train
 
-CONF = Path(__file__).parents[1] / "conf"
 EVERY = sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml"))
 GROUPS = [(group, name) for group, name in EVERY if group not in ("experiment", "hparams_search")]
 EXPERIMENTS = [name for group, name in EVERY if group == "experiment"]
@@ -37,13 +37,7 @@ GIVEN = {  # what only the program knows
     "scheduler": {"optimizer", "total_steps"},
 }
 COUNTS = {"train": 40, "t10k": 20}
-
-
-@functools.cache
-def composed(*overrides: str, hydra: bool = False) -> DictConfig:
-    register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", list(overrides), return_hydra_config=hydra)
+composed = functools.cache(compose.composed)
 
 
 def chosen(group: str, name: str) -> DictConfig:
@@ -218,5 +212,5 @@ def test_every_group_is_known_everywhere():
     ids=lambda path: path.parent.name,
 )
 def test_hydra_s_own_groups_are_used(path):
-    node = OmegaConf.to_container(composed(hydra=True).hydra[path.parent.name])
+    node = OmegaConf.to_container(composed(with_hydra=True).hydra[path.parent.name])
     assert node.items() >= as_written(path).items()  # type: ignore[union-attr]

@@ -7,21 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
+from vae.settings.compose import composed
 from vae.settings.config import check, check_machine, fingerprint, flatten, plain
 from vae.settings.errors import explain
-from vae.settings.schemas import SCHEMAS, register
+from vae.settings.schemas import SCHEMAS
 
 ROOT = Path(__file__).parents[1]
-
-
-def composed(*overrides: str) -> DictConfig:
-    register()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("config", list(overrides))
 
 
 composed_once = functools.cache(composed)

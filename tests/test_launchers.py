@@ -13,17 +13,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.ray_launcher import needs
 from vae.common.signals import Interrupted
-from vae.entry.cli import CONF
+from vae.entry.cli import prepare
 from vae.runs.launching import EndTogether, OneGPUEach, jobs_at_once, stop_jobs, visible_gpus
+from vae.settings.compose import CONF, composed
 from vae.settings.errors import explain
-from vae.settings.schemas import register
 
 ROOT = CONF.parent
 PRESETS = sorted(path.stem for path in (CONF / "hydra" / "launcher").glob("*.yaml"))
@@ -38,11 +37,9 @@ PLUGINS = {  # what must be installed
 pytestmark = pytest.mark.filterwarnings("ignore:\\s*'hydra/.*' is validated against ConfigStore schema")
 
 
-def composed(*overrides: str) -> DictConfig:
-    register()
-    OmegaConf.register_new_resolver("jobs_at_once", jobs_at_once, replace=True)
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", list(overrides), return_hydra_config=True).hydra
+def of_hydra(*overrides: str) -> DictConfig:
+    prepare()
+    return composed(*overrides, with_hydra=True).hydra
 
 
 # The presets ----------------------------------------------------------------------------------------------------------
@@ -51,17 +48,17 @@ def composed(*overrides: str) -> DictConfig:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_makes_its_launcher(preset: str) -> None:
     pytest.importorskip(PLUGINS[preset])
-    hydra = composed(f"hydra/launcher={preset}", "hydra.sweep.dir=somewhere")
+    hydra = of_hydra(f"hydra/launcher={preset}", "hydra.sweep.dir=somewhere")
     launcher = Plugins.instance()._instantiate(hydra.launcher)
     assert f"{type(launcher).__module__}.{type(launcher).__name__}" == hydra.launcher._target_
     expected = {"joblib": {"one_gpu_each", "end_together"}, "submitit_local": {"one_gpu_each"}}
-    assert hydra.callbacks.keys() - composed().callbacks.keys() == expected.get(preset, set())
+    assert hydra.callbacks.keys() - of_hydra().callbacks.keys() == expected.get(preset, set())
 
 
 @pytest.mark.parametrize("choice", ["launcher=joblib", "launcher=submitit_local", "launcher=slurm", "launcher=ray"])
 def test_a_launcher_that_is_not_installed_is_one_line(choice: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Plugins.instance(), "class_name_to_class", {})
-    hydra = composed(f"hydra/{choice}")
+    hydra = of_hydra(f"hydra/{choice}")
     if choice == "launcher=ray":  # our own class is there; Ray is not
         monkeypatch.undo()
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

@@ -49,21 +49,17 @@ MEGABYTES = textwrap.dedent("""
     import resource, sys
     from pathlib import Path
     import torch
-    from hydra import compose, initialize_config_dir
     from vae.model.build import build_model
     from vae.model.checkpoints import about
-    from vae.entry.cli import CONF
+    from vae.settings.compose import composed
     from vae.settings.config import plain
     from vae.data.base import Dataset, Part
     from vae.data.loader import BatchLoader
     from vae.figures.style import rasterise
     from vae.training.speed.memory import keep_freed_memory
     from vae.study.pictures import Scene
-    from vae.settings.schemas import register
 
-    register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = plain(compose("config", sys.argv[1:]))
+    config = plain(composed(*sys.argv[1:]))
     keep_freed_memory()  # as a run does
     part = Part(torch.randint(0, 256, (10_000, 1, 28, 28), dtype=torch.uint8), torch.arange(10_000) % 10)
     data = Dataset("noise", part, part, part, tuple("0123456789"))

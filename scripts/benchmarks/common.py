@@ -13,14 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from hydra import compose, initialize_config_dir
 
 from vae.common.tables import Table
 from vae.data.base import DataError
-from vae.entry.cli import CONF
 from vae.model.build import build
+from vae.settings.compose import composed
 from vae.settings.config import plain
-from vae.settings.schemas import register
 
 Seconds = Callable[[], float]  # does something once and says how long it took
 
@@ -40,17 +38,10 @@ class Options(NamedTuple):
         return [*self.data, f"data.limit={self.images}"]
 
 
-def composed(*overrides: str) -> dict[str, Any]:
-    """The plain configuration of `python train.py OVERRIDES`."""
-    register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return plain(compose("config", list(overrides)))
-
-
 def images(folder: Path) -> list[str]:
     """Overrides for MNIST where it is on disk, else for random images of its size, which are written to `folder`."""
     try:
-        build(composed("data=mnist", "data.mirrors=[]"), "data").read()
+        build(plain(composed("data=mnist", "data.mirrors=[]")), "data").read()
         return ["data=mnist"]
     except DataError:
         draw, names = np.random.default_rng(0), []

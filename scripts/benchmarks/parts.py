@@ -8,12 +8,14 @@ from typing import Any
 
 from torch.utils.data import DataLoader, TensorDataset
 
-from benchmarks.common import Options, composed, in_turn, median, ratio, spread, table, timed
+from benchmarks.common import Options, in_turn, median, ratio, spread, table, timed
 from vae.common.tables import Table
 from vae.data.loader import BatchLoader, evaluation_loader
 from vae.figures.style import rasterise
 from vae.model.build import build
 from vae.model.checkpoints import about
+from vae.settings.compose import composed
+from vae.settings.config import plain
 from vae.study.pictures import Scene
 from vae.training import run
 from vae.use.trained import load
@@ -23,7 +25,7 @@ DIMS = (2, 3, 16)
 
 def data(options: Options) -> dict[str, Table]:
     """Images a second, and how long the first batch takes."""
-    config = composed(*options.data)
+    config = plain(composed(*options.data))
     source = build(config, "data")
 
     def first_batch() -> None:
@@ -59,9 +61,9 @@ def figures(options: Options) -> dict[str, Table]:
     rows: dict[str, dict[str, float]] = {}
     for dim in DIMS:
         folder = options.folder / f"figures {dim}"
-        config = composed(*options.limited, f"latent_dim={dim}", "epochs=1", "figures=none")
+        config = plain(composed(*options.limited, f"latent_dim={dim}", "epochs=1", "figures=none"))
         run.train(config, folder)
-        source = build(composed(*options.data), "data")
+        source = build(plain(composed(*options.data)), "data")
         images = source.load()
         losses = {f"{part}/{term}": 1.0 for part in ("train", "val") for term in ("total", "recon", "kl")}
         loader = evaluation_loader(source, images.test, "test")

@@ -11,12 +11,14 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
-from benchmarks.common import Options, Seconds, composed, in_turn, ratio, table, timed
+from benchmarks.common import Options, Seconds, in_turn, ratio, table, timed
 from benchmarks.loops import HandLoop, Products, UsualLightning
 from vae.common.tables import Table
 from vae.data.base import Dataset
 from vae.data.loader import BatchLoader
 from vae.model.build import build, build_model
+from vae.settings.compose import composed
+from vae.settings.config import plain
 from vae.training import run
 from vae.training.callbacks.pictures import Pictures
 
@@ -67,7 +69,7 @@ def train(options: Options) -> dict[str, Table]:
     rows = []
     for case, overrides in CASES.items():
         images = options.limited if case.startswith("conv") else options.data
-        config = composed(*images, *overrides, f"epochs={options.repeats + 1}", "figures=none")
+        config = plain(composed(*images, *overrides, f"epochs={options.repeats + 1}", "figures=none"))
         data = build(config, "data").load()
         hand = HandLoop(config, data)
         products = Products(hand)
@@ -91,7 +93,7 @@ def train(options: Options) -> dict[str, Table]:
 
 def whole_run(options: Options) -> Table:
     """The default run, its pictures included, beside the hand-written loop of as many epochs."""
-    config = composed(*options.data, f"epochs={options.epochs}")
+    config = plain(composed(*options.data, f"epochs={options.epochs}"))
     hand = HandLoop(config, build(config, "data").load())
     start = time.perf_counter()
     rounds = race(options, config, {"hand": hand.epoch})
@@ -151,7 +153,7 @@ def growth(options: Options) -> dict[str, Table]:
     """How training time grows with batch size, number of images and latent_dim."""
     limit = min(options.images, 4000)
     small = [*options.data, f"data.limit={limit}"]
-    data = build(composed(*small), "data").load()
+    data = build(plain(composed(*small)), "data").load()
 
     def measured(name: str, sizes: Sequence[int], make: Callable[[int], Seconds], unit: float) -> dict[str, Any]:
         contenders = {str(size): make(size) for size in sizes}
@@ -161,11 +163,11 @@ def growth(options: Options) -> dict[str, Table]:
         return {"": name, **cells, "exponent": exponent(sizes, seconds)}
 
     def of(*overrides: str) -> Steps:
-        return Steps(composed(*small, *overrides), data)
+        return Steps(plain(composed(*small, *overrides)), data)
 
     def of_part(count: int) -> Seconds:
         part = data.train.take(torch.arange(count) % len(data.train))
-        return Steps(composed(*small), Dataset(data.name, part, data.test, classes=data.classes)).epoch
+        return Steps(plain(composed(*small)), Dataset(data.name, part, data.test, classes=data.classes)).epoch
 
     def steps_of(choice: str, latent_dim: int) -> Seconds:
         return of(choice, f"latent_dim={latent_dim}").one

@@ -4,12 +4,10 @@ import math
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from vae.entry.cli import CONF
+from vae.settings.compose import composed
 from vae.settings.config import check
-from vae.settings.schemas import register
 
 PATH = Path(__file__).parents[2] / "scripts" / "reproduce.py"
 spec = importlib.util.spec_from_file_location("reproduce", PATH)
@@ -21,9 +19,7 @@ EVERY = reproduce.named([])
 
 @pytest.mark.parametrize("each", EVERY, ids=lambda each: f"{each.name}-{each.schedule}")
 def test_every_published_figure_has_a_run_that_measures_it(each):
-    register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("config", [*each.entry["overrides"], *each.own["overrides"]])
+    cfg = composed(*each.entry["overrides"], *each.own["overrides"])
     check(cfg)
     assert each.entry["metric"] == "test/total" or "likelihood" in cfg.evaluate.metrics
     assert cfg.data.name == "mnist" and {"source", "protocol", "published"} <= each.entry.keys()

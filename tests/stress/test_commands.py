@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 import vae
-from vae.entry.cli import CONF, prepare
+from vae.entry.cli import prepare
+from vae.settings import compose
+from vae.settings.compose import CONF
 from vae.settings.config import check, check_machine, without_hydra
 from vae.settings.errors import LONGEST, explain
 from vae.settings.schemas import SCHEMAS
@@ -106,9 +107,9 @@ GIVEN = ("_target_", "_partial_", "latent_dim")
 def composed(*choices: str) -> DictConfig:
     """What Hydra composes of some groups' choices alone."""
     prepare()
-    with warnings.catch_warnings(), initialize_config_dir(str(CONF), version_base="1.3"):
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return compose("config", list(choices), return_hydra_config=True)
+        return compose.composed(*choices, with_hydra=True)
 
 
 def overridden(choices: list[str], overrides: list[str]) -> DictConfig:

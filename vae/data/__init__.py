@@ -1,0 +1,1 @@
+"""Data sources, and the loader that serves their images out of memory."""

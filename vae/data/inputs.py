@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike
 from PIL import Image
 from torch import Tensor
 
+from vae.common.types import Shape
 from vae.data.images import to_pixels
-from vae.model.backbones import Shape
 
 Images = ArrayLike | Tensor | Image.Image | Sequence[Tensor] | Sequence[Image.Image]
 

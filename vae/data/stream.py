@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vae.common.types import Shape
 from vae.data.images import decode_all, image_files, left_out
 from vae.data.inputs import as_batch
 from vae.data.npz import npz_labels, npz_like, read_npz
-from vae.model.backbones import Shape
 
 AT_ONCE = 2**23  # bytes of images held at once
 MOST = 500  # images, whose names are not for nothing either

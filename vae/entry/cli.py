@@ -5,10 +5,8 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import re
 import sys
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +22,16 @@ from vae.common.signals import Interrupted
 from vae.runs import sweep
 from vae.runs.launching import jobs_at_once, visible_gpus
 from vae.runs.record import RefusedError, read_status, recorded, refuse_other_configuration
+from vae.settings import compose
 from vae.settings.config import check, check_machine, plain, quoted, without_hydra
 from vae.settings.errors import explain
-from vae.settings.schemas import register
 
 log = logging.getLogger(__name__)
 
-CONF = Path(__file__).parents[2] / "conf"
-
 
 def prepare() -> None:
-    """Tell Hydra of the schemas and resolvers that the YAMLs name."""
-    register()
-    OmegaConf.register_new_resolver("choices", choices, replace=True)
-    OmegaConf.register_new_resolver("run_suffix", run_suffix, replace=True)
+    """Give Hydra all that the YAMLs name."""
+    compose.prepare()
     OmegaConf.register_new_resolver("jobs_at_once", jobs_at_once, replace=True)
 
 
@@ -168,21 +162,3 @@ def replay_resumed(arguments: list[str]) -> list[str]:
     new_keys = {text.partition("=")[0] for text in given}
     # Options such as --cfg come first: behind overrides, argparse would take no more of those.
     return [*given, *(text for text in old if text.partition("=")[0] not in new_keys), where]
-
-
-def choices(group: str) -> str:
-    """The names of a group's YAMLs for the help text, the default first."""
-    names = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
-    return ", ".join(sorted(names, key=lambda name: name != _defaults().get(group)))
-
-
-@cache
-def _defaults() -> dict[str, Any]:
-    entries = OmegaConf.load(CONF / "config.yaml").defaults
-    return {str(key): value for entry in entries if not isinstance(entry, str) for key, value in entry.items()}
-
-
-def run_suffix(overrides: str) -> str:
-    """`_latent_dim=3,prior=correlated`: what a run is called after its time; short and safe on every file system."""
-    safe = re.sub(r"[^\w=.,+-]+", "_", overrides).strip("_")
-    return f"_{safe[:160]}" if safe else ""

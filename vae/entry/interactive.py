@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from vae.common.logs import restored
 from vae.entry import cli
+from vae.settings.compose import conf
 from vae.settings.config import quoted
 from vae.settings.errors import explain
 
@@ -27,7 +27,7 @@ def train(*overrides: str, folder: str | Path) -> Trained:
     arguments = [*overrides, f"hydra.run.dir={quoted(str(folder))}"]
     cli.prepare()
     try:
-        with restored(), initialize_config_dir(str(cli.CONF), version_base="1.3"):
+        with restored(), conf():
             hydra = GlobalHydra.instance().hydra
             assert hydra is not None
             hydra.run("config", cli.train_job, arguments)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-Shape = tuple[int, int, int]  # (channels, height, width)
+from vae.common.types import Shape
 
 
 class Backbone(nn.Module):

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from vae.model.backbones import Shape
+from vae.common.types import Shape
 from vae.model.priors import Vamp
 from vae.model.vae import VAE
 from vae.settings.config import left_out, names, schema_of, unknown_key

@@ -23,8 +23,8 @@ from torch import Tensor
 
 from vae.common.files import replacing
 from vae.common.seeding import apart
+from vae.common.types import Shape
 from vae.data.base import Dataset, DataSource
-from vae.model.backbones import Shape
 from vae.model.build import (
     build,
     build_model,
@@ -36,6 +36,7 @@ from vae.model.build import (
 )
 from vae.model.contents import is_count, refuse_unfolding, refuse_wrong_content
 from vae.model.vae import VAE
+from vae.settings.compose import CONF
 from vae.settings.errors import explain, require_packages
 
 FORMAT = 2  # of what `about` returns; raise it, with a step in MIGRATIONS, when the program needs what older files lack
@@ -204,8 +205,6 @@ def _own_source(config: Mapping[str, Any], shape: Sequence[int]) -> DataSource:
 
 def _published(name: object) -> dict[str, Any]:
     """Where this program itself gets the data set of this name, and by which digests it knows the files."""
-    from vae.entry.cli import CONF
-
     for path in sorted((CONF / "data").glob("*.yaml")):
         known = OmegaConf.to_container(OmegaConf.load(path))
         if isinstance(known, dict) and "mirrors" in known and known["name"] == name:

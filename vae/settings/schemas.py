@@ -18,7 +18,7 @@ from typing import Any, ClassVar, NamedTuple
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig
 
-from vae.model.annealing import KINDS, check_annealing
+from vae.settings.annealing import KINDS, check_annealing
 from vae.settings.covariance import check_covariance
 
 PICTURES = (

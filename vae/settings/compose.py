@@ -1,0 +1,61 @@
+"""Composing a configuration out of conf/, as the command line does. Imports no torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra import initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from vae.settings.schemas import register
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+def prepare() -> None:
+    """Give Hydra the schemas and resolvers that the YAMLs name."""
+    register()
+    OmegaConf.register_new_resolver("choices", choices, replace=True)
+    OmegaConf.register_new_resolver("run_suffix", run_suffix, replace=True)
+
+
+@contextmanager
+def conf() -> Iterator[None]:
+    """Inside, Hydra composes out of conf/."""
+    prepare()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+
+
+def composed(*overrides: str, with_hydra: bool = False) -> DictConfig:
+    """The configuration of `python train.py OVERRIDES`, not checked yet; with Hydra's own part if asked for."""
+    with conf():
+        return hydra.compose("config", list(overrides), return_hydra_config=with_hydra)
+
+
+def yamls(group: str) -> list[str]:
+    """The names of a group's YAMLs."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def choices(group: str) -> str:
+    """The same for the help text, the default first."""
+    return ", ".join(sorted(yamls(group), key=lambda name: name != _defaults().get(group)))
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    entries = OmegaConf.load(CONF / "config.yaml").defaults
+    return {str(key): value for entry in entries if not isinstance(entry, str) for key, value in entry.items()}
+
+
+def run_suffix(overrides: str) -> str:
+    """`_latent_dim=3,prior=correlated`: what a run is called after its time; short and safe on every file system."""
+    safe = re.sub(r"[^\w=.,+-]+", "_", overrides).strip("_")
+    return f"_{safe[:160]}" if safe else ""
