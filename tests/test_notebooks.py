@@ -1,19 +1,15 @@
 """The notebooks run from top to bottom as Jupyter would run them, and are stored with what they show."""
 
 import ast
-import importlib.util
 import re
 from pathlib import Path
 
 import nbformat
+import notebooks
 import pytest
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
-
-spec = importlib.util.spec_from_file_location("notebooks", ROOT / "scripts" / "notebooks.py")
-notebooks = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(notebooks)
 
 
 def of_code(notebook):

@@ -3,7 +3,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from test_model import IMAGES, MORE_PRIORS, NOISE, PRIORS, SHAPE, N, linear_gaussian, made
+from models import IMAGES, MORE_PRIORS, NOISE, PRIORS, SHAPE, N, linear_gaussian, made
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from test_model import IMAGES, LATENTS, PRIORS, SHAPE, N, exact_elbo, linear_exact, linear_gaussian, made
+from models import IMAGES, LATENTS, PRIORS, SHAPE, N, exact_elbo, linear_exact, linear_gaussian, made
 from torch import Tensor, nn
 from torch.distributions import Independent, Laplace, MultivariateNormal, kl_divergence
 

@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from test_model import IMAGES, MORE_PRIORS, PRIORS, SHAPE, N, exact_elbo, linear_gaussian, made
+from models import IMAGES, MORE_PRIORS, PRIORS, SHAPE, N, exact_elbo, linear_gaussian, made
 from torch import Tensor, nn
 from torch.distributions import Normal
 

@@ -2,8 +2,8 @@ import itertools
 
 import pytest
 import torch
-from test_model import IMAGES, MORE_PRIORS, PRIORS, SHAPE, Linear, Unbounded, exact_elbo, linear_exact, linear_gaussian
-from test_model import made as any_model
+from models import IMAGES, MORE_PRIORS, PRIORS, SHAPE, Linear, Unbounded, exact_elbo, linear_exact, linear_gaussian
+from models import made as any_model
 from torch import Tensor, nn
 
 from vae.evaluation import true_posterior as module

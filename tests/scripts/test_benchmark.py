@@ -1,22 +1,14 @@
-import importlib.util
 import json
 import logging
 import sys
-from pathlib import Path
 
+import benchmark
 import pytest
 import torch
+from benchmarks import common, loops, processes, training
 
 from vae.data.base import Dataset, Part
 from vae.model.build import build, build_model
-
-PATH = Path(__file__).parents[2] / "scripts" / "benchmark.py"
-sys.path.insert(0, str(PATH.parent))
-spec = importlib.util.spec_from_file_location("benchmark", PATH)
-benchmark = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(benchmark)
-
-from benchmarks import common, loops, processes, training  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,4 @@
 import csv
-import importlib.util
 import io
 import json
 import subprocess
@@ -7,15 +6,13 @@ import sys
 import time
 from pathlib import Path
 
+import compare
 import pytest
 from PIL import Image
 
 from vae.figures.style import PALETTE
 
 PATH = Path(__file__).parents[2] / "scripts" / "compare.py"
-spec = importlib.util.spec_from_file_location("compare", PATH)
-compare = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(compare)
 
 MANIFOLD = compare.SHEETS["manifolds"]
 CONFIG = {

@@ -1,19 +1,13 @@
-import importlib.util
 import os
 import shutil
-from pathlib import Path
 
+import draw
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from vae.study import pictures
-
-PATH = Path(__file__).parents[2] / "scripts" / "draw.py"
-spec = importlib.util.spec_from_file_location("draw", PATH)
-draw = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(draw)
 
 
 def names(folder):

@@ -1,21 +1,15 @@
 import errno
-import importlib.util
 import json
 import os
 import signal
-from pathlib import Path
 
+import evaluate
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vae.model import checkpoints
 from vae.runs.results import TERMS
 from vae.study import measures
-
-PATH = Path(__file__).parents[2] / "scripts" / "evaluate.py"
-spec = importlib.util.spec_from_file_location("evaluate", PATH)
-evaluate = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(evaluate)
 
 SMALL = ["--samples", "5", "--images", "6"]
 

@@ -1,24 +1,17 @@
-import importlib.util
 import json
 import math
 import re
 import sys
 from pathlib import Path
 
+import examples
 import numpy as np
 import pytest
+from gallery import common, screen
 from omegaconf import OmegaConf
 from PIL import Image
 
 from vae.settings.schemas import PICTURES
-
-PATH = Path(__file__).parents[2] / "scripts" / "examples.py"
-sys.path.insert(0, str(PATH.parent))
-spec = importlib.util.spec_from_file_location("examples", PATH)
-examples = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(examples)
-
-from gallery import common, screen  # noqa: E402
 
 EVERY = common.named([])
 PRIORS = {"isotropic": "vae.model.priors.Isotropic", "flow": "vae.model.priors.Flow"}

@@ -1,13 +1,7 @@
-import importlib.util
 import os
-from pathlib import Path
 
+import explore
 import pytest
-
-PATH = Path(__file__).parents[2] / "scripts" / "explore.py"
-spec = importlib.util.spec_from_file_location("explore", PATH)
-explore = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(explore)
 
 
 def test_writes_a_page_into_the_runs_folder(run, capsys):

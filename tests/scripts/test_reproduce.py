@@ -1,18 +1,12 @@
-import importlib.util
 import json
 import math
-from pathlib import Path
 
 import pytest
+import reproduce
 from omegaconf import OmegaConf
 
 from vae.settings.compose import composed
 from vae.settings.config import check
-
-PATH = Path(__file__).parents[2] / "scripts" / "reproduce.py"
-spec = importlib.util.spec_from_file_location("reproduce", PATH)
-reproduce = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(reproduce)
 
 EVERY = reproduce.named([])
 

@@ -1,36 +1,22 @@
-import importlib.util
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+import screenshots
 from PIL import Image
 
 from vae.training.run import train
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "screenshots.py"
 
-
-@pytest.fixture
-def screenshots() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("screenshots", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_a_folder_without_runs_is_refused(screenshots: ModuleType, tmp_path: Path) -> None:
+def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="must hold TensorBoard event files"):
         screenshots.main([str(tmp_path)])
 
 
 @pytest.mark.slow
-def test_the_tabs_show_something(
-    screenshots: ModuleType, tmp_path: Path, compose: Callable[..., dict[str, Any]], image_folder: Path
-) -> None:
+def test_the_tabs_show_something(tmp_path: Path, compose: Callable[..., dict[str, Any]], image_folder: Path) -> None:
     if not any(map(shutil.which, screenshots.BROWSERS)):
         pytest.skip("no Chromium is installed")
     small = ["data=images", f"data.root={image_folder}", "data.channels=1", "epochs=1", "latent_dim=3"]
@@ -42,7 +28,7 @@ def test_the_tabs_show_something(
             assert len(shot.convert("RGB").getcolors(1 << 24)) > 50  # a page that failed to load is one colour
 
 
-def test_a_picture_that_was_not_taken_replaces_none(screenshots: ModuleType, tmp_path: Path) -> None:
+def test_a_picture_that_was_not_taken_replaces_none(tmp_path: Path) -> None:
     (tmp_path / "tab.png").write_bytes(b"what was there")
     with pytest.raises(RuntimeError, match=r"^tab\.png: no picture could be taken"):
         screenshots.photograph("true", "about:blank", tmp_path / "tab.png")

@@ -1,10 +1,10 @@
 """docs/theory.md: its pictures, its links, and what it states."""
 
-import importlib.util
 import re
 from pathlib import Path
 
 import pytest
+import theory
 import torch
 from PIL import Image
 from torch.nn.functional import normalize
@@ -13,9 +13,6 @@ from vae.model.distributions import DiagonalNormal, FullNormal, TiedNormal, kl
 from vae.model.priors import Correlated
 
 ROOT = Path(__file__).parents[2]
-spec = importlib.util.spec_from_file_location("theory", ROOT / "scripts" / "theory.py")
-theory = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(theory)
 
 PAGE = ROOT / "docs" / "theory.md"
 TEXT = PAGE.read_text(encoding="utf-8")

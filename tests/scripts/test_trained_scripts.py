@@ -1,24 +1,21 @@
 """The programs that use a trained model must do what the library does, and say in one line what they cannot do."""
 
 import csv
-import importlib
 import os
-import sys
 from pathlib import Path
 
+import encode
 import numpy as np
 import pytest
+import reconstruct
+import sample
+import score
 import torch
 from PIL import Image
 
 import vae
 from vae.data import stream
 from vae.entry import programs
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
-sample, encode, reconstruct, score = (
-    importlib.import_module(f"scripts.{name}") for name in ("sample", "encode", "reconstruct", "score")
-)
 
 
 @pytest.fixture(autouse=True)

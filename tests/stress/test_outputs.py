@@ -5,7 +5,6 @@ import errno
 import importlib
 import os
 import stat
-import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import chdir
@@ -19,8 +18,6 @@ from PIL import Image
 import vae
 
 pytestmark = pytest.mark.slow
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 
 def is_table(path: Path) -> bool:
@@ -154,7 +151,7 @@ def test_odd_places_are_refused_or_written(rounds, trained, image_folder, tmp_pa
         arguments = [inputs.get(word, word) for word in program.arguments.split()] + [f"{program.option}={out}"]
         case = f"case {number}: {program.name} {arguments}, {target} {way}"
 
-        module = importlib.import_module(f"scripts.{program.name}")
+        module = importlib.import_module(program.name)
         code: object = None
         with monkeypatch.context() as patched, chdir(folder):
             if way == "on a read-only disk":

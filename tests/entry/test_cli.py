@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from vae.entry.cli import choices, replay_resumed, run_suffix
+from vae.entry.cli import replay_resumed
 from vae.runs.record import held
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def train(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -178,24 +178,6 @@ def test_the_configuration_is_shown_without_importing_torch(tmp_path: Path) -> N
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "hydra" in imported
     assert not {"torch", "pytorch_lightning", "matplotlib", "numpy"} & imported
-
-
-def test_the_default_choice_comes_first() -> None:
-    assert choices("backbone") == "dense, conv"
-
-
-@pytest.mark.parametrize(
-    ("overrides", "suffix"),
-    [
-        ("", ""),
-        ("latent_dim=3,prior=correlated", "_latent_dim=3,prior=correlated"),
-        ("prior.covariance=[[2.0,-0.7],[-0.7,1.5]]", "_prior.covariance=_2.0,-0.7_,_-0.7,1.5"),
-        ("data.root=/a/../b c", "_data.root=_a_.._b_c"),
-        ("x" * 500, "_" + "x" * 160),
-    ],
-)
-def test_run_names_are_safe_and_short(overrides: str, suffix: str) -> None:
-    assert run_suffix(overrides) == suffix
 
 
 def test_resume_replays_the_runs_own_overrides(tmp_path: Path) -> None:

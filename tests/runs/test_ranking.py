@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from test_results import autoencoder, correlated, gaussian, rows, run
+from made_runs import autoencoder, correlated, gaussian, rows, run
 
 from vae.runs.ranking import (
     comparable,

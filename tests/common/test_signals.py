@@ -12,7 +12,7 @@ import pytest
 from vae.common import signals
 from vae.common.signals import Interrupted
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

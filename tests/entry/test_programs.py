@@ -10,7 +10,7 @@ import pytest
 
 from vae.entry import programs
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
+SCRIPTS = Path(__file__).parents[2] / "scripts"
 PROGRAMS = {  # with the function that does the work
     "compare": "compare",
     "draw": "draw",
@@ -31,7 +31,6 @@ ARGUMENTS = {name: ["run"] for name in PROGRAMS} | {
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_ctrl_c_is_one_line_and_130(name, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "path", [str(SCRIPTS), *sys.path])
     program = importlib.import_module(name)
     monkeypatch.setattr(program, PROGRAMS[name], lambda *_, **__: signal.raise_signal(signal.SIGINT))
     with pytest.raises(SystemExit) as stop:

@@ -129,7 +129,7 @@ def test_what_a_killed_writer_left_is_cleared_by_the_next_one_but_not_what_anoth
         "with new_folder(sys.argv[1] + '.d') as folder, replacing(sys.argv[1]) as temporary:\n"
         "    temporary.write_text('half')\n    (folder / 'a').write_text('a')\n    os.kill(os.getpid(), signal.SIGKILL)"
     )
-    killed = subprocess.run([sys.executable, "-c", script, str(target)], cwd=Path(__file__).parent.parent)
+    killed = subprocess.run([sys.executable, "-c", script, str(target)], cwd=Path(__file__).parents[2])
     assert killed.returncode == -signal.SIGKILL and len(list(tmp_path.iterdir())) == 2
     (tmp_path / f".{target.name}.notes.txt").write_text("somebody's own")
     with replacing(target) as first:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from test_portable import MODELS, a_model, inputs
+from exported import MODELS, a_model, inputs
 
 from vae.use.export import refuse, write
 from vae.use.portable import programs_of

@@ -20,7 +20,7 @@ from vae.evaluation.terms import mean_terms
 from vae.model.build import build
 from vae.training import run
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 TERMS = ("total", "recon", "kl")
 DDP = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
 

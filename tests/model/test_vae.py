@@ -1,82 +1,33 @@
 """The model against a linear-Gaussian one, whose log p(x), posterior and ELBO are known in closed form."""
 
 import itertools
-from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.distributions import Independent, MultivariateNormal, Normal
+from models import (
+    BACKBONES,
+    IMAGES,
+    LATENTS,
+    MORE_PRIORS,
+    POSTERIORS,
+    PRIORS,
+    SHAPE,
+    N,
+    exact_elbo,
+    linear_exact,
+    linear_gaussian,
+    made,
+)
+from torch import Tensor
 
-from vae.model.backbones import Backbone, Conv, Dense
-from vae.model.distributions import FullNormal
-from vae.model.likelihoods import Bernoulli, ContinuousBernoulli, Gaussian
+from vae.model.backbones import Dense
+from vae.model.likelihoods import Bernoulli
 from vae.model.objectives import ELBO, IWAE
-from vae.model.posteriors import Diagonal, Full, Tied
-from vae.model.priors import Correlated, Flow, Isotropic, Learned, Mixture, Vamp
+from vae.model.posteriors import Diagonal
+from vae.model.priors import Isotropic
 from vae.model.vae import VAE
 
-SHAPE, PIXELS, N = (2, 1, 3), 6, 2
-NOISE = 0.6  # standard deviation of p(x|z)
 DRAWS = 40_000
-
-
-class Linear(Backbone):
-    """x ↦ x as features, z ↦ W z + b as image parameters."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.features = PIXELS
-        self.encoder = nn.Flatten()
-        self.decoder = nn.Sequential(nn.Linear(N, PIXELS), nn.Unflatten(1, SHAPE))
-
-
-class Unbounded(nn.Module):
-    """N(params, NOISE²)."""
-
-    def forward(self, params: Tensor) -> Independent:
-        return Independent(Normal(params, NOISE), 3)
-
-
-class Exact(nn.Module):
-    """p(z|x) = N(S Wᵀ (x − b) / NOISE², S) with S = (Σ⁻¹ + WᵀW / NOISE²)⁻¹."""
-
-    def __init__(self, w: Tensor, b: Tensor, sigma: Tensor):
-        super().__init__()
-        self.b = b
-        self.covariance = (sigma.inverse() + w.T @ w / NOISE**2).inverse()
-        self.map = self.covariance @ w.T / NOISE**2
-
-    def forward(self, features: Tensor, prior: object) -> FullNormal:
-        factor = torch.linalg.cholesky(self.covariance).expand(len(features), N, N)
-        return FullNormal((features - self.b) @ self.map.T, factor)
-
-
-PRIORS = {"isotropic": lambda: Isotropic(N), "correlated": lambda: Correlated(N, [[2.0, -0.7], [-0.7, 1.5]])}
-POSTERIORS: dict[str, Callable[..., nn.Module]] = {"diagonal": Diagonal, "tied": Tied, "full": Full}
-LATENTS = list(itertools.product(PRIORS, POSTERIORS))
-
-
-def linear_gaussian(prior: str, posterior: str) -> tuple[VAE, Tensor, Tensor]:
-    """A random model, one image, and log p(x) of that image."""
-    backbone, p_z = Linear().double(), PRIORS[prior]().double()
-    sigma = p_z().covariance_matrix
-    w, b = (weight.detach() for weight in backbone.decoder[0].parameters())
-    q = Exact(w, b, sigma) if posterior == "exact" else POSTERIORS[posterior](PIXELS, N)
-    vae = VAE(backbone, p_z, q.double(), Unbounded())
-    marginal = MultivariateNormal(b, w @ sigma @ w.T + NOISE**2 * torch.eye(PIXELS, dtype=torch.float64))
-    x = marginal.sample()
-    return vae, x.view(1, *SHAPE), marginal.log_prob(x)
-
-
-def exact_elbo(vae: VAE, x: Tensor) -> Tensor:
-    """E_q[log p(x|z)] − KL(q ‖ p) of one image, by formulas that share nothing with the model's."""
-    q, p = vae.encode(x), vae.prior()
-    w, b = vae.backbone.decoder[0].parameters()
-    mean, cov = q.mean[0], q.covariance_matrix[0]
-    inside = Normal(w @ mean + b, NOISE).log_prob(x.flatten()).sum() - (w @ cov @ w.T).trace() / (2 * NOISE**2)
-    reference = MultivariateNormal(torch.zeros(N, dtype=torch.float64), p.covariance_matrix)
-    return inside - torch.distributions.kl_divergence(MultivariateNormal(mean, cov), reference)
 
 
 def many(x: Tensor) -> Tensor:
@@ -134,30 +85,8 @@ def test_training_closes_the_gap_to_the_best_diagonal_posterior(prior):
     assert torch.allclose(vae.encode(x).variance[0], 1 / precision.diagonal(), rtol=0.15)
 
 
-def linear_exact(vae: VAE) -> Exact:
-    w, b = (weight.detach() for weight in vae.backbone.decoder[0].parameters())
-    return Exact(w, b, vae.prior().covariance_matrix)
-
-
 # Any model ------------------------------------------------------------------------------------------------------------
 
-LIKELIHOODS = {
-    "bernoulli": Bernoulli,
-    "gaussian": lambda: Gaussian(0.3),
-    "learned": lambda: Gaussian("learned"),
-    "optimal": lambda: Gaussian("optimal"),
-    "continuous": ContinuousBernoulli,
-}
-MORE_PRIORS = {
-    "learned": lambda: Learned(N),
-    "mixture": lambda: Mixture(N, components=3, covariance="full"),
-    "vamp": lambda: Vamp(N, components=3, init="images"),
-    "flow": lambda: Flow(N, kind="nsf", layers=2, hidden=[8]),
-}
-BACKBONES = {
-    "dense": lambda shape: Dense(shape, N, hidden=[32, 16]),
-    "conv": lambda shape: Conv(shape, N, channels=[8, 8], hidden=16),
-}
 MODELS = [
     *itertools.product(BACKBONES, PRIORS, POSTERIORS, ["bernoulli", "gaussian", "learned"]),
     *itertools.product(["dense"], ["isotropic"], ["diagonal"], ["optimal", "continuous"]),
@@ -165,17 +94,6 @@ MODELS = [
     ("conv", "vamp", "full", "optimal"),
     ("conv", "learned", "tied", "continuous"),
 ]
-IMAGES = (3, 9, 8)
-
-
-def made(backbone: str, prior: str, posterior: str, likelihood: str) -> VAE:
-    body = BACKBONES[backbone](IMAGES)
-    p, q = (PRIORS | MORE_PRIORS)[prior](), POSTERIORS[posterior](body.features, N)
-    if isinstance(p, Vamp):
-        p.attach(body, q, IMAGES)
-    vae = VAE(body, p, q, LIKELIHOODS[likelihood]())
-    vae.start_at(torch.rand(6, *IMAGES), torch.zeros(6).long())
-    return vae
 
 
 @pytest.mark.parametrize("names", MODELS, ids="-".join)

@@ -1,19 +1,14 @@
 """The program must write what the library does, say what it cost, and say in one line what it cannot do."""
 
-import importlib
 import json
 import os
-import sys
-from pathlib import Path
 
+import export
 import pytest
 import torch
 
 import vae
 from vae.common.files import write_json
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
-export = importlib.import_module("scripts.export")
 
 
 def test_torch_programs_are_written_compared_and_described(run, tmp_path, capsys):

@@ -15,7 +15,7 @@ from vae.settings.config import check, check_machine, fingerprint, flatten, plai
 from vae.settings.errors import explain
 from vae.settings.schemas import SCHEMAS
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 composed_once = functools.cache(composed)

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 
 from vae.runs import sweep
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 VALUES = ["latent_dim=2,3", "beta=1,4"]
 
 

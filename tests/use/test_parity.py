@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from test_portable import MODELS, a_model
+from exported import MODELS, a_model
 
 from vae.evaluation.terms import mean_terms
 from vae.use.parity import parity

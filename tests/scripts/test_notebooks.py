@@ -1,13 +1,9 @@
-import importlib
 import json
-import sys
-from pathlib import Path
 
+import notebooks
 import pytest
 
 pytest.importorskip("nbclient", reason="comes with the extra notebooks")
-sys.path.insert(0, str(Path(__file__).parents[2]))
-notebooks = importlib.import_module("scripts.notebooks")
 
 
 def test_a_cell_that_fails_is_one_line_and_the_file_stays(tmp_path):

@@ -1,0 +1,68 @@
+"""Models to be exported, and what their programs are given."""
+
+import torch
+
+import vae
+from vae.model.build import build_model
+
+N = 3  # latent dimensions
+
+DENSE = {"_target_": "vae.model.backbones.Dense", "latent_dim": N, "hidden": [8, 4]}
+
+CONV = {"_target_": "vae.model.backbones.Conv", "latent_dim": N, "channels": [4, 6], "hidden": 5}
+
+MIXTURE = {"_target_": "vae.model.priors.Mixture", "latent_dim": N, "components": 4, "covariance": "full"}
+
+VAMP = {"_target_": "vae.model.priors.Vamp", "latent_dim": N, "components": 4, "init": "random"}
+
+CORRELATED = {"_target_": "vae.model.priors.Correlated", "latent_dim": N}
+
+FULL = {"_target_": "vae.model.posteriors.Full", "latent_dim": N}
+
+
+def flow(kind):
+    return {"_target_": "vae.model.priors.Flow", "latent_dim": N, "kind": kind, "layers": 1, "hidden": [4]}
+
+
+MODELS = {
+    "plain": {},
+    "gated": {"backbone": DENSE | {"gated": True}},
+    "correlated conv": {"backbone": CONV, "prior": CORRELATED},
+    "colours": {"shape": (3, 20, 28), "backbone": CONV, "posterior": FULL},
+    "conditional": {"conditional": True, "backbone": CONV, "prior": VAMP, "posterior": FULL},
+    "tied": {"prior": CORRELATED, "posterior": {"_target_": "vae.model.posteriors.Tied", "latent_dim": N}},
+    "learned": {
+        "prior": {"_target_": "vae.model.priors.Learned", "latent_dim": N},
+        "likelihood": "ContinuousBernoulli",
+    },
+    "mixture": {"prior": MIXTURE},
+    "diagonal mixture": {"prior": MIXTURE | {"covariance": "diagonal"}, "conditional": True},
+    "vamp": {"prior": VAMP},
+    "nsf": {"prior": flow("nsf")},
+    "maf": {"prior": flow("maf")},
+}
+
+
+def a_model(shape=(1, 5, 7), likelihood="Bernoulli", **changed):
+    config = {
+        "latent_dim": N,
+        "conditional": False,
+        "data": {},
+        "backbone": DENSE,
+        "prior": {"_target_": "vae.model.priors.Isotropic", "latent_dim": N},
+        "posterior": {"_target_": "vae.model.posteriors.Diagonal", "latent_dim": N},
+        "likelihood": {"_target_": f"vae.model.likelihoods.{likelihood}"},
+    } | changed
+    model = build_model(config, shape, 3)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.2 * torch.randn_like(weight))  # no factor is I, no weights are equal
+    return vae.Trained(model, {"config": config, "shape": list(shape), "data": "insects", "classes": ["a", "b", "c"]})
+
+
+def inputs(model, n):
+    """Of all programs, and the labels for the model itself."""
+    labels = torch.arange(n) % 3 if model.conditional else None
+    made = {"images": torch.rand(n, *model.shape), "z": torch.randn(n, N)}
+    made |= {"noise": torch.randn(n, N), "choice": torch.linspace(0, 0.999, n)}
+    return made | ({} if labels is None else {"labels": labels}), labels
