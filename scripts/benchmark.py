@@ -11,8 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout that is not installed
-
+import installed  # noqa: F401
 from benchmarks import common, parts, processes, training
 
 from vae.common.files import relative, write_json

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout that is not installed
+import installed  # noqa: F401
 
 from vae.common.files import relative
 from vae.common.logs import to_terminal

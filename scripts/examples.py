@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout that is not installed
-
 import compare
+import installed  # noqa: F401
 import screenshots
 from gallery import common
 from gallery.common import Example, keep, named

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout that is not installed
+import installed  # noqa: F401
 
 from vae.common.files import replacing
 from vae.entry import programs

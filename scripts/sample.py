@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout that is not installed
+import installed  # noqa: F401
 
 from vae.common.files import new_folder, relative, write_csv
 from vae.entry import programs

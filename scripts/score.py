@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import csv
-import sys
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TextIO
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout that is not installed
+import installed  # noqa: F401
 
 from vae.common.files import new_folder, relative
 from vae.common.tables import Table

@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout that is not installed
+import installed  # noqa: F401
 
 from vae.common.files import relative, replacing
 from vae.entry import programs

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # works from a checkout that is not installed
-
+import installed  # noqa: F401
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor

@@ -66,7 +66,7 @@ def test_ctrl_c_waits_for_the_training_to_save(tmp_path):
         "except KeyboardInterrupt:\n    time.sleep(1)\n    pathlib.Path('saved').touch()"
     )
     code = (
-        "import pathlib; from vae import programs; programs.TRAIN = pathlib.Path('train.py').resolve()\n"
+        "import pathlib; from vae.entry import programs; programs.TRAIN = pathlib.Path('train.py').resolve()\n"
         "with programs.ending_in_one_line():\n    programs.train([])"
     )
     environment = os.environ | {"PYTHONPATH": str(SCRIPTS.parent)}
@@ -82,7 +82,7 @@ def test_ctrl_c_waits_for_the_training_to_save(tmp_path):
 @pytest.mark.parametrize("lines", [1, 100_000])
 def test_a_reader_that_has_gone_is_no_error(lines):
     code = (
-        "import sys; from vae import programs; sys.stdin.read()\n"
+        "import sys; from vae.entry import programs; sys.stdin.read()\n"
         f"with programs.ending_in_one_line():\n    for i in range({lines}):\n        print(i)"
     )
     environment = os.environ | {"PYTHONPATH": str(SCRIPTS.parent)}

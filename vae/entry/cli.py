@@ -6,10 +6,10 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hydra
 from hydra._internal.hydra import Hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
@@ -19,10 +19,12 @@ from omegaconf import DictConfig, OmegaConf
 from vae.common import signals
 from vae.common.files import relative, replacing
 from vae.common.signals import Interrupted
+from vae.entry.programs import end_silently
 from vae.runs import sweep
 from vae.runs.launching import jobs_at_once, visible_gpus
 from vae.runs.record import RefusedError, read_status, recorded, refuse_other_configuration
 from vae.settings import compose
+from vae.settings.compose import CONF
 from vae.settings.config import check, check_machine, plain, quoted, without_hydra
 from vae.settings.errors import explain
 
@@ -35,8 +37,8 @@ def prepare() -> None:
     OmegaConf.register_new_resolver("jobs_at_once", jobs_at_once, replace=True)
 
 
-def main(application: Callable[[], Any]) -> None:
-    """Run the decorated Hydra application so that whatever goes wrong is one line and an exit status."""
+def main() -> None:
+    """Run the Hydra application so that whatever goes wrong is one line and an exit status."""
     prepare()
     if {"-h", "--help"} & set(sys.argv):
         # Hydra composes every YAML for lists that our help text has no place for, which takes seconds.
@@ -47,15 +49,18 @@ def main(application: Callable[[], Any]) -> None:
     try:
         signals.heed()
         sys.argv[1:] = replay_resumed(sys.argv[1:])
-        application()
+        train_job()
     except Interrupted as stop:
         sys.exit(stop.exit_status)
+    except BrokenPipeError:
+        end_silently()
     except Exception as error:
         if user_wants_tracebacks:
             raise
         sys.exit(f"error: {explain(error)}")
 
 
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def train_job(cfg: DictConfig) -> float:
     """One job: train what `cfg` says in Hydra's output folder.
 

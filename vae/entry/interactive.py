@@ -19,23 +19,27 @@ if TYPE_CHECKING:
     from vae.use.trained import Trained
 
 
-def train(*overrides: str, folder: str | Path) -> Trained:
-    """Train in `folder` what `python train.py` would with these overrides, and load it as `vae.load` does.
+def train(*overrides: str, folder: str | Path | None = None) -> Trained:
+    """Train what `python train.py` would with these overrides, and load it as `vae.load` does.
 
-    A run that is complete there is loaded as it is, and one that was interrupted goes on.
+    Without a `folder` a new one is made, as the command line makes it. A run that is complete in the folder is loaded
+    as it is, and one that was interrupted goes on.
     """
-    arguments = [*overrides, f"hydra.run.dir={quoted(str(folder))}"]
+    arguments = [*overrides, *([] if folder is None else [f"hydra.run.dir={quoted(str(folder))}"])]
     cli.prepare()
     try:
         with restored(), conf():
             hydra = GlobalHydra.instance().hydra
             assert hydra is not None
-            hydra.run("config", cli.train_job, arguments)
+            done = hydra.run("config", cli.train_job, arguments)
+            assert done.hydra_cfg is not None
+            folder = folder or done.hydra_cfg.hydra.runtime.output_dir
     except SystemExit as stop:  # how the command line ends; without a code where there is nothing left to train
         if stop.code:
             raise ValueError(str(stop.code).removeprefix("error: ")) from None
     except Exception as error:
         raise ValueError(explain(error)) from None
+    assert folder is not None
     from vae.use.trained import load
 
     names_own_classes = any("_target_=" in text for text in overrides)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from vae.common.files import replacing
 
@@ -69,13 +69,18 @@ def ending_in_one_line() -> Iterator[None]:
         yield
         print(end="", flush=True)  # else the interpreter would find out, after this block, and complain
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left goes there at the end
-        sys.exit(CLOSED_PIPE)
+        end_silently()
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
         sys.exit(f"error: {' '.join(str(error).splitlines()) or type(error).__name__}")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def end_silently() -> NoReturn:
+    """End the program, whose output nobody reads any more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left goes there at the end
+    sys.exit(CLOSED_PIPE)
 
 
 def run(work: Callable[..., None], options: argparse.Namespace) -> None:

@@ -21,6 +21,7 @@ from vae.common.signals import Interrupted
 from vae.runs.launching import visible_gpus
 from vae.runs.record import held, read_status
 from vae.runs.results import Run, find_runs, results_table, run_folders
+from vae.settings.compose import program
 from vae.settings.config import check, check_machine, fingerprint, is_place, may_change, plain, quoted, without_hydra
 from vae.settings.errors import explain
 
@@ -218,7 +219,7 @@ def _planned(folder: Path) -> list[str]:
 
 def resume(folder: Path) -> str:
     """What to type in a shell to go on with a run or a sweep."""
-    return f"python train.py {shlex.quote(f'resume={relative(folder)}')}"
+    return f"{program()} {shlex.quote(f'resume={relative(folder)}')}"
 
 
 def _varying(combinations: Sequence[Sequence[str]]) -> set[str]:

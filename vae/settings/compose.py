@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -15,12 +16,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from vae.settings.schemas import register
 
-CONF = Path(__file__).parents[2] / "conf"
+# Of an installed package; else of a checkout.
+CONF = next(path / "conf" for path in Path(__file__).parents[1:] if (path / "conf" / "config.yaml").is_file())
 
 
 def prepare() -> None:
     """Give Hydra the schemas and resolvers that the YAMLs name."""
     register()
+    OmegaConf.register_new_resolver("program", program, replace=True)
     OmegaConf.register_new_resolver("choices", choices, replace=True)
     OmegaConf.register_new_resolver("run_suffix", run_suffix, replace=True)
 
@@ -37,6 +40,12 @@ def composed(*overrides: str, with_hydra: bool = False) -> DictConfig:
     """The configuration of `python train.py OVERRIDES`, not checked yet; with Hydra's own part if asked for."""
     with conf():
         return hydra.compose("config", list(overrides), return_hydra_config=with_hydra)
+
+
+def program() -> str:
+    """How training is typed, where the running program trains; else as it always can be."""
+    typed = Path(sys.argv[0]).name
+    return {"train.py": "python train.py", "vae-train": "vae-train"}.get(typed, "python -m vae")
 
 
 def yamls(group: str) -> list[str]:

@@ -28,6 +28,7 @@ from torch.utils.tensorboard.summary import hparams
 from vae.common.files import replacing
 from vae.figures.style import mosaic
 from vae.runs.results import TERMS
+from vae.settings.compose import program
 from vae.settings.config import flatten, has_beta, kind
 
 # TensorBoard's own checksums go through every byte in Python, which is a tenth of the time that pictures take.
@@ -77,7 +78,7 @@ class RunLogger(TensorBoardLogger):
     ) -> None:
         """Texts, the losses' common chart, and this run's row in the HParams table."""
         self.experiment.add_text("configuration", f"```json\n{json.dumps(config, indent=2, ensure_ascii=False)}\n```")
-        self.experiment.add_text("command", f"    python train.py {shlex.join(overrides)}")
+        self.experiment.add_text("command", f"    {program()} {shlex.join(overrides)}")
         self.experiment.add_text("ledger", ledger)
         shown = [term for term in TERMS if term in terms]
         together = [f"{part}/{term}" for term in shown for part in ("train", "val")]
