@@ -7,8 +7,8 @@ import evaluate
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from vae.common.types import TERMS
 from vae.model import checkpoints
-from vae.runs.results import TERMS
 from vae.study import measures
 
 SMALL = ["--samples", "5", "--images", "6"]

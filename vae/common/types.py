@@ -1,3 +1,5 @@
-"""Names of types that most rooms speak of."""
+"""Names that most rooms speak of."""
+
+TERMS = ("total", "recon", "kl")  # of −ELBO in nats, total = recon + kl; of an autoencoder there is recon alone
 
 Shape = tuple[int, int, int]  # of an image: (channels, height, width)

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from vae.common.types import TERMS
 from vae.figures.style import ACCENT, CODES, new_figure, panels, styled
 
 GAP = 0.6  # inches between panels
@@ -21,7 +22,7 @@ def losses(history: Sequence[Mapping[str, float]], reported: int, note: str = ""
     where it is none of the terms.
     """
     epochs = np.array([row["epoch"] for row in history])
-    terms = [term for term in ("total", "recon", "kl") if f"val/{term}" in history[0]]
+    terms = [term for term in TERMS if f"val/{term}" in history[0]]
     ringed = next((term for term in terms if _is_loss(history, term)), "loss")
     terms = terms if ringed in terms else ["loss", *terms]
     figure = new_figure((9.0 + GAP) / 3 * len(terms) - GAP, 2.3, note, top=0.32)

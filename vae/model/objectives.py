@@ -6,11 +6,13 @@ A new one is a subclass with `loss` and `ledger`; the forward pass is the model'
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from vae.common.types import TERMS
 from vae.model.annealing import Annealing
 from vae.model.distributions import DiagonalNormal, FullNormal, detached, kl, marginals, whitened
 from vae.model.vae import VAE, Terms
@@ -34,21 +36,30 @@ RECON = Entry("recon", "−E_q[log p(x|z)]", "1", OVER_PIXELS)
 
 
 class Loss(NamedTuple):
-    """What is minimised, and further figures worth logging: those that the objective calls its `parts`."""
+    """What is minimised, and further figures worth logging, by name."""
 
     value: Tensor
-    parts: tuple[Tensor, ...] = ()
+    parts: Mapping[str, Tensor] = {}
+
+
+class Needs(NamedTuple):
+    """What an objective asks for."""
+
+    samples: int | None = None  # of z an image; None: one, without a dimension of its own
+    mean: bool = False  # z is the posterior's mean instead of a sample
+    whole_batch: bool = False  # the loss of a batch is no mean over its images, so that processes cannot share it
 
 
 class Objective(nn.Module):
     """Base: one sample of z an image, whose mean −ELBO is to be minimised in some variation."""
 
-    samples: int | None = None  # of z an image; None: one, without a dimension of its own
-    at_mean = False  # z is the posterior's mean instead of a sample
-    terms: tuple[str, ...] = ("recon", "kl", "total")  # what is reported of the model; kl and total may not apply
-    parts: tuple[str, ...] = ()
-    whole_batch = False  # the loss of a batch is no mean over its images, so that processes cannot share it
+    needs = Needs()
     steps = 1  # of the whole training; in the step after so many, all that is annealed has its final value
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """What is reported of the model: at the mean nobody trains σ, so that its KL means nothing."""
+        return ("recon",) if self.needs.mean else TERMS
 
     def prepare(self, steps: int, epochs: int) -> None:
         """Take note of how long the training is, before it begins."""
@@ -56,7 +67,7 @@ class Objective(nn.Module):
 
     def forward(self, vae: VAE, x: Tensor, step: int, labels: Tensor | None = None) -> tuple[Loss, Terms]:
         """The loss of a batch in the step after `step` others, and the terms that it is made of."""
-        terms = vae(x, labels, self.samples, self.at_mean)
+        terms = vae(x, labels, self.needs.samples, self.needs.mean)
         return self.loss(terms, step), terms
 
     def loss(self, terms: Terms, step: int) -> Loss:
@@ -93,7 +104,7 @@ class ELBO(Objective):
         self.free_bits = free_bits
         self.free_bits_per = free_bits_per
         self.capacity = capacity
-        self.whole_batch = bool(free_bits) or capacity is not None
+        self.needs = Needs(whole_batch=bool(free_bits) or capacity is not None)
 
     def prepare(self, steps: int, epochs: int) -> None:
         super().prepare(steps, epochs)
@@ -132,7 +143,7 @@ class IWAE(Objective):
 
     def __init__(self, samples: int, dreg: bool = False):
         super().__init__()
-        self.samples = samples
+        self.needs = Needs(samples)
         self.dreg = dreg
 
     def loss(self, terms: Terms, step: int) -> Loss:
@@ -149,7 +160,7 @@ class IWAE(Objective):
 
     def ledger(self) -> list[Entry]:
         gradient = "doubly reparameterised gradient" if self.dreg else "plain gradient"
-        formula = f"−log 1/k Σ p(x, z) / q(z|x), k = {self.samples}, {gradient}"
+        formula = f"−log 1/k Σ p(x, z) / q(z|x), k = {self.needs.samples}, {gradient}"
         return [Entry("iwae", formula, "1", "mean over images")]
 
 
@@ -162,8 +173,7 @@ class TC(Objective):
     dimensions tc is large also where the dimensions are independent.
     """
 
-    parts = ("batch_mi", "batch_tc", "batch_dwkl")
-    whole_batch = True
+    needs = Needs(whole_batch=True)
 
     def __init__(self, beta: float):
         super().__init__()
@@ -172,7 +182,7 @@ class TC(Objective):
     def loss(self, terms: Terms, step: int) -> Loss:
         mi, tc, dwkl = (part.mean() for part in decomposed(terms))
         value = terms.recon.mean() + mi + self.beta * tc + dwkl
-        return Loss(value, (mi, tc, dwkl))
+        return Loss(value, {"batch_mi": mi, "batch_tc": tc, "batch_dwkl": dwkl})
 
     def ledger(self) -> list[Entry]:
         return [
@@ -213,8 +223,7 @@ class MMD(Objective):
     kernels k(a, b) = Σₛ 2sd / (2sd + ‖a − b‖²) of several widths s (Tolstikhin et al., 2018).
     """
 
-    parts = ("mmd",)
-    whole_batch = True
+    needs = Needs(whole_batch=True)
     SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
     def __init__(self, alpha: float, weight: float):
@@ -225,7 +234,7 @@ class MMD(Objective):
     def loss(self, terms: Terms, step: int) -> Loss:
         mmd = self.mmd(terms.z, terms.p.sample(terms.z.shape[:1]))
         value = terms.recon.mean() + (1 - self.alpha) * terms.kl.mean() + (self.alpha + self.weight - 1) * mmd
-        return Loss(value, (mmd,))
+        return Loss(value, {"mmd": mmd})
 
     def mmd(self, a: Tensor, b: Tensor) -> Tensor:
         """The unbiased squared distance of the distributions of a and b, (batch, latent_dim) each."""
@@ -256,8 +265,7 @@ class DIP(Objective):
     Gaussian prior is N(0, I): the aggregate is pulled to the prior's covariance, whatever that is.
     """
 
-    parts = ("dip",)
-    whole_batch = True
+    needs = Needs(whole_batch=True)
 
     def __init__(self, beta: float, kind: int, off_diagonal: float, diagonal: float):
         super().__init__()
@@ -276,7 +284,7 @@ class DIP(Objective):
         on = c.diagonal()
         off = c.square().sum() - on.square().sum()
         penalty = self.off_diagonal * off + self.diagonal * (on - 1).square().sum()
-        return Loss(terms.recon.mean() + self.beta * terms.kl.mean() + penalty, (penalty,))
+        return Loss(terms.recon.mean() + self.beta * terms.kl.mean() + penalty, {"dip": penalty})
 
     def ledger(self) -> list[Entry]:
         of = "the posterior means" if self.kind == 1 else "the aggregate posterior"
@@ -301,8 +309,7 @@ class Autoencoder(Objective):
     Nothing makes the codes follow the prior, so that samples of it are decoded poorly.
     """
 
-    at_mean = True
-    terms = ("recon",)  # nobody trained σ, so that its KL means nothing
+    needs = Needs(mean=True)
 
     def loss(self, terms: Terms, step: int) -> Loss:
         return Loss(terms.recon.mean())

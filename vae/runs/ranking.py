@@ -9,7 +9,8 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from vae.common.tables import Table, order
-from vae.runs.results import TERMS, Run, differ, differing, hashable, partition, refuse_unknown_key
+from vae.common.types import TERMS
+from vae.runs.results import Run, differ, differing, hashable, partition, refuse_unknown_key
 from vae.settings.config import is_place
 
 # What may differ between runs on the same test images: all else in the group is taken for a part of the data.

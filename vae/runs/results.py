@@ -13,9 +13,9 @@ from typing import Any
 
 from vae.common.files import read_json
 from vae.common.tables import Table, natural, order, typed
+from vae.common.types import TERMS
 from vae.settings.config import flatten, has_beta, is_place, unknown_key
 
-TERMS = ("total", "recon", "kl")
 AFTERWARDS = ("figures", "evaluate")  # groups that change nothing of what is trained
 EVALUATION = "evaluation.json"
 VALIDATION = "best first by the validation total (of an autoencoder recon); the other figures are of the test images"

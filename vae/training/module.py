@@ -32,7 +32,7 @@ class VAEModule(pl.LightningModule):
         super().__init__()
         self.vae = vae
         self.objective = objective
-        self.names = ("loss", *objective.terms, *objective.parts)  # of a step's `means`
+        self.names: tuple[str, ...] = ()  # of a step's `means`; known once there was one
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
         # Not trainer.estimated_stepping_batches: asking for it here makes Lightning forget, on resuming within an
@@ -61,8 +61,9 @@ class VAEModule(pl.LightningModule):
             (loss, parts), terms = self.objective(self.vae, images, step, labels)
         with torch.no_grad():
             recon, kl = terms.recon.mean(), terms.kl.mean()
-            plain = (recon, kl, recon + kl)[: len(self.objective.terms)]
-            means = torch.stack([loss, *plain, *parts])
+            every = {"total": recon + kl, "recon": recon, "kl": kl}
+            values = {"loss": loss, **{name: every[name] for name in self.objective.terms}, **parts}
+            self.names, means = tuple(values), torch.stack(list(values.values()))
         if share:  # the average over the processes is to be what the whole batch would give
             loss, means = loss * share.weight, means * share.weight
         return {"loss": loss, "means": means, "size": share.size if share else len(images)}

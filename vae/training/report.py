@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from vae.common.files import in_shell, relative
+from vae.common.types import TERMS
 from vae.data.base import Dataset
 from vae.model.vae import VAE
-from vae.runs.results import TERMS
 from vae.settings.config import kind, objective_name
 from vae.training.ledger import Ledger
 

@@ -16,6 +16,7 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments import LightningEnvironment
 from pytorch_lightning.profilers import PassThroughProfiler
+from torch import nn
 
 from vae.common import signals
 from vae.common.files import write_csv, write_json
@@ -104,7 +105,7 @@ def _train(
         model.start_at(some.images / 255, some.labels, config["optimizer"].get("lr", 1e-3))
     objective: Objective = build(config, "objective")
     if processes > 1:
-        _refuse_to_share(processes, objective=objective, likelihood=model.likelihood)
+        _refuse_to_share(processes, objective, model.likelihood)
     ledger = Ledger.of(objective, model, data.test.images[:2] / 255, data.test.labels[:2])
     logger = RunLogger(folder, purge_step=resumed["global_step"] + 1 if resumed else None)
     every = config["trainer"]["log_every_n_steps"]
@@ -181,7 +182,7 @@ def _train(
                 from vae.study.measures import Subject
 
             evaluation: Evaluation = build(config, "evaluate")
-            subject = Subject(model, source, data, evaluation.effort, at_mean=objective.at_mean)
+            subject = Subject(model, source, data, evaluation.effort, at_mean=objective.needs.mean)
             found = evaluation(subject, folder, reported["global_step"], epoch)
             logger.log_metrics(found.values, trainer.global_step)
             log.info(found.table)
@@ -221,10 +222,13 @@ def _refuse_other_data(folder: Path, before: Mapping[str, Any], data: Dataset) -
         )
 
 
-def _refuse_to_share(processes: int, **parts: object) -> None:
+def _refuse_to_share(processes: int, objective: Objective, likelihood: nn.Module) -> None:
     """Where a loss is no mean over images, several processes would minimise something else than one does."""
-    for group, part in parts.items():
-        if getattr(part, "whole_batch", False):
+    for group, part, needed in (
+        ("objective", objective, objective.needs.whole_batch),
+        ("likelihood", likelihood, getattr(likelihood, "whole_batch", False)),
+    ):
+        if needed:
             what = f"this {group} ({type(part).__name__})"
             raise ValueError(f"trainer.devices={processes}: must be 1 with {what}, which needs a whole batch at once")
 

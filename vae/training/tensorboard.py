@@ -26,8 +26,8 @@ from torch import Tensor
 from torch.utils.tensorboard.summary import hparams
 
 from vae.common.files import replacing
+from vae.common.types import TERMS
 from vae.figures.style import mosaic
-from vae.runs.results import TERMS
 from vae.settings.compose import program
 from vae.settings.config import flatten, has_beta, kind
 

@@ -25,7 +25,7 @@ class Scalars(pl.Callback):
         self.history: list[dict[str, float]] = []
         self.latest: dict[str, float] = {}  # the last values written, for the progress bar
         self._pending: list[Tensor] = []  # means of the steps since the last write, each (names,)
-        self._sums: list[float] = []  # over the epoch, weighted by batch size
+        self._sums: dict[str, float] = {}  # over the epoch, weighted by batch size
         self._count = 0
         self._sizes: list[int] = []
         self._epoch_start = 0.0
@@ -33,7 +33,7 @@ class Scalars(pl.Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         assert isinstance(pl_module, VAEModule)
         self._strategy = trainer.strategy
-        self._names = pl_module.names
+        self._module = pl_module
 
     @property
     def seconds(self) -> float:
@@ -42,7 +42,7 @@ class Scalars(pl.Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._epoch_start = time.perf_counter()
-        self._sums, self._count = [0.0] * len(self._names), 0
+        self._sums, self._count = {}, 0
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -56,8 +56,8 @@ class Scalars(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._write(trainer)
-        train = {f"train/{name}": total / self._count for name, total in zip(self._names, self._sums, strict=True)}
-        val = {f"val/{name}": trainer.callback_metrics[f"val/{name}"].item() for name in self._names}
+        train = {f"train/{name}": total / self._count for name, total in self._sums.items()}
+        val = {f"val/{name}": trainer.callback_metrics[f"val/{name}"].item() for name in self._sums}
         assert trainer.logger is not None
         trainer.logger.log_metrics(val, trainer.global_step)
         seconds = time.perf_counter() - self._epoch_start
@@ -68,17 +68,18 @@ class Scalars(pl.Callback):
         rows = self._rows()
         if not rows:
             return
+        names = self._module.names
         first = trainer.global_step - len(rows)
         for step, row in enumerate(rows, start=first + 1):
             if not all(map(math.isfinite, row)):
-                values = dict(zip(self._names, row, strict=True))
+                values = dict(zip(names, row, strict=True))
                 raise FloatingPointError(_advice(step, trainer.current_epoch + 1, values))
         for row, size in zip(rows, self._sizes, strict=True):
-            self._sums = [total + value * size for total, value in zip(self._sums, row, strict=True)]
+            for name, value in zip(names, row, strict=True):
+                self._sums[name] = self._sums.get(name, 0.0) + value * size
             self._count += size
-        self.latest = {
-            name: sum(column) / len(rows) for name, column in zip(self._names, zip(*rows, strict=True), strict=True)
-        }
+        columns = zip(names, zip(*rows, strict=True), strict=True)
+        self.latest = {name: sum(column) / len(rows) for name, column in columns}
         assert trainer.logger is not None
         trainer.logger.log_metrics({f"train/{name}": value for name, value in self.latest.items()}, trainer.global_step)
         self._pending.clear()
@@ -106,7 +107,7 @@ class Scalars(pl.Callback):
         self.history = list(state_dict["history"])
         self._pending = [torch.tensor(means) for means in state_dict["pending"]]
         self._sizes = list(state_dict["sizes"])
-        self._sums, self._count = list(state_dict["sums"]), state_dict["count"]
+        self._sums, self._count = dict(state_dict["sums"]), state_dict["count"]
         self._epoch_start = time.perf_counter() - state_dict["elapsed"]
 
 
