@@ -1,3 +1,3 @@
-"""Names of types that most rooms speak of."""
+"""Types that most rooms use."""
 
 Shape = tuple[int, int, int]  # of an image: (channels, height, width)
