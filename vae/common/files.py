@@ -58,7 +58,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 def new_folder(path: str | Path) -> Iterator[Path]:
     """A temporary folder beside `path` that becomes it when the block ends well, else vanishes.
 
-    Nothing is replaced: what lies in a folder from before would stay between the new files.
+    Nothing is replaced: files from before would stay between the new ones.
     """
     path = _resolved(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
@@ -109,7 +109,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows, whose keys are those of the first one, as a table, atomically."""
+    """Write rows as a table, atomically; the keys of the first one are the columns."""
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
@@ -122,12 +122,12 @@ def relative(path: Path) -> Path:
 
 
 def in_shell(path: Path) -> str:
-    """The path as one would type it into a shell, whatever is in its name."""
+    """The path as one would type it into a shell, quoted."""
     return shlex.quote(str(relative(path)))
 
 
 def _resolved(path: str | Path) -> Path:
-    """Where a symbolic link leads to; any other path is left as it was typed."""
+    """The target of a symbolic link; any other path as it is."""
     path = Path(path)
     if not path.is_symlink():
         return path
@@ -151,7 +151,7 @@ def _hold(handle: int) -> None:
 
 
 def _clear_remains(path: Path) -> None:
-    """Remove what writers of the same path left behind when they were killed."""
+    """Remove temporary files that killed writers of the same path left behind."""
     for remains in path.parent.glob(f".{_escaped(path.name)}.????????{PART}*"):
         with suppress(OSError):
             if fcntl is not None:
@@ -167,19 +167,19 @@ def _clear_remains(path: Path) -> None:
 
 
 def _escaped(name: str) -> str:
-    """A name for `glob`, which takes brackets, stars and question marks for patterns."""
+    """Escape a name for `glob`: brackets, stars and question marks are patterns there."""
     return "".join(f"[{letter}]" if letter in "[]*?" else letter for letter in name)
 
 
 def _to_disk(path: Path) -> None:
-    """Have the system write a file, or the names in a folder, to the disk now."""
+    """Write a file, or the names in a folder, to the disk now."""
     if path.is_dir() and fcntl is None:
         return  # Windows opens no folders
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(handle)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system without
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system without fsync
             raise
     finally:
         os.close(handle)
@@ -187,7 +187,7 @@ def _to_disk(path: Path) -> None:
 
 @contextmanager
 def _in_the_name_of(path: Path) -> Iterator[None]:
-    """What goes wrong with a temporary name is said of the final one."""
+    """Name the final path in errors about the temporary one."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What the terminal shows of the log: the program's own words and every warning, without tracebacks."""
+"""The log on the terminal: the program's own words and every warning, without tracebacks."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 
 from hydra.types import RunMode
 
-FILE_ONLY = {"file_only": True}  # pass as `extra` for what belongs in train.log but not on the terminal
+FILE_ONLY = {"file_only": True}  # pass as `extra`: in train.log, not on the terminal
 
 
 class TerminalFilter(logging.Filter):
-    """Lets through this package's messages and anybody's warnings; of a sweep's jobs only what the sweep says."""
+    """Lets through this package's messages and all warnings; in a sweep only the sweep's own messages."""
 
     def __init__(self, mode: RunMode | None = None):
         super().__init__("vae.runs.sweep" if mode == RunMode.MULTIRUN else "vae")
@@ -26,7 +26,7 @@ class TerminalFilter(logging.Filter):
 
 
 class TerminalFormatter(logging.Formatter):
-    """The message alone; warnings and errors say that they are. Tracebacks are for the log file."""
+    """The message alone, with its level from warnings on. Tracebacks are for the log file."""
 
     def format(self, record: logging.LogRecord) -> str:
         message = record.getMessage()
@@ -53,15 +53,15 @@ def to_terminal() -> None:
     handler.setFormatter(TerminalFormatter())
     package = logging.getLogger("vae")
     package.setLevel(logging.INFO)
-    package.handlers = [handler]  # instead of one of an earlier call
+    package.handlers = [handler]  # instead of an earlier call's
 
 
 @contextmanager
 def restored() -> Iterator[None]:
-    """Let logging be afterwards what it was before, whatever Hydra sets up in between; it alone shows anything."""
+    """Restore logging at the end, whatever Hydra sets up inside; only Hydra's handlers show messages there."""
     root, package = logging.getLogger(), logging.getLogger("vae")
     handlers, level, own = root.handlers[:], root.level, package.handlers
-    package.handlers = []  # those of `to_terminal`, or all would be said twice
+    package.handlers = []  # without those of `to_terminal`, which would say all twice
     try:
         yield
     finally:

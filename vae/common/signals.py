@@ -17,7 +17,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(BaseException):
-    """Ctrl+C or SIGTERM. Not an `Exception`, so that nothing on the way up takes it for an error."""
+    """Ctrl+C or SIGTERM. Not an `Exception`, so that no handler takes it for an error."""
 
     def __init__(self, signum: int):
         super().__init__(signal.Signals(signum).name)
@@ -29,7 +29,7 @@ class Interrupted(BaseException):
 
 
 def interrupt(signum: int) -> NoReturn:
-    """What is done about a signal unless somebody asks for something else."""
+    """Raise `Interrupted`: the default answer to a signal."""
     raise Interrupted(signum)
 
 
@@ -38,7 +38,7 @@ class _Inbox:
 
     def __init__(self) -> None:
         self.received: list[int] = []
-        self.patience: float = 0  # how many are only noted
+        self.patience: float = 0  # signals that are only noted
         self.answer: Callable[[int], None] = interrupt
         self.acted = False
 
@@ -52,11 +52,11 @@ class _Inbox:
             self.answer(self.received[0])
 
 
-_inbox: _Inbox | None = None  # of whoever listens
+_inbox: _Inbox | None = None  # None while nobody listens
 
 
 def listen() -> None:
-    """From now on, to the end of the process, signals are noted here; `heed` begins to act on them."""
+    """Note signals from now on, to the end of the process; `heed` begins to act on them."""
     global _inbox
     if _inbox is not None:
         return
@@ -73,7 +73,7 @@ def heed() -> None:
 
 
 def claim() -> None:
-    """Take signals back from a library that has set handlers since, if there is somebody who listens."""
+    """Take signals back from a library that has set its own handlers; nothing where nobody listens."""
     if _inbox is not None and threading.current_thread() is threading.main_thread():
         for signum in SIGNALS:
             signal.signal(signum, _inbox.receive)
@@ -81,7 +81,7 @@ def claim() -> None:
 
 @contextmanager
 def listening() -> Iterator[None]:
-    """Inside, signals are answered here; outside, as before. Only the main thread can, and one that listens does."""
+    """Answer signals inside the block. Nothing happens outside the main thread, or where somebody listens already."""
     global _inbox
     if _inbox is not None or threading.current_thread() is not threading.main_thread():
         yield
@@ -99,9 +99,9 @@ def listening() -> Iterator[None]:
 
 @contextmanager
 def noted(patience: float = math.inf) -> Iterator[None]:
-    """So many signals are only noted inside; what was noted is acted on at the end.
+    """Only note up to `patience` signals inside the block, and act on them at its end.
 
-    Modules are imported so: an import that is broken off leaves half of a module, or takes the interruption for itself.
+    For imports: one that is broken off leaves half of a module, or takes the interruption for itself.
     """
     inbox = _inbox or _Inbox()
     outer, inbox.patience = inbox.patience, patience
@@ -118,7 +118,7 @@ def received() -> int | None:
 
 
 def answer(by: Callable[[int], None]) -> None:
-    """Let `by` be called with the first signal that is to be acted on, in place of raising `Interrupted`."""
+    """Call `by` with the first signal to act on, in place of raising `Interrupted`."""
     if _inbox is not None:
         _inbox.answer = by
         claim()

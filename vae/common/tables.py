@@ -15,7 +15,7 @@ GAP = "  "  # between columns
 
 
 class Table(NamedTuple):
-    """Rows of raw values under columns, and lines below; `keys` are the columns with what one would type."""
+    """Rows of raw values under columns, and notes below; `keys` are the columns of configuration values."""
 
     keys: Sequence[str]
     columns: Sequence[str]
@@ -40,7 +40,7 @@ class Table(NamedTuple):
         return "".join([*(f"| {' | '.join(line)} |\n" for line in lines), *(f"\n{note}\n" for note in self.notes)])
 
     def text(self, width: int | None = None) -> str:
-        """For a terminal of some width, by default this one's: the last column is cut to fit in there."""
+        """For a terminal, by default of this one's width: the last column is cut to fit."""
         names, cells = self._cells()
         explained: dict[str, str] = {}
         for row in cells:
@@ -62,7 +62,7 @@ class Table(NamedTuple):
         )
 
     def _cells(self) -> tuple[list[str], list[list[str]]]:
-        """The columns that are shown, and the rows' texts in them. Errors are told in the notes."""
+        """The columns that are shown, and the rows' texts in them. Errors are in the notes."""
         hidden = ["error", *(name for name in self.columns if name.endswith("±") and not self._is_number(name))]
         names = [name for name in self.columns if name not in hidden]
         texts = [
@@ -72,7 +72,7 @@ class Table(NamedTuple):
         return names, [list(row.values()) for row in texts]
 
     def _digits(self, name: str) -> int:
-        """After the point: of shares and scores one more than of nats."""
+        """Digits after the point: one more for shares and scores than for nats."""
         values = [row[name.removesuffix(" ±")] for row in self.rows]
         return 3 if all(isinstance(value, float) and abs(value) <= 1 for value in values if value is not None) else 2
 
@@ -93,7 +93,7 @@ def typed(value: Any) -> str:
 
 
 def natural(text: str) -> list[Any]:
-    """A key to sort by that puts 2_… before 10_…."""
+    """A sort key that puts 2_… before 10_…."""
     return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", text))]
 
 
@@ -112,8 +112,8 @@ def _label(column: str) -> str:
 
 
 def order(value: Any) -> tuple[int, Any]:
-    """To sort by: numbers, then words, then what is missing."""
-    if value is None or value == "" or value != value:  # NaN, too, is the last of all
+    """A sort key: numbers, then words, then missing values."""
+    if value is None or value == "" or value != value:  # NaN counts as missing
         return 2, 0
     is_number = isinstance(value, int | float)
     return (0, value) if is_number else (1, natural(typed(value)))

@@ -1,4 +1,4 @@
-"""Names that most rooms speak of."""
+"""Names that most rooms use."""
 
 TERMS = ("total", "recon", "kl")  # of −ELBO in nats, total = recon + kl; of an autoencoder there is recon alone
 

@@ -1,4 +1,4 @@
-"""The default data: MNIST where it can be had, else something that always can."""
+"""The default data: MNIST where it can be had, else `strokes`."""
 
 from __future__ import annotations
 

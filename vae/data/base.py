@@ -1,4 +1,4 @@
-"""What every data source shares: reading, splitting and limiting. Images are uint8 until a batch is served."""
+"""The base of all data sources: reading, splitting and limiting. Images are uint8 until a batch is served."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Part(NamedTuple):
         return Part(self.images[index], self.labels[index], factors)
 
     def some(self, count: int) -> Part:
-        """At most so many images, evenly chosen: in MNIST's test set the first ones are easier than the last."""
+        """At most `count` images, evenly chosen: in MNIST's test set the first ones are easier than the last."""
         return self.take(slice(None, None, -(-len(self) // count)))
 
 
@@ -103,14 +103,14 @@ def from_home(path: str | Path) -> Path:
 
 
 def one_line(text: object) -> str:
-    """The text with all that cannot be printed escaped, as it is in some files' names and some servers' answers."""
+    """The text with unprintable characters escaped: some files' names and servers' answers have them."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
 def split_off_test(name: str, count: int, test_fraction: float, limit: int | None) -> tuple[Tensor, Tensor]:
     """The indices of the training and of the test images, at most `limit` of each, in random order.
 
-    They depend on nothing but the name of the source and the number of its images.
+    They depend on the source's name and the number of its images alone.
     """
     n_test = round(test_fraction * count)
     if not 0 < n_test < count:

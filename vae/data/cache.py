@@ -29,7 +29,7 @@ def held(lock: Path) -> Iterator[None]:
 
 
 def cached(path: Path, read: Callable[[Path], T], make: Callable[[], T], write: Callable[[Path, T], object]) -> T:
-    """What `read` finds at `path`, or else what `make` makes, which `write` then keeps there.
+    """The content that `read` finds at `path`; else `make` makes it and `write` keeps it there.
 
     A damaged file is made again. Where nothing can be kept, a warning says so, and no more than time is lost.
     """
@@ -47,7 +47,7 @@ def cached(path: Path, read: Callable[[Path], T], make: Callable[[], T], write: 
 
 
 def _made_once(path: Path, read: Callable[[Path], T], make: Callable[[], T], write: Callable[[Path, T], object]) -> T:
-    """What `cached` does while it holds the lock."""
+    """The work of `cached` under the lock."""
     try:
         return read(path)  # another program may have made it meanwhile
     except (FileNotFoundError, NotADirectoryError):

@@ -91,7 +91,7 @@ def _connect(mirror: str) -> None:
 def download(
     sizes: Mapping[str, int], folder: Path, mirrors: Sequence[str], check: Callable[[str, bytes], object]
 ) -> None:
-    """Put the named files into `folder`, each from the first mirror whose copy passes `check(name, content)`.
+    """Put the named files into `folder`, each from the first mirror with a copy that passes `check(name, content)`.
 
     `sizes` says how many bytes each may have at most.
     """
@@ -102,7 +102,7 @@ def download(
                 temporary.write_bytes(content)
         except (OSError, ValueError) as error:
             raise DataError(f"{folder / name} cannot be written ({_reason(error)})") from None
-        # The one that served it is asked first for the next.
+        # Ask this mirror first for the next file.
         mirrors = [mirror, *(other for other in mirrors if other != mirror)]
 
 
@@ -127,7 +127,7 @@ def _download(name: str, most: int, mirrors: Sequence[str], check: Callable[[str
 
 
 def _fetch(url: str, most: int) -> bytes:
-    """What `url` serves, byte for byte: at most so many bytes, and not for ever.
+    """The content of `url`, byte for byte, within limits of size and time.
 
     A thread reads, and nobody waits for it longer: each byte that a server sends sets the time-outs of `requests` back.
     """
@@ -174,7 +174,7 @@ def _pieces(url: str, most: int, bar: tqdm) -> Iterator[bytes]:
     """An answer as it comes; `bar` learns how long it will be.
 
     Pooch and `iter_content` would unpack what a server labels `Content-Encoding: gzip`, as some do with every .gz file:
-    the result no longer is the file whose checksum was published.
+    the result is then no longer the file with the published checksum.
     """
     headers = {"Accept-Encoding": "identity"}
     hooks = {"response": _without_the_body_of_a_redirect}
@@ -210,7 +210,7 @@ def _summary(failures: Mapping[str, str]) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong, in a few words on one line: the messages of `requests` nest those of three libraries."""
+    """The error in a few words on one line: the messages of `requests` nest those of three libraries."""
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return f"HTTP {error.response.status_code} {error.response.reason}".rstrip()[:MESSAGE]
     text = str(error)

@@ -21,14 +21,14 @@ BLOCK = 2**24  # bytes of images that are unpacked at once
 
 
 class FactorFile(DataSource):
-    """The arrays of one `.npz` file, of which nothing is read but these, and no pickle ever.
+    """The arrays of one `.npz` file; nothing else in it is read, and no pickle ever.
 
     - `imgs` or `images`: uint8 (n, height, width) or (n, height, width, 1 or 3); if none is above 1, 1 is white
     - `latents_values` or `factors`: numbers (n, factors); those that do not vary are left out
     - `factor_names`, if there: strings (factors,)
     - `labels` or `classes`, if there: integers or strings (n,)
 
-    Which images are test images, and which those of a limit, is random and depends on nothing but their number.
+    The choice of test images, and of those within a limit, is random and depends on their number alone.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class FactorFile(DataSource):
             ) from None
         except ValueError as error:
             raise DataError(f"factors: {error}") from None
-        # Only at random are the first images of all kinds: dSprites begins with a quarter of a million squares.
+        # At random, because the first images may be of one kind: dSprites begins with a quarter of a million squares.
         parts = split_off_test("factors", len(factors), self.test_fraction, self.limit)
         try:
             with npz.archive(self.path) as file:
@@ -107,7 +107,7 @@ def _images(archive: zipfile.ZipFile, count: int, parts: Sequence[Tensor]) -> li
     In one pass, so that no more is in memory than these images: all those of dSprites take 3 GB.
     """
     key = _one_of(archive, "imgs", "images")
-    slots = [np.full(count, -1) for _ in parts]  # where in its part each image of the file goes, if anywhere
+    slots = [np.full(count, -1) for _ in parts]  # the place in its part of each image of the file, −1 for none
     for slot, index in zip(slots, parts, strict=True):
         slot[index] = np.arange(len(index))
     found: list[np.ndarray] = []

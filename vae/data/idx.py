@@ -19,7 +19,7 @@ from vae.data.download import download, exclusive, reachable
 
 log = logging.getLogger(__name__)
 
-PIXELS = 64 * 64  # of an image, at most: MNIST's has 784. What claims to be larger is not unpacked
+PIXELS = 64 * 64  # of an image, at most: MNIST's has 784. Larger ones are not unpacked
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
@@ -31,7 +31,7 @@ class IdxFiles(DataSource):
     """
 
     counts: Mapping[str, int] = {"train": 60_000, "t10k": 10_000}
-    otherwise = ", or use data=strokes"  # what a user can do who cannot have the files
+    otherwise = ", or use data=strokes"  # advice where the files cannot be had
 
     def __init__(
         self,
@@ -156,7 +156,7 @@ class IdxFiles(DataSource):
         return array.copy()  # PyTorch wants memory that it may write to
 
     def _shape(self, part: str, kind: str, header: bytes, dims: int) -> tuple[int, ...]:
-        """The array's shape as the file begins with it."""
+        """The array's shape, from the file's first bytes."""
         magic, *shape = np.frombuffer(header, ">u4").tolist() if len(header) == 4 + 4 * dims else [0]
         if magic != 0x0800 + dims:
             raise DataError(f"is no IDX file of {kind} (begins with {header[:4].hex(' ') or 'nothing'})")

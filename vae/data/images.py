@@ -33,7 +33,7 @@ _alone = Lock()
 class ImageFolder(DataSource):
     """All images below `root`, scaled to one size; the folders directly below `root`, if any, are the classes.
 
-    Which images are test images depends on nothing but the files' number and names.
+    The choice of test images depends on the files' number and names alone.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class ImageFolder(DataSource):
         # Images beside sub-folders belong to none of them: to the class ".".
         labels = [name.parts[0] if len(name.parts) > 1 else "." for name in names]
         classes = sorted(set(labels)) if set(labels) != {"."} else []
-        # The files are sorted by class: only in a random order are the first `limit` of them of every class.
+        # In random order: the files are sorted by class, and the first `limit` would be of a few classes.
         indices = split_off_test("images", len(paths), self.test_fraction, self.limit)
         parts = [index.tolist() for index in indices]
         chosen = [paths[i] for part in parts for i in part]

@@ -18,7 +18,7 @@ Images = ArrayLike | Tensor | Image.Image | Sequence[Tensor] | Sequence[Image.Im
 
 
 def as_batch(images: Images, shape: Shape, name: str = "images") -> np.ndarray:
-    """One image or several as an array (n, channels, height, width) of what they are made of; see `to_unit`.
+    """One image or several as an array (n, channels, height, width) of their own numbers; see `to_unit`.
 
     Channels may come last where there are three, and be left out where there is one.
     """
@@ -60,7 +60,7 @@ def _array(images: Any, channels: int, name: str) -> np.ndarray:
         return np.moveaxis(to_pixels(images, channels), -1, 0)
     if isinstance(images, Tensor):
         images = images.detach().cpu()
-        return (images.float() if images.dtype == torch.bfloat16 else images).numpy()  # of which numpy has none
+        return (images.float() if images.dtype == torch.bfloat16 else images).numpy()  # numpy has no bfloat16
     if isinstance(images, list | tuple) and any(isinstance(each, np.ndarray | Tensor | Image.Image) for each in images):
         arrays = [_array(each, channels, name) for each in images]
         shapes = sorted({array.shape for array in arrays})

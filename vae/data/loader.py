@@ -24,7 +24,7 @@ class Share(NamedTuple):
 class BatchLoader:
     """Yields (images in [0, 1], labels); the uint8 images stay where they are, `to` moves them.
 
-    The order (`shuffle`) and the Bernoulli draws (`dynamic`) of an epoch depend on nothing but `seed` and `epoch`.
+    The order (`shuffle`) and the Bernoulli draws (`dynamic`) of an epoch depend on `seed` and `epoch` alone.
     """
 
     def __init__(
@@ -51,29 +51,29 @@ class BatchLoader:
         self.images, self.labels = self.images.to(device), self.labels.to(device)
 
     def of_process(self, rank: int, processes: int) -> BatchLoader:
-        """The loader of one of several processes: of every batch it serves its share. The images are not copied."""
+        """The loader of one of several processes: it serves its share of every batch. The images are not copied."""
         loader = copy(self)
         loader._rank, loader._processes = rank, processes
         return loader
 
     def share(self, batch: int) -> Share:
-        """What this process has of a batch."""
+        """This process's share of a batch."""
         size = min(self.batch_size, len(self.images) - batch * self.batch_size)
         first, last = (-(-size * rank // self._processes) for rank in (self._rank, self._rank + 1))
-        # Where there are fewer images than processes some serve one that counts nothing, as all must take every step.
+        # With fewer images than processes some serve one of weight 0, because all must take every step.
         images = slice(first, last) if first < last else slice(0, 1)
         return Share(images, size, weight=(last - first) * self._processes / size)
 
     def start_epoch(self, epoch: int) -> None:
-        """The next pass is a whole one, in this epoch's order."""
+        """Begin a whole pass, in this epoch's order."""
         self.epoch, self._first = epoch, 0
 
     def state_dict(self) -> dict[str, int]:
-        """Where the pass is; Lightning stores it in its checkpoints."""
+        """The place in the pass; Lightning stores it in its checkpoints."""
         return {"epoch": self.epoch, "batch": self._served}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Let the next pass go on where the stored one was."""
+        """Go on with the next pass where the stored one was."""
         self.epoch, self._first = state["epoch"], state["batch"]
 
     def __len__(self) -> int:
@@ -98,15 +98,15 @@ class BatchLoader:
 
 
 def _taken(rows: Tensor, chosen: slice, order: Tensor | None) -> Tensor:
-    """The chosen rows, or those that have their places in the order."""
-    # index_select copies rows whole, where an index in brackets copies them by numbers, in three times the time.
+    """The chosen rows, in the given order if there is one."""
+    # index_select copies whole rows; an index in brackets copies number by number, in three times the time.
     return rows[chosen] if order is None else rows.index_select(0, order[chosen])
 
 
 def as_seen(source: DataSource, part: Part, name: str, device: torch.device) -> Part:
-    """The images as an evaluation on that device sees them: of `dynamic` ones the draws of `evaluation_loader`.
+    """The images as an evaluation on that device sees them: `dynamic` ones as `evaluation_loader` draws them.
 
-    Some of these are then the same images as when all are evaluated: draws of a subset would be others.
+    A subset of these has the same draws as the whole part; drawn by itself it would have others.
     """
     if source.binarize != "dynamic":
         return part
@@ -117,7 +117,7 @@ def as_seen(source: DataSource, part: Part, name: str, device: torch.device) -> 
 
 
 def evaluation_loader(source: DataSource, part: Part, name: str) -> BatchLoader:
-    """Images to be evaluated, with the same Bernoulli draws in every run: so are runs with different seeds compared.
+    """Images to evaluate, with the same Bernoulli draws in every run, so that runs of different seeds are comparable.
 
     Without gradients there is room for larger batches.
     """

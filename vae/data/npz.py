@@ -43,7 +43,7 @@ def npz_like(path: Path) -> np.ndarray:
 
 
 def read_npz(path: Path, at_once: int) -> Iterator[np.ndarray]:
-    """The array `images`, so many at a time."""
+    """The array `images`, `at_once` at a time."""
     with _images(path) as (member, header):
         yield from parts(member, header, at_once)
 
@@ -56,7 +56,7 @@ def npz_labels(path: Path) -> np.ndarray | None:
 
 @contextmanager
 def archive(path: Path) -> Iterator[zipfile.ZipFile]:
-    """The open file. Whatever is wrong with it, except that there is none, is a `ValueError` of one line."""
+    """The open file. All errors but that of a missing file are a `ValueError` of one line."""
     try:
         if path.exists() and not path.is_file():
             raise DataError("is no regular file")
@@ -72,7 +72,7 @@ def archive(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 class Header(NamedTuple):
-    """What stands before an array's numbers."""
+    """The header before an array's numbers."""
 
     length: int  # bytes, this header's own
     shape: tuple[int, ...]
@@ -92,7 +92,7 @@ def opened(file: zipfile.ZipFile, key: str) -> Iterator[tuple[IO[bytes], Header]
 
 
 def parts(member: IO[bytes], header: Header, at_once: int) -> Iterator[np.ndarray]:
-    """The array that was `opened`, so many rows at a time. The checksum is compared with the last of them."""
+    """The array that was `opened`, `at_once` rows at a time. The checksum is compared with the last of them."""
     count, *row = header.shape
     for start in range(0, count, at_once):
         part = (min(at_once, count - start), *row)
@@ -140,7 +140,7 @@ def _header(file: zipfile.ZipFile, key: str) -> Header:
 
 
 def _numbers(member: IO[bytes], shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
-    """So many numbers, in one row."""
+    """The next numbers of an array of this shape, in one row."""
     size = math.prod(shape) * dtype.itemsize
     content = member.read(size)
     if len(content) < size:

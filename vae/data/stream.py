@@ -15,7 +15,7 @@ from vae.data.inputs import as_batch
 from vae.data.npz import npz_labels, npz_like, read_npz
 
 AT_ONCE = 2**23  # bytes of images held at once
-MOST = 500  # images, whose names are not for nothing either
+MOST = 500  # images: their names take memory, too
 
 
 class Chunk(NamedTuple):
@@ -23,14 +23,14 @@ class Chunk(NamedTuple):
 
     names: Sequence[str]  # of files, from the folder on; of an array's images their numbers
     images: np.ndarray  # (n, channels, height, width), see `vae.data.inputs.to_unit`
-    labels: np.ndarray | None  # (n,): folders' names or what the file says; None where nothing says anything
+    labels: np.ndarray | None  # (n,): folders' names or the file's own; None without either
 
 
 class ImageStream:
     """All images below a folder, or of a file, in one fixed order, of the shape of a model's.
 
     Files are decoded as `data=images` does it and scaled to that shape; arrays must have it. What cannot be read is
-    left out, and told in `note` at the end.
+    left out, and `note` says so at the end.
     """
 
     def __init__(self, path: Path, shape: Shape):

@@ -93,7 +93,7 @@ SKELETONS = (
 
 
 class Strokes(DataSource):
-    """Digits 0–9, as many of each, whose factors are f ~ N(0, correlation): 60,000 for training and 10,000 for testing.
+    """Digits 0–9, as many of each, with factors f ~ N(0, correlation): 60,000 for training and 10,000 for testing.
 
     `Part.factors` (n, 6) are these f themselves, in units of their standard deviations, with `correlation` as their
     covariance; `_place` and `render` say what they do to a digit. The images depend on `seed` and `correlation` only,
@@ -116,7 +116,7 @@ class Strokes(DataSource):
         self.correlation = np.array(correlation, dtype=np.float64)
 
     def read(self) -> Dataset:
-        """The cached images, or else new ones, which only one process draws and the others wait for."""
+        """The cached images, or new ones: one process draws them and the others wait."""
         key = derive("strokes", repr((VERSION, COUNTS, self.seed, self.correlation.tolist())))
         parts = cached(self.root / "strokes" / f"{key:016x}.npz", _load, self._draw, _save)
         return Dataset("strokes", parts["train"], parts["test"], classes=tuple("0123456789"), factor_names=FACTORS)

@@ -1,4 +1,4 @@
-"""The aggregate posterior q(z) = E_x[q(z|x)] against the prior, and the parts of the KL that it stands between."""
+"""The aggregate posterior q(z) = E_x[q(z|x)] against the prior, and the parts of the KL."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def mmd_test(z: Tensor, p: Tensor, permutations: int = 500, generator: torch.Gen
     across = touching - within
     others = kernel.sum() - touching - across
     mmd2 = within / (n * (n - 1)) + others / (m * (m - 1)) - 2 * across / (n * m)
-    # Divisions that differ in nothing but rounding are as large.
+    # Divisions that differ by rounding alone are as large.
     as_large = mmd2[1:] >= mmd2[0] - 1e-12
     return MMDTest(mmd2[0].item(), (1 + as_large.sum().item()) / (1 + permutations))
 
@@ -61,7 +61,7 @@ class CovarianceMatch(NamedTuple):
 
 
 def covariance_match(aggregate: Tensor, prior: Tensor) -> CovarianceMatch:
-    """Of the covariances (latent_dim, latent_dim) of the aggregate posterior and of the prior."""
+    """Compare the covariances (latent_dim, latent_dim) of the aggregate posterior and of the prior."""
     aggregate, prior = aggregate.cpu().double(), prior.cpu().double()
     error = (aggregate - prior).norm() / prior.norm()
     a, b = _principal_axis(aggregate), _principal_axis(prior)
@@ -89,14 +89,14 @@ class Estimate(NamedTuple):
 class Decomposition(NamedTuple):
     """The KL taken apart: mi + tc + dwkl = E_x[KL(q(z|x) ‖ p(z))], but for the noise of z (Chen et al., 2018).
 
-    Of a Gaussian prior all are taken in the coordinates in which it is N(0, I), and each is a divergence. Of any other
-    prior they are taken in z's own, and dwkl is none, as the prior's own dependence between dimensions counts there.
+    With a Gaussian prior all are taken in the coordinates that make it N(0, I), and each is a divergence. With others
+    they are taken in z's own, and dwkl is none: the prior's own dependence between dimensions counts there.
     """
 
     mi: Estimate  # log q(z|x) − log q(z): mutual information of image and code
     tc: Estimate  # log q(z) − Σⱼ log q(zⱼ): total correlation
     dwkl: Estimate  # Σⱼ log q(zⱼ) − log p(z): the dimensions' own distances from the prior
-    bias: Estimate  # what mi would lack, and tc hold too much, were q(z) the mean of the n posteriors
+    bias: Estimate  # mi's lack, and tc's excess, if q(z) were the mean of the n posteriors
 
 
 def decompose(q: DiagonalNormal | FullNormal, chosen: Tensor, z: Tensor, p: Distribution) -> Decomposition:
@@ -135,13 +135,13 @@ class _Mixture(NamedTuple):
     posteriors: int  # how many there are, with the own one
 
     def log_prob(self, weight: float) -> Tensor:
-        """Of the mixture in which the own posterior counts as `weight` posteriors."""
+        """Log density of the mixture in which the own posterior counts as `weight` posteriors."""
         others = self.others + math.log(max(1, self.posteriors - 1))
         return torch.logaddexp(self.own + math.log(weight), others) - math.log(self.posteriors - 1 + weight)
 
 
 class _Weights(NamedTuple):
-    """Of z's own posterior, and what it would be were the tc that it makes zero off by a standard error."""
+    """The weight of z's own posterior, and its limits if the tc that it makes zero is off by a standard error."""
 
     best: float
     low: float
@@ -149,7 +149,7 @@ class _Weights(NamedTuple):
 
 
 def _own_weights(single: DiagonalNormal, chosen: Tensor, z: Tensor, each: Tensor, joint: _Mixture) -> _Weights:
-    """Those that make tc zero where the dimensions of the posteriors, and of the draws, are permuted.
+    """The weights that make tc zero where the dimensions of the posteriors, and of the draws, are permuted.
 
     The permuted draws have the same Σⱼ log q(zⱼ) on average, as log q(zⱼ) = `each` (m, latent_dim) moves with them.
     """
@@ -172,7 +172,7 @@ def _own_weights(single: DiagonalNormal, chosen: Tensor, z: Tensor, each: Tensor
 
 
 def _own_weight(mixture: _Mixture, expected: Tensor) -> float:
-    """The one with which log q(z) is as expected on average, by bisection; at most `HALF`."""
+    """The weight with which log q(z) is as expected on average, by bisection; at most `HALF`."""
     low, high = -30.0, math.log(HALF)
     for _ in range(40):
         middle = (low + high) / 2
@@ -188,7 +188,7 @@ def _permutations(n: int, count: int) -> Tensor:
 
 
 def _permuted(q: DiagonalNormal, rows: Tensor) -> DiagonalNormal:
-    """Posteriors whose dimensions are those of the images `rows` (…, latent_dim)."""
+    """Posteriors with the dimensions of the images `rows` (…, latent_dim)."""
     return DiagonalNormal(q.loc.gather(0, rows), q.scale.gather(0, rows))
 
 
@@ -222,7 +222,7 @@ def _logsumexp(logs: Tensor) -> Tensor:
 
 
 def _log_densities(q: DiagonalNormal | FullNormal, z: Tensor) -> Tensor:
-    """Of each posterior at each z, (m, n)."""
+    """Log density of each posterior at each z, (m, n)."""
     constant = z.shape[1] * math.log(2 * math.pi)
     if isinstance(q, DiagonalNormal):  # Σⱼ (zⱼ − μⱼ)² / σⱼ² multiplied out, a product of matrices
         z, loc, scale = (each.cpu().double() for each in (z, q.loc, q.scale))
@@ -254,7 +254,7 @@ def _estimate(values: Tensor) -> Estimate:
 
 
 def _weighted(part: Callable[[float], Tensor], weights: _Weights, apart: bool = False) -> Estimate:
-    """Of a part (m,) at z's own posterior's best weight, whose noise counts apart or as that of the same draws."""
+    """Estimate of a part (m,) at the best weight; the weight's noise counts apart or as that of the same draws."""
     found = _estimate(part(weights.best))
     shift = max(abs(part(weight).mean().item() - found.value) for weight in (weights.low, weights.high))
     return Estimate(found.value, math.hypot(found.error, shift) if apart else found.error + shift)

@@ -107,10 +107,10 @@ def bidirectional(vae: VAE, labels: Tensor, chains: int, steps: int) -> Bounds:
     """Bounds on log p(x) of one image for each of labels (n,), drawn from the model itself (Grosse et al., 2015).
 
     The z that an image was drawn from is an exact draw from p(z|x), from which a chain leads back to the prior by the
-    same moves. Paths back have w / p(x) times the density of paths onwards; k paths of which any one, by chance, leads
-    back have therefore (1/k) Σ w / p(x) times that of k paths onwards. The mean of log (1/k) Σ w is so below log p(x)
-    by one Kullback-Leibler divergence where all lead onwards, and above it by another where one leads back (Sobolev and
-    Vetrov, 2019; with k = 1 the bounds of Grosse et al.). The other k − 1 can be the same in both.
+    same moves. Paths back have w / p(x) times the density of paths onwards. If one of k paths, by chance any, leads
+    back, the k have (1/k) Σ w / p(x) times the density of k paths onwards. So the mean of log (1/k) Σ w is below log
+    p(x) by one Kullback-Leibler divergence where all lead onwards, and above it by another where one leads back
+    (Sobolev and Vetrov, 2019; with k = 1 the bounds of Grosse et al.). The other k − 1 can be the same in both.
 
     Images are what p(x|z) draws, binary under a Bernoulli and noisy under a Gaussian: for the data's own, which may be
     grey, the gap is one by analogy.
@@ -131,7 +131,7 @@ def bidirectional(vae: VAE, labels: Tensor, chains: int, steps: int) -> Bounds:
 
 
 def _portions(n: int, chains: int, pixels: int) -> Iterator[tuple[int, int]]:
-    """Starts and ends of portions of n images whose chains are run at once."""
+    """Starts and ends of portions of n images; the chains of a portion run at once."""
     at_once = max(1, DECODED // (max(chains, PLANNERS) * pixels))
     return ((start, min(start + at_once, n)) for start in range(0, n, at_once))
 
@@ -141,7 +141,7 @@ def _log_mean(log_w: Tensor) -> Tensor:
 
 
 def points(vae: VAE, p: Distribution, x: Tensor, labels: Tensor) -> At:
-    """Of images (n, channels, height, width) with labels (n,)."""
+    """Make points for images (n, channels, height, width) with labels (n,)."""
 
     def at(z: Tensor) -> Point:
         with torch.enable_grad():
@@ -171,8 +171,8 @@ def log_weights(at: At, z: Tensor, plan: Plan, back: bool = False) -> Tensor:
 def planned(at: At, p: Distribution, n: int, steps: int) -> Plan:
     """A plan for chains of n images, made in a run of its own.
 
-    Were it to adapt to the very chains that it moves, they would not keep their distribution, and neither bound would
-    be one. Temperatures lie closest where the spread of log p(x|z) is largest: ∫ spread dt is the same between any two,
+    A plan that adapted to the chains it moves would change their distribution, and neither bound would be a bound.
+    Temperatures lie closest where the spread of log p(x|z) is largest: ∫ spread dt is the same between any two,
     which makes the weights' variance least (Gelman and Meng, 1998).
     """
     t = torch.linspace(-STEEPNESS, STEEPNESS, PLANNED + 1, dtype=torch.float64).sigmoid()

@@ -19,7 +19,7 @@ class Detection(NamedTuple):
 
 
 def detection(inside: Tensor, outside: Tensor) -> Detection:
-    """Of the scores (n,) of in-distribution images and (m,) of out-of-distribution ones."""
+    """Compare the scores (n,) of in-distribution images with (m,) of out-of-distribution ones."""
     scores = torch.cat([inside, outside]).cpu().double().numpy()
     anomalous = torch.cat([torch.zeros(len(inside)), torch.ones(len(outside))]).numpy()
     return Detection(float(roc_auc_score(anomalous, scores)), float(average_precision_score(anomalous, scores)))
@@ -31,6 +31,6 @@ def latent_distance(means: Tensor, training: Codes) -> Tensor:
     m and A are mean and covariance of the training images' aggregate posterior.
     """
     values, axes = torch.linalg.eigh(aggregate_covariance(training))
-    # A direction without any spread makes every step along it a huge, but no infinite one.
+    # Steps along a direction without any spread are then huge, but not infinite.
     scale = values.clamp(min=1e-12 * values[-1].item()).sqrt()
     return ((means.cpu().double() - training.means.double().mean(0)) @ axes / scale).norm(dim=-1)

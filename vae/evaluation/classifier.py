@@ -1,4 +1,4 @@
-"""The project's own small classifier, trained on the data's own images, whose features tell sets of images apart.
+"""The project's own small classifier, trained on the data's own images: its features tell sets of images apart.
 
 Distances between these features compare models of one data set. They are no Inception distances (FID, KID): those are
 of another network, and their numbers have nothing to do with these.
@@ -69,7 +69,7 @@ class Classifier(nn.Module):
 def trained_classifier(part: Part, classes: int, cache_folder: str | Path) -> Classifier:
     """A classifier of the training images, on the CPU: from the cache where one was trained on the very same, else new.
 
-    Only for data that has classes. Neither random states nor whether gradients are taken change for the caller.
+    Only for data that has classes. The caller's random states and gradient mode stay.
     """
     if classes < 2:
         raise ValueError(f"{classes} classes: must be at least 2; data without classes has no classifier")

@@ -1,4 +1,4 @@
-"""How far each dimension of the codes stands for one true factor: the usual scores, of which more is better.
+"""Disentanglement: how far each dimension of the codes stands for one true factor; higher scores are better.
 
 The protocols and sizes are those of Locatello et al. (2019), for a fixed sample of images instead of a generator, and
 for continuous factors, too. A factor is discrete if it has at most 20 values, or so few that on average 64 of 10,000
@@ -22,7 +22,7 @@ from torch import Tensor
 BINS = 20  # of a continuous variable, all of the same mass
 TRAIN, TEST = 10_000, 5_000  # codes at most; of fewer than both together a third are for testing
 TRAIN_VOTES, TEST_VOTES = 10_000, 5_000
-BATCH = 64  # codes, or pairs of codes, of which one vote is made
+BATCH = 64  # codes, or pairs of codes, for one vote
 PRUNED = 0.05  # variance below which a dimension has no vote in the FactorVAE score
 TREES, LEAF = 20, 20  # of a random forest, and the fewest codes in a leaf
 SEED = 0  # of every draw: the same codes give the same numbers
@@ -31,8 +31,8 @@ SEED = 0  # of every draw: the same codes give the same numbers
 class DCI(NamedTuple):
     """Disentanglement, completeness and informativeness (Eastwood and Williams, 2018)."""
 
-    disentanglement: float  # of each code's importances for the factors, how few they are
-    completeness: float  # of each factor's importances of the codes, how few they are
+    disentanglement: float  # how few factors each code is important for
+    completeness: float  # how few codes are important for each factor
     informativeness: float  # of the forests' predictions, on test codes
 
 
@@ -225,7 +225,7 @@ def _histograms(means: Tensor, factors: Tensor) -> tuple[np.ndarray, np.ndarray]
 
 
 def _binned(values: np.ndarray, discrete: Sequence[bool], bins: int = BINS) -> np.ndarray:
-    """The classes of each column of (n, k), as integers: its values if it is discrete, else so many quantile bins.
+    """The classes of each column of (n, k), as integers: its values if it is discrete, else quantile bins.
 
     Equal values share a bin, which may leave fewer bins.
     """
@@ -271,7 +271,7 @@ def _concentration(matrix: np.ndarray) -> float:
 def _partners(bins: np.ndarray, first: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """For each image of an array of indices, another one that is drawn, with replacement, among those in the same bin.
 
-    Never itself, unless it is alone: in small bins such pairs, whose codes are all the same, would tell the factor.
+    Never itself, unless it is alone: in small bins such pairs of equal codes would give the factor away.
     """
     order, sizes = bins.argsort(kind="stable"), np.bincount(bins)
     starts = sizes.cumsum() - sizes
@@ -287,10 +287,10 @@ def _votes(
     vote: Callable[[np.ndarray, int, np.random.Generator], np.ndarray],
     *counts: int,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """So many votes (count, …) with the factors (count,) that they are about, once for each count.
+    """Votes (count, …) with the factors (count,) that they are about, once for each count.
 
-    Each vote is about a factor drawn at random. `vote(bins, count, generator)` makes the votes about one of which the
-    bins (n,) are given: the values of a discrete factor, 20 of a continuous one or as many as leave 64 images in each.
+    Each vote is about a factor drawn at random. `vote(bins, count, generator)` makes the votes about one, given
+    by its bins (n,): the values of a discrete factor, 20 of a continuous one or as many as leave 64 images in each.
     """
     generator = np.random.default_rng(SEED)
     bins = _binned(pairs.factors, pairs.discrete, max(2, min(BINS, len(pairs.factors) // BATCH)))

@@ -1,4 +1,4 @@
-"""What inference leaves of log p(x), and whether the posterior's family or the encoder is to blame."""
+"""The gap between log p(x) and the ELBO: the part of the posterior's family, and that of the encoder."""
 
 from __future__ import annotations
 

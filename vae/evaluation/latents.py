@@ -1,4 +1,4 @@
-"""What a model makes of its latent space: codes of a whole part, their covariances, which dimensions are used."""
+"""The use of a latent space: codes of a whole part, their covariances, the active dimensions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Codes(NamedTuple):
 def encode(vae: VAE, batches: Iterable[tuple[Tensor, Tensor]], at_mean: bool = False) -> Codes:
     """The codes of all images of the batches; a posterior that is not Gaussian is described by draws from it.
 
-    `at_mean` takes the means for all that there is.
+    With `at_mean` the means are all that there is.
     """
     prior = vae.prior()
     n = prior.event_shape[0]
@@ -40,7 +40,7 @@ def encode(vae: VAE, batches: Iterable[tuple[Tensor, Tensor]], at_mean: bool = F
         labels.append(batch_labels.cpu())
         for features in vae.backbone.encode(images, batch_labels).split(max(1, MATRICES // n**2)):
             q = vae.posterior(features, prior)
-            if isinstance(q, DiagonalNormal | TiedNormal):  # whose covariances need not be made
+            if isinstance(q, DiagonalNormal | TiedNormal):  # their covariances need not be made
                 middle, spread = q.mean, q.variance
             else:
                 middle, matrices = moments(q)
@@ -104,7 +104,7 @@ def active_units(means: Tensor) -> Tensor:
 
 
 def ranking(codes: Codes, prior: Geometry) -> list[int]:
-    """All dimensions, that first which says most about the image.
+    """All dimensions, the most informative about the image first.
 
     By `kl_per_dimension`, or, where the codes are points, by their variance.
     """
@@ -129,10 +129,10 @@ def principal(covariance: Tensor) -> Principal:
 
 
 def _mean_covariance(q: DiagonalNormal | TiedNormal, variances: Tensor) -> Tensor:
-    """Mean covariance of posteriors, of which q are some, that differ in their variances (n, latent_dim) alone."""
+    """Mean covariance of posteriors that differ in their variances (n, latent_dim) alone; q are some of them."""
     if isinstance(q, DiagonalNormal):
         return mean(variances).diag()
-    # The correlations, which are those of all, times the means of σᵢ σⱼ.
+    # The common correlations times the means of σᵢ σⱼ.
     factor = nn.functional.normalize(q.factor.cpu().double(), dim=-1)
     products = sum(scales.T @ scales for scales in in_parts(variances.sqrt()))
     return factor @ factor.T * products / len(variances)

@@ -1,4 +1,4 @@
-"""How likely a model finds images: log p(x) by importance sampling, and in bits per dimension where there are such."""
+"""The likelihood of images: log p(x) by importance sampling, and bits per dimension where these exist."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 
 from vae.model.vae import VAE, evaluating
 
-DECODED = 2**20  # numbers decoded at once: memory is that of so many, whatever the number of draws
+DECODED = 2**20  # numbers decoded at once, to bound the memory whatever the number of draws
 LEVELS = 256  # of a pixel in a file
 
 
@@ -76,7 +76,7 @@ def dequantised(images: Tensor) -> Tensor:
 def bits_per_dimension(log_p: Tensor, shape: Sequence[int], pixels: str, density: bool) -> float | None:
     """−log₂ P(x) / D, mean over log p(x) (n,) of images of D = Π shape numbers; None where that is no code length.
 
-    `density` is whether p(x|z) is one, and not probabilities; `pixels` is what the images are whose log p(x) it is:
+    `density` says whether p(x|z) is one, and not probabilities; `pixels` says what the images are:
 
     - `binary`, 0 or 1: their probability is P(x);
     - `dequantised`, (v + u) / 256 of levels v = 0 … 255 with u uniform on [0, 1): a density p on [0, 1] gives the

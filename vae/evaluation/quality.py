@@ -1,4 +1,4 @@
-"""How good pictures are: reconstructions against their images, and sets of samples against sets of images.
+"""The quality of pictures: reconstructions against their images, and sets of samples against sets of images.
 
 Sets are compared by features (n, features) of their images, of whatever network the caller takes them from.
 """
@@ -43,7 +43,7 @@ def reconstruction(x: Tensor, y: Tensor) -> dict[str, float]:
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
-    """Between Gaussians with the moments of features (n, features), (m, features) (Heusel et al., 2017).
+    """Distance between Gaussians with the moments of features (n, features), (m, features) (Heusel et al., 2017).
 
     ‖μ − μ′‖² + tr(C + C′ − 2 (C C′)^½). Biased: it falls with the number of images, so compare equal numbers only.
     """

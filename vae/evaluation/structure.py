@@ -1,4 +1,4 @@
-"""How codes relate to class labels: what neighbours and a linear classifier make of them, and whether they cluster."""
+"""Codes and class labels: nearest neighbours, a linear classifier, and clusterings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 NEIGHBOURS = 5
-STARTS = 4  # of k-means, of which the tightest counts
+STARTS = 4  # of k-means; the tightest counts
 SEED = 0  # of every clustering: the same codes give the same numbers
 
 
@@ -44,7 +44,7 @@ def scores(train_means: Tensor, train_labels: Tensor, test_means: Tensor, test_l
 
 
 def knn_accuracy(train_means: Tensor, train_labels: Tensor, test_means: Tensor, test_labels: Tensor) -> float:
-    """Share of test codes whose label most of their 5 nearest training codes have, by Euclidean distance."""
+    """Share of test codes with the label of most of their 5 nearest training codes, by Euclidean distance."""
     # Not a tree: one of many equal codes, as a collapsed model makes them, is slow to search.
     model = KNeighborsClassifier(NEIGHBOURS, algorithm="brute")
     model.fit(_array(train_means), train_labels.numpy())

@@ -1,4 +1,4 @@
-"""The plain terms of −ELBO and the loss over a whole data set: what two runs are compared by."""
+"""The plain terms of −ELBO and the loss over a whole data set, to compare runs by."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def mean_terms(vae: VAE, batches: Batches, objective: Objective = PLAIN) -> dict
 
 @torch.inference_mode()
 def error_of_draws(vae: VAE, batches: Batches, objective: Objective, images: int) -> float:
-    """Standard error of the mean total of so many images that comes from their draws of z, in nats.
+    """Standard error of the mean total of `images` images from their draws of z, in nats.
 
     √(½ E[(t − t′)²] / images), with two totals t, t′ of each image of these batches by draws of their own.
     """

@@ -1,4 +1,4 @@
-"""The numbers of docs/theory.md: toys of which the truth is known, and what this program finds."""
+"""The numbers of docs/theory.md: toys with a known truth, and what this program finds."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Known(Backbone):
 
 
 class Given(nn.Module):
-    """A posterior that is what it was told, whatever the image."""
+    """A given posterior, whatever the image."""
 
     def __init__(self, q: Distribution):
         super().__init__()
@@ -61,7 +61,7 @@ class Curve(nn.Module):
 
 
 class LinearToy(NamedTuple):
-    """A linear-Gaussian model with one of its images, and what is true of that."""
+    """A linear-Gaussian model with one of its images, and the truth about it."""
 
     vae: VAE
     x: Tensor  # (1, 1, 1, pixels)

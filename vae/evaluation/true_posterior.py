@@ -19,8 +19,8 @@ FINE = 24**2  # to be summed
 INNER = 14**2  # for means over q
 SMOOTH = 80**2  # for q's density, which needs no decoder
 
-FAR = 30.0  # nats below the highest point of the coarse grid, between whose points the density may be much higher
-EDGE = 10.0  # nats below the highest point: a Gaussian's at 4.5 σ, outside of which 4 of 100,000 draws are
+FAR = 30.0  # nats below the highest point of the coarse grid: between its points the density may be much higher
+EDGE = 10.0  # nats below the highest point: a Gaussian's at 4.5 σ, with 4 of 100,000 draws outside
 REACH = 5.0  # standard deviations of q
 
 
@@ -47,7 +47,7 @@ class Boxes(NamedTuple):
     high: Tensor
 
     def axes(self, points: int) -> Tensor:
-        """Coordinates of even grids of about so many points, (n or 1, latent_dim, side)."""
+        """Coordinates of even grids of about `points` points, (n or 1, latent_dim, side)."""
         side = round(points ** (1 / self.low.shape[1]))
         return torch.lerp(self.low[..., None], self.high[..., None], torch.linspace(0, 1, side, dtype=self.low.dtype))
 
@@ -66,7 +66,7 @@ class Boxes(NamedTuple):
 
 @torch.inference_mode()
 def true_posterior(vae: VAE, images: Tensor, labels: Tensor, low: Tensor, high: Tensor) -> TruePosterior:
-    """Of images (n, channels, height, width); its mass is sought where q is and from low to high, (latent_dim,) each.
+    """p(z|x) of images (n, channels, height, width), its mass sought around q and from low to high, (latent_dim,) each.
 
     Means over q are taken on a grid of their own, as tilted as q: it may be much narrower than p(z|x), or elsewhere.
     """

@@ -91,7 +91,7 @@ def convolution(layer: nn.Conv2d | nn.ConvTranspose2d, width: int) -> Operation:
 def posterior(vae: VAE) -> dict[str, Any]:
     """The layers that read the mean and the scale off the features, and what the scale's numbers mean."""
     match vae.posterior:
-        case Tied() as tied:  # before Diagonal, which it is as well
+        case Tied() as tied:  # before Diagonal, its base class
             features = next(tied.parameters()).new_zeros(1, tied.mean.in_features)
             q = tied(features, vae.prior())
             assert isinstance(q, FullNormal)

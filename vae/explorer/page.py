@@ -44,7 +44,7 @@ def page(runs: Sequence[dict[str, Any]]) -> str:
     content = {
         "title": html.escape(title),
         "style": _part("style.css"),
-        # A browser reads a script to the first "</script", be it in a string.
+        # A browser reads a script to the first "</script", even in a string.
         "runs": json.dumps(runs, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
         "scripts": "\n".join(map(_part, SCRIPTS)),
     }
@@ -52,7 +52,7 @@ def page(runs: Sequence[dict[str, Any]]) -> str:
 
 
 def describe(scene: Scene, name: str) -> dict[str, Any]:
-    """What the page knows of one run, in plain types. The same model gives the same page."""
+    """The page's knowledge of one run, in plain types. The same model gives the same page."""
     with torch.inference_mode(), apart("explorer"), evaluating(scene.vae):
         channels, height, width = scene.loader.images.shape[1:]
         dims = scene.active(2)

@@ -1,4 +1,4 @@
-"""How scores tell images of other data from those of the training data's kind."""
+"""Scores of images of other data beside those of the training data's kind."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def scores(
 
 
 def _edges(values: np.ndarray) -> np.ndarray:
-    """Of the bins: a few failures must not squeeze all others into one of them."""
+    """The limits of the bins: a few failures must not squeeze all others into one bin."""
     inner = np.quantile(values, [OUTER, 1 - OUTER])
     margin = 0.1 * np.ptp(inner) + 1e-6
     return np.linspace(max(values.min(), inner[0] - margin), min(values.max(), inner[1] + margin) + 1e-6, BINS + 1)

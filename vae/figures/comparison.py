@@ -76,7 +76,7 @@ def rate_distortion(series: Series, title: str = "", note: str = "") -> Figure:
 def totals(
     key: str, values: Sequence[float | str], series: Series, title: str = "", note: str = "", term: str = "total"
 ) -> Figure:
-    """The test total, or another term (`Estimate`), against a key, whose values are rising numbers, or words."""
+    """The test total, or another term (`Estimate`), against a key of rising numbers, or of words."""
     estimates = [estimate for _, some in series for estimate in some]
     numbers = [value for value in values if isinstance(value, int | float)]
     words = [fill(str(value).replace(",", ", "), max(10, 70 // len(values))) for value in values]

@@ -18,7 +18,7 @@ GAP = 0.6  # inches between panels
 def losses(history: Sequence[Mapping[str, float]], reported: int, note: str = "") -> Figure:
     """Total, recon and kl over epochs, as far as they apply, from rows with `epoch`, `train/total` and so on, in nats.
 
-    A ring marks the epoch whose weights are reported, on what these were chosen by: the loss, in a panel of its own
+    A ring marks the epoch of the reported weights on the loss that chose them, in a panel of its own
     where it is none of the terms.
     """
     epochs = np.array([row["epoch"] for row in history])

@@ -274,7 +274,7 @@ def _outlines(axes: Axes, view: View, named: bool = False) -> None:
 
 
 def _name_classes(axes: Axes, points: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> None:
-    """Each class's name at its median, or nearby where that is taken: colours alone would not do for everybody."""
+    """Each class's name at its median, or nearby where that is taken: not everybody can tell the colours apart."""
     if len(classes) > 12:
         return
     unit = np.ptp(axes.get_ylim()) / axes.get_window_extent().height * style.DPI  # of data in an inch

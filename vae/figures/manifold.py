@@ -103,7 +103,7 @@ def _is_even(places: np.ndarray) -> bool:
 
 
 def _second_name(names: Sequence[str], places: np.ndarray) -> str:
-    """What the ticks of the second axis are: where columns of unevenly spaced latents differ, those of one column."""
+    """The name of the second axis; where columns of unevenly spaced latents differ, it names one column."""
     if _is_even(places) or np.allclose(places[..., 1], places[:, :1, 1]):
         return names[1]
     return f"{names[1]} where {names[0]} = {_number(places[0, places.shape[1] // 2, 0])}"

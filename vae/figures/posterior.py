@@ -20,7 +20,7 @@ from vae.figures.style import ACCENT, CODES, new_figure, panels, pixels, styled
 SIDE = 2.15  # inches of a panel
 THUMB = 0.5  # inches of its image
 SHADES = LinearSegmentedColormap.from_list("density", ["white", CODES])
-SEEN = 0.01  # of a density's peak, below which nothing is to be seen of it
+SEEN = 0.01  # of a density's peak: less than this is not seen
 
 
 class Single(NamedTuple):

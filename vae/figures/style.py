@@ -24,7 +24,7 @@ DPI = 110
 PRIOR = "#222222"  # lines of the prior; the codes of one class, or of none, are blue
 CODES = "#0077BB"
 ACCENT = "#CC3311"
-# Ten colours from the schemes of Okabe and Ito, of Tol, and of Petroff: the ten whose nearest two differ most to
+# Ten colours from the schemes of Okabe and Ito, of Tol, and of Petroff: the ten with the nearest two differing most to
 # people with normal vision, protanopia, deuteranopia and tritanopia (22 in CIELAB at the least).
 PALETTE = (
     "#0077BB", "#E69F00", "#882255", "#88CCEE", "#CC3311", "#332288", "#DDCC77", "#EE6677", "#5C3A21", "#B07AA1",

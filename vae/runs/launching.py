@@ -1,4 +1,4 @@
-"""What sweeps on several processes need beside Hydra's launchers: a GPU for each job, and a common end.
+"""Sweeps on several processes, beside Hydra's launchers: a GPU for each job, and a common end.
 
 Imports no torch.
 """
@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 from vae.common import signals
 from vae.runs.record import read_status
 
-# Files in conf/hydra have the names of Hydra's and its plugins' own schemas, by which Hydra 1.3 then checks them.
+# Files in conf/hydra have the names of Hydra's and its plugins' own schemas: Hydra 1.3 then checks them by these.
 warnings.filterwarnings("ignore", message=r"\s*'hydra/(launcher|sweeper)/\w+' is validated against ConfigStore schema")
 
 
@@ -39,7 +39,7 @@ def visible_gpus() -> list[str]:
 
 
 def jobs_at_once() -> int:
-    """One for each GPU; where there is none, joblib's word for one for each core."""
+    """One for each GPU; without any, joblib's word for one a core."""
     return len(visible_gpus()) or -1
 
 
@@ -56,7 +56,7 @@ class OneGPUEach(Callback):
 
 
 class EndTogether(Callback):
-    """Hydra callback: when the main process is stopped, so are the jobs in its children, each saved and recorded."""
+    """Hydra callback: stops the jobs in child processes with the main process, each saved and recorded."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         folder, start = Path(config.hydra.sweep.dir), time.time()
@@ -66,7 +66,7 @@ class EndTogether(Callback):
             signals.interrupt(signum)
 
         signals.answer(stop)
-        # Of what the jobs' processes could not give back when joblib ended them; the system takes it.
+        # About what the jobs' processes had not given back when joblib ended them; the system takes it.
         os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -81,14 +81,14 @@ _FOLLOWER = "follows the main process"
 def _follow(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
-    os.kill(os.getpid(), signal.SIGTERM)  # ends the job, which handles it; afterwards nobody does
+    os.kill(os.getpid(), signal.SIGTERM)  # ends the job, which handles the signal; afterwards nobody does
     while signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         time.sleep(0.1)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def stop_jobs(folder: Path, start: float, signum: int) -> None:
-    """Stop the jobs of the sweep in `folder` that other processes have begun since `start`; returns when all have."""
+    """Stop the jobs that other processes have begun in a sweep's folder since `start`, and wait for their end."""
     # A terminal sends Ctrl+C to all its processes, and a second signal would stop a job without saving.
     patience = 5.0 if signum == signal.SIGINT else 0.0
     until, told = time.monotonic() + patience, set[int]()
@@ -101,7 +101,7 @@ def stop_jobs(folder: Path, start: float, signum: int) -> None:
 
 
 def _running(folder: Path, start: float) -> set[int]:
-    """The other processes that train, by the jobs' status; an old one may name a process that is another's now."""
+    """Other processes that train, by the jobs' status; an old status may name a process that is another's now."""
     statuses = [read_status(path.parent) for path in folder.glob("*/status.json") if path.stat().st_mtime >= start]
     pids = {status["pid"] for status in statuses if status["state"] == "running"} - {os.getpid()}
     return {pid for pid in pids if _is_there(pid)}

@@ -1,4 +1,4 @@
-"""Which runs may be ranked together, and their figures pooled over seeds. Imports no torch and no matplotlib."""
+"""Ranking: which runs are comparable, and their figures pooled over seeds. Imports no torch and no matplotlib."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from vae.common.types import TERMS
 from vae.runs.results import Run, differ, differing, hashable, partition, refuse_unknown_key
 from vae.settings.config import is_place
 
-# What may differ between runs on the same test images: all else in the group is taken for a part of the data.
+# Keys that may differ between runs on the same test images: all others in the group are a part of the data.
 TRAINING = ("data._target_", "data.batch_size", "data.val_fraction")
-# What a comparison shows of an evaluation unless it is told.
+# The values of an evaluation that a comparison shows by default.
 RANKED = "ranked by"
 HEADLINES = ("nll", "active_units", "knn_accuracy", "samples_frechet", "mig")
 
 
 class Comparable(NamedTuple):
-    """Completed runs whose totals measure the same thing."""
+    """Completed runs with totals of the same thing."""
 
-    apart: dict[str, Any]  # what tells their measure from that of others; empty where there are no others
+    apart: dict[str, Any]  # how their measure differs from that of others; empty where there are no others
     runs: list[Run]
 
 
 def comparable(runs: Sequence[Run]) -> tuple[list[Comparable], list[str]]:
     """The sets of completed runs that are measured alike, and the other keys that differ.
 
-    Runs with data=auto are to come `with_real_data`.
+    Pass runs with data=auto through `with_real_data` first.
     """
     sets: dict[Any, list[Run]] = {}
     for run in runs:
@@ -47,7 +47,7 @@ def comparable(runs: Sequence[Run]) -> tuple[list[Comparable], list[str]]:
 
 
 def why_apart(sets: Sequence[Comparable]) -> str:
-    """What makes the totals of such sets measures of different things."""
+    """Reasons why the totals of such sets measure different things."""
     keys = {key for each in sets for key in each.apart}
     reasons = {
         "the test images differ": any(key.startswith("data") and key != "data.binarize" for key in keys),
@@ -73,7 +73,7 @@ def _measure(run: Run) -> dict[str, Any]:
 
 
 def with_real_data(run: Run) -> Run:
-    """The same run, as if the data that data=auto came to had been asked for."""
+    """The same run, with data=auto replaced by the data that it found."""
     if run.choices.get("data") != "auto":
         return run
     return replace(run, choices=run.choices | {"data": run.metrics.get("data", "auto")})
@@ -83,7 +83,7 @@ def with_real_data(run: Run) -> Run:
 
 
 class Mean(NamedTuple):
-    """A mean over n seeds and half of its 95 % interval, which a single seed does not have."""
+    """A mean over n seeds and half of its 95 % interval; a single seed has no interval."""
 
     value: float
     interval: float | None
@@ -97,24 +97,24 @@ class Pool(NamedTuple):
     runs: list[Run]
 
     def mean(self, metric: str) -> Mean:
-        """The mean of a metric that all runs have over seeds; of runs with the same seed, their mean counts once."""
+        """The mean over seeds of a metric that all runs have; runs with the same seed count once, by their mean."""
         by_seed = [[run.metrics[metric] for run in same] for same in partition(self.runs, ["seed"]).values()]
         return mean_of([math.fsum(same) / len(same) for same in by_seed])
 
     @property
     def validation(self) -> Mean:
-        """What the pool is ranked by."""
+        """The value by which pools are ranked."""
         return self.mean(f"val/{self.runs[0].term}")
 
     @property
     def draws(self) -> float:
-        """Standard error of `validation` that comes from the single draw of z of each image."""
+        """Standard error of `validation` from the single draw of z of each image."""
         errors = [run.metrics.get("val/total_error", 0.0) for run in self.runs]
         return math.sqrt(math.fsum(error**2 for error in errors)) / len(errors)
 
 
 def pooled(runs: Sequence[Run], keys: Sequence[str]) -> list[Pool]:
-    """Comparable runs that have the same values of all keys but the seed, those with the lowest validation total first.
+    """Comparable runs, pooled where only the seed differs; the lowest validation total comes first.
 
     Where the total does not apply, recon takes its place.
     """
@@ -135,7 +135,7 @@ def mean_of(values: Sequence[float]) -> Mean:
 
 @cache
 def student_t(degrees: int) -> float:
-    """The t with P(|T| < t) = 0.95 for Student's T with so many degrees of freedom."""
+    """The t with P(|T| < t) = 0.95 for Student's T with these degrees of freedom."""
     low, high = 1.9, 13.0  # 1.96 for infinitely many, 12.71 for one
     for _ in range(50):
         middle = (low + high) / 2
@@ -155,7 +155,7 @@ def _within(t: float, degrees: int) -> float:
 
 
 def metrics_of(runs: Sequence[Run], names: Sequence[str] | None) -> list[str]:
-    """The columns that evaluations of runs fill: those of these names, `["all"]`, or a few headlines by default."""
+    """Columns of evaluations: those of these names, `["all"]`, or a few headlines by default."""
     tags = dict.fromkeys(tag for run in runs for tag in run.metrics if tag.startswith("test/"))
     there = [name for tag in tags if (name := tag.removeprefix("test/")) not in (*TERMS, "loss", "total_error")]
     if names is None:
@@ -191,7 +191,7 @@ def comparison_table(pools: Sequence[Pool], sort: str = "validation", metrics: S
 
 
 def _undecided(pools: Sequence[Pool]) -> list[str]:
-    """Why none is marked as the best, where the first two are too near each other."""
+    """The note why no run is marked as the best, where the first two are too near each other."""
     if len(pools) < 2:
         return []
     first, second = pools[:2]

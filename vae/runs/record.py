@@ -33,7 +33,7 @@ STATUS = "status.json"
 
 
 class RefusedError(ValueError):
-    """A run is not begun, and nothing was written to its folder."""
+    """A run does not begin, and nothing was written to its folder."""
 
 
 @contextmanager
@@ -123,12 +123,12 @@ def read_status(folder: Path) -> dict[str, Any]:
 
 
 def overrides(folder: Path) -> list[str]:
-    """What was typed to make the run in this folder; nothing where Python began it."""
+    """The overrides that made the run in this folder; none where Python began it."""
     return read_status(folder).get("overrides", [])
 
 
 def refuse_other_configuration(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    """A run is gone on with only as what it is, and for no fewer epochs."""
+    """Refuse to go on with a run as another one, or for fewer epochs."""
     before, after = flatten(old), flatten(new)
     for key in sorted(before.keys() | after.keys()):
         if before.get(key) != after.get(key) and not (may_change(before, key) and may_change(after, key)):

@@ -1,4 +1,4 @@
-"""The runs in folders, and what tells them apart. Imports no torch and no matplotlib."""
+"""Runs in folders, and how they differ. Imports no torch and no matplotlib."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VALIDATION = "best first by the validation total (of an autoencoder recon); the 
 
 @dataclass(frozen=True)
 class Run:
-    """One run as its folder tells it."""
+    """One run, read from its folder."""
 
     folder: Path
     state: str
@@ -39,16 +39,16 @@ class Run:
 
     @property
     def term(self) -> str:
-        """What the run is ranked by: its total; recon where nothing else applies."""
+        """The term to rank the run by: its total; recon where nothing else applies."""
         return "total" if "test/total" in self.metrics else "recon"
 
     @property
     def validation(self) -> float | None:
-        """By which runs are ranked, so that the test images choose none of them."""
+        """The value to rank the run by, so that the test images choose none."""
         return self.metrics.get(f"val/{self.term}")
 
     def value(self, key: str) -> Any:
-        """What one would type for a key to get this run; an empty text where it has no such key."""
+        """The text to type for a key to get this run; empty where it has no such key."""
         if key == "beta" and not has_beta(self.config):
             return ""
         if key in self.choices:
@@ -101,7 +101,7 @@ def read_run(folder: Path) -> Run | None:
 
 
 def _figures(path: Path) -> dict[str, Any]:
-    """What a file says of a run, with numbers where numbers belong; nothing where there is no file."""
+    """The content of a run's file, with numbers where numbers belong; empty where there is no file."""
     found = read_json(path) or {}
     for name, value in found.items():
         if name.startswith(("val/", "test/")) and not isinstance(value, int | float):
@@ -110,13 +110,13 @@ def _figures(path: Path) -> dict[str, Any]:
 
 
 def _target(config: Mapping[str, Any], group: str) -> str:
-    """The class that a group's node is of; an empty text where there is none."""
+    """The class of a group's node; an empty text where there is none."""
     node = config.get(group)
     return str(node.get("_target_", "")) if isinstance(node, Mapping) else ""
 
 
 def run_folders(folder: Path) -> Iterator[Path]:
-    """The folders of runs in `folder`, and that itself if it is one; what is inside of runs is left alone."""
+    """The folders of runs in `folder`, itself included if it is one; folders inside of runs are left out."""
     for path, subfolders, files in os.walk(folder):
         if "status.json" in files:
             subfolders.clear()
@@ -124,11 +124,11 @@ def run_folders(folder: Path) -> Iterator[Path]:
 
 
 def _replaced(typed: Iterable[str]) -> list[str]:
-    """The groups whose class was typed."""
+    """The groups with a typed class."""
     return [found[1] for text in typed if (found := re.match(r"\+{0,2}(\w+)\._target_=", text))]
 
 
-# What tells runs apart ------------------------------------------------------------------------------------------------
+# How runs differ ------------------------------------------------------------------------------------------------------
 
 
 def differing(runs: Sequence[Run]) -> list[str]:
@@ -153,7 +153,7 @@ def differ(runs: Sequence[Run], key: str) -> bool:
 
 
 def _matters(runs: Sequence[Run], key: str, top: Sequence[str]) -> bool:
-    """Whether runs differ by a key inside of a group, and not merely by one at the top level that it repeats."""
+    """Whether runs differ by a key inside of a group that does not merely repeat one at the top level."""
     if not differ(runs, key) or is_place(runs[0].flat, key):
         return False
     return not any(all(run.flat.get(key) == run.config.get(name) for run in runs) for name in top)
@@ -174,7 +174,7 @@ def hashable(value: Any) -> Any:
 
 
 def is_value(value: Any, text: str) -> bool:
-    """Whether a text is what one might type for a value: 1e-3 for 0.001, [[2.0, 1], [1, 2]] with any spaces."""
+    """Whether a text is a way to type a value: 1e-3 for 0.001, [[2.0, 1], [1, 2]] with any spaces."""
     try:
         return hashable(json.loads(text)) == hashable(value) or text == value
     except ValueError:
@@ -182,7 +182,7 @@ def is_value(value: Any, text: str) -> bool:
 
 
 def refuse_unknown_key(key: str, known: Collection[str]) -> None:
-    """A `ValueError` that names the near ones unless the key is known."""
+    """Raise a `ValueError` that names the near ones unless the key is known."""
     if key not in known:
         group = key.rpartition(".")[0]
         siblings = [name for name in known if name.rpartition(".")[0] == group]
@@ -194,7 +194,7 @@ def refuse_unknown_key(key: str, known: Collection[str]) -> None:
 
 
 def results_table(runs: Sequence[Run]) -> Table:
-    """One row a run: by what it differs and what came out of it, the lowest validation total first."""
+    """One row a run: its differences and its results, the lowest validation total first."""
     keys = differing(runs)
     common = os.path.commonpath([run.folder.resolve().parent for run in runs])
     rows = []
@@ -204,7 +204,7 @@ def results_table(runs: Sequence[Run]) -> Table:
         row |= {"seconds": run.metrics.get("seconds/run")}
         row |= {"folder": run.folder.resolve().relative_to(common).as_posix(), "error": run.error}
         rows.append(row)
-    # Where no total applies, recon is ranked among its like.
+    # Runs without a total are ranked by recon, below the others.
     rows.sort(key=lambda row: (row["total"] is None, order(row["validation"]), natural(row["folder"])))
     failures: dict[str, list[str]] = {}
     for row in rows:

@@ -1,4 +1,4 @@
-"""Sweeps: which jobs there are, which of them are done, how far they are and what came out. Imports no torch."""
+"""Sweeps: the jobs, which of them are done, how far they are and what came out. Imports no torch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PLAN = "sweep.json"
 
 
 class Job(NamedTuple):
-    """One combination of a sweep's values, and the folder in the sweep's where it is trained."""
+    """One combination of a sweep's values, with its folder inside the sweep's."""
 
     overrides: Sequence[str]
     label: str  # the overrides that tell it from the other jobs
@@ -40,7 +40,7 @@ class Job(NamedTuple):
 
     @property
     def launched(self) -> list[str]:
-        """What Hydra is given to train it there."""
+        """Hydra's overrides to train it there."""
         return [*self.overrides, f"hydra.sweep.subdir={quoted(self.folder)}"]
 
 
@@ -50,7 +50,7 @@ def plan(
     compose: Callable[[list[str]], DictConfig],
     here: bool = True,
 ) -> list[Job]:
-    """Every job of a sweep, each checked; one that `folder` holds already, by its configuration, is found there.
+    """Every job of a sweep, checked; jobs that `folder` holds already are found by their configuration.
 
     A combination that comes to the same configuration as an earlier one is left out. `here` is false where jobs run on
     other machines.
@@ -86,7 +86,7 @@ def plan(
 
 
 def jobs_in(folder: Path) -> dict[str, dict[str, Any]]:
-    """The status of every job in a sweep's folder by its name. One that was begun elsewhere, as a copy was, is none."""
+    """The status of every job in a sweep's folder by its name. A job begun elsewhere, such as a copy, is left out."""
     found = {path: read_status(path) for path in sorted(run_folders(folder))}
     return {
         path.relative_to(folder).as_posix(): status for path, status in found.items() if status["folder"] == path.name
@@ -94,9 +94,9 @@ def jobs_in(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _matches(wanted: Sequence[dict[str, Any]], existing: Mapping[str, dict[str, Any]]) -> list[str | None]:
-    """For each configuration the job that has it; no job serves for two.
+    """The job of each configuration; no job serves for two.
 
-    One that differs by what may change on going on serves, too, if it has no more epochs, but exact ones come first.
+    A job that differs by what may change on going on serves, too, with no more epochs; exact ones come first.
     """
     found: list[str | None] = [None] * len(wanted)
     free = dict(existing)
@@ -113,7 +113,7 @@ def _matches(wanted: Sequence[dict[str, Any]], existing: Mapping[str, dict[str, 
 
 
 def _refuse_taken(name: str, planned: Mapping[str, Job], existing: Mapping[str, object]) -> None:
-    """Each job has a folder of its own."""
+    """Refuse a folder that another job has."""
     where = f"hydra.sweep.subdir={name}: must be another folder for each job, such as '${{hydra.job.num}}'; "
     if name in planned:
         raise ValueError(f"{where}{planned[name].label or 'another job'} is trained there")
@@ -123,9 +123,9 @@ def _refuse_taken(name: str, planned: Mapping[str, Job], existing: Mapping[str, 
 
 @contextmanager
 def begun(folder: Path, jobs: Sequence[Job], config: DictConfig) -> Iterator[None]:
-    """Hold the sweep's folder, with what its jobs need to know of each other and what going on with it needs.
+    """Hold the sweep's folder, with the plan of its jobs and the settings for going on.
 
-    Whatever ends the block, the sweep's table is written and the way to go on is told.
+    Writes the sweep's table whatever ends the block; an interruption also says how to go on.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with held(folder, "running this sweep"):
@@ -141,7 +141,7 @@ def begun(folder: Path, jobs: Sequence[Job], config: DictConfig) -> Iterator[Non
         except Interrupted:
             log.warning("the sweep is interrupted; go on with: %s", resume(folder))
             raise
-        except Exception as error:  # of the launcher: those of jobs stand in their folders
+        except Exception as error:  # the launcher's: those of jobs stand in their folders
             log.error("the launcher failed: %s", f"{type(error).__name__}: {error}".splitlines()[0])
         finally:
             if jobs_in(folder):
@@ -149,7 +149,7 @@ def begun(folder: Path, jobs: Sequence[Job], config: DictConfig) -> Iterator[Non
 
 
 def announce(folder: Path, name: str) -> None:
-    """Tell on the terminal which job of a sweep begins, and how long the rest may take."""
+    """Say on the terminal which job of a sweep begins, and how long the rest may take."""
     content = read_json(folder / PLAN)
     jobs = content["jobs"] if content else []
     position = next((i for i, job in enumerate(jobs) if job["folder"] == name), None)
@@ -160,14 +160,14 @@ def announce(folder: Path, name: str) -> None:
     todo = [job["folder"] for job in jobs if not job["done"]]
     ended = [read_status(folder / name).get("ended") or "1970-01-01" for name in todo]
     finished = sum(datetime.fromisoformat(at).timestamp() >= int(content["started"]) for at in ended)
-    if finished:  # so many jobs ended in this time, whether one after the other or side by side
+    if finished:  # the rate holds for jobs one after the other and side by side
         seconds = (time.time() - content["started"]) / finished * (len(todo) - finished)
         parts.append(f"about {duration(seconds)} left")
     log.info(" · ".join(part for part in parts if part))
 
 
 def report(metrics: Mapping[str, Any]) -> None:
-    """Tell on the terminal what came out of a job."""
+    """Say on the terminal what came out of a job."""
     recon = f"{metrics['test/recon']:.2f}"
     if "test/total" in metrics:
         test = f"{metrics['test/total']:.2f} = {recon} + {metrics['test/kl']:.2f}"
@@ -195,7 +195,7 @@ def write_results(folder: Path) -> list[Run]:
 
 
 class Results(Callback):
-    """Hydra callback: ends a sweep, whatever sweeper chose its jobs, with a table and a true exit status."""
+    """Hydra callback: ends the sweep of any sweeper with a table and a true exit status."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
@@ -218,12 +218,12 @@ def _planned(folder: Path) -> list[str]:
 
 
 def resume(folder: Path) -> str:
-    """What to type in a shell to go on with a run or a sweep."""
+    """The command to go on with a run or a sweep."""
     return f"{program()} {shlex.quote(f'resume={relative(folder)}')}"
 
 
 def _varying(combinations: Sequence[Sequence[str]]) -> set[str]:
-    """The keys whose values are not the same in all jobs."""
+    """The keys that differ between jobs."""
     values: dict[str, set[str]] = {}
     for text in (text for overrides in combinations for text in overrides):
         key, _, value = text.partition("=")

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class Findings(NamedTuple):
-    """What an evaluation gave."""
+    """The results of an evaluation."""
 
     values: Values  # by their TensorBoard tags
     table: str
@@ -34,10 +34,10 @@ class Evaluation:
         self.effort = Effort(EVERY if images is None else images, samples, method)
 
     def __call__(self, subject: Subject, folder: Path, step: int, epoch: int) -> Findings:
-        """Measure a model of so many training steps, in that epoch, and write the values into its run's folder.
+        """Measure the model of this training step and epoch, and write the values into its run's folder.
 
-        What an earlier evaluation of the same weights measured besides is kept. Each measure's values are written when
-        they are there, because what comes next may be stopped. A measure that goes wrong, or a folder that cannot be
+        Other values of an earlier evaluation of the same weights are kept. Each measure's values are written at once,
+        because the next one may be stopped. A measure that goes wrong, or a folder that cannot be
         written to, is said and ends nothing: the run is trained, and the other values are right.
         """
         path = folder / EVALUATION
@@ -74,7 +74,7 @@ class Evaluation:
 
 
 def _write(path: Path, content: Mapping[str, float]) -> bool:
-    """Write what was measured; says whether that is allowed."""
+    """Write the values; returns whether the folder allows it."""
     try:
         write_json(path, content)
     except OSError as error:

@@ -28,15 +28,15 @@ from vae.model.vae import VAE
 log = logging.getLogger(__name__)
 
 CACHE = Path("~/.cache/vae/classifiers")
-CROWD = 6  # test images, the fewest each of which has the five neighbours that density and coverage ask for
+CROWD = 6  # test images at the least: density and coverage ask for five neighbours of each
 DRAWS = 1000  # of the aggregate posterior, to set against the prior
-PICTURED = 5000  # test images whose features are set against those of as many samples
-FEW = 10  # effective samples, with which an estimate is neither good nor knows how bad it is
+PICTURED = 5000  # test images to set against as many samples, by their features
+FEW = 10  # effective samples: with fewer, neither an estimate nor its error is to be trusted
 RARELY = 0.05  # share of images for which that is no reason to warn
 CHAINS = 16  # of annealed importance sampling, for each image
 LOOSE = 1.0  # nats between bounds: with more, they say little
 PAIR = 2  # images, the fewest that have a spread
-SINGLE = 200  # images for each of which the best posterior is sought
+SINGLE = 200  # images that get a search for their best posterior
 STEPS = 300  # of that search
 
 Values = dict[str, float]
@@ -44,9 +44,9 @@ Values = dict[str, float]
 
 @dataclass(frozen=True)
 class Effort:
-    """How much work the expensive measures may be."""
+    """The work that expensive measures may take."""
 
-    images: int = 1000  # test images whose likelihood is estimated
+    images: int = 1000  # test images with an estimated likelihood
     samples: int = 500  # of z for each of them; temperatures of each chain where the method is ais
     method: str = "importance"  # of estimating it, or ais
 
@@ -94,23 +94,23 @@ class Subject:
         return as_seen(self._source, part, name, next(self.vae.parameters()).device)
 
     def batches(self, part: Part) -> BatchLoader:
-        """Some of these images as the model takes them, with their labels."""
+        """Batches of these images as the model takes them, with their labels."""
         loader = BatchLoader(part, 4 * self._source.batch_size)
         loader.to(next(self.vae.parameters()).device)
         return loader
 
     def images(self, part: Part) -> Tensor:
-        """The same in one tensor."""
+        """The images of `batches` in one tensor."""
         return torch.cat([images for images, _ in self.batches(part)])
 
     @cached_property
     def codes(self) -> latents.Codes:
-        """Of all test images."""
+        """Codes of all test images."""
         return latents.encode(self.vae, self.batches(self.test), self.at_mean)
 
     @cached_property
     def train_codes(self) -> latents.Codes:
-        """Of the first training images, as many as there are test images."""
+        """Codes of the first training images, as many as there are test images."""
         return latents.encode(self.vae, self.batches(self.train.take(slice(len(self.test)))), self.at_mean)
 
     @cached_property

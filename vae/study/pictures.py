@@ -25,7 +25,7 @@ from vae.settings.config import is_at_mean, kind, objective_name
 
 CLASSES = 12  # that a picture has rows for
 OTHERS = {"axis": "stay", "conditional": "follow at the prior's conditional mean"}  # dimensions, in a traversal
-SINGLES = 3  # images whose true posterior is drawn; each takes a twentieth of a second
+SINGLES = 3  # images drawn with their true posterior; each takes a twentieth of a second
 
 History = Sequence[Mapping[str, float]]  # rows of the `Scalars` callback
 
@@ -82,7 +82,7 @@ class Scene:
         return tuple(tag for tag in TAGS if applies.get(tag, True))
 
     def draw(self, name: str) -> Figure:
-        """One picture by its tag or the end of that: the same of the same model, whatever random numbers came before.
+        """Draw one picture by its tag or the tag's end; the same model always gives the same picture.
 
         The caller's random numbers stay as they were.
         """

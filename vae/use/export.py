@@ -22,7 +22,7 @@ from vae.use.portable import Program, Tensors, programs_of
 from vae.use.quantise import quantise
 from vae.use.trained import load
 
-PACKAGES = {  # that each format needs
+PACKAGES = {  # for each format
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "torch": (),
     "safetensors": ("safetensors",),
@@ -37,7 +37,7 @@ class UnfollowedError(ValueError):
 
 
 def refuse(to: str, int8: bool) -> None:
-    """What cannot be had, said before any work."""
+    """Refuse what cannot be had, before any work."""
     if int8 and to != "onnx":
         raise ValueError(f"--int8: must be used with --to onnx, and not with --to {to}, whose weights stay as trained")
     require_packages("export", *PACKAGES[to])
@@ -70,7 +70,7 @@ def signature(program: Program) -> dict[str, dict[str, list[str | int]]]:
 
 
 def write(program: Program, path: Path, metadata: Metadata, int8: bool = False) -> Run:
-    """The program in a file of the format that its name says, and what was read from there again."""
+    """Write the program in the format that the file's name says; returns what is read from there again."""
     if path.suffix == ".onnx":
         write_onnx(program, path, metadata, int8)
         return read_onnx(path)
@@ -144,7 +144,7 @@ def read_model(path: Path, trust: bool = False) -> dict[str, Run]:
 
 
 def texts(metadata: Metadata) -> dict[str, str]:
-    """The metadata for files that keep texts only: JSON, but of what is text already."""
+    """The metadata for files that keep texts only: texts as they are, all else as JSON."""
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()}
 
 

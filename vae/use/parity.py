@@ -1,4 +1,4 @@
-"""What exported programs compute, set beside what the model in torch computes."""
+"""Exported programs beside the model in torch."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def _program(module: nn.Module, inputs: Tensors) -> Program:
 
 
 def _half(backbone: Backbone, other: str) -> Backbone:
-    """The backbone without its other network, whose weights would else be in the file, too."""
+    """The backbone without its other network: the file would hold those weights, too."""
     half = deepcopy(backbone)
     delattr(half, other)
     return half

@@ -23,7 +23,7 @@ from vae.model.distributions import draws
 from vae.model.vae import VAE, evaluating
 from vae.settings.config import is_at_mean
 
-AT_ONCE = 2**20  # numbers of images encoded or decoded at once: memory is that of so many, whatever their count
+AT_ONCE = 2**20  # numbers of images encoded or decoded at once, to bound the memory whatever their count
 BLOCK = 500  # latents drawn at once
 KINDS = ("total", "nll", "recon")
 
@@ -37,7 +37,7 @@ class Trained:
     from 0 to 1. Nothing is binarised: give a model that was trained on binary images such images.
 
     The model `vae` is on the CPU, until `vae.to(device)` moves it; images that come back are on the CPU. Results
-    depend on nothing but arguments and seed, and the caller's random numbers stay as they were. A conditional model
+    depend on arguments and seed alone, and the caller's random numbers stay as they were. A conditional model
     wants `labels`: names of classes or their positions, one for all images or one for each.
     """
 
@@ -58,7 +58,7 @@ class Trained:
 
     @property
     def conditional(self) -> bool:
-        """Whether the model is told the class of every image."""
+        """Whether the model takes the class of every image."""
         return self.config["conditional"]
 
     @property
@@ -69,7 +69,7 @@ class Trained:
     def encode(self, images: Images, labels: Labels | None = None) -> Distribution:
         """q(z|x) of n images, with batch shape (n,) and event shape (latent_dim,), on the model's device."""
         with evaluating(self.vae):
-            # Features are joined and not posteriors, because those of any class can be made of them.
+            # Features are joined, because posteriors of any class can be made of them.
             features = [self.vae.backbone.encode(x, classes) for x, classes in self.batches(images, labels)]
             return self.vae.posterior(torch.cat(features), self.vae.prior())
 
@@ -107,14 +107,14 @@ class Trained:
         return self.decode(self.encode(images, labels).mean, labels)
 
     def batches(self, images: Images, labels: Labels | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images as the model takes them, so many as are worked at once, with the positions of their classes."""
+        """Batches of images as the model takes them, with the positions of their classes."""
         array = as_batch(images, self.shape)
         classes = self._positions(labels, (len(array),))
         for part, labels_of_part in zip(self._split(array), self._split(classes), strict=True):
             yield to_unit(part).to(next(self.vae.parameters())), labels_of_part
 
     def _split(self, values: Any) -> list[Any]:
-        """Parts of what there is one of for each image."""
+        """Batches of values that each image has one of."""
         at_once = max(1, AT_ONCE // math.prod(self.shape))
         return [values[start : start + at_once] for start in range(0, len(values), at_once)]
 
