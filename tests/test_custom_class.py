@@ -16,11 +16,11 @@ from vae.model.build import refuse_foreign_classes
 ROOT = Path(__file__).parents[1]
 MODULE = '''
 import torch
-from torch import nn
 from torch.distributions import Independent, Laplace
+from vae.model.priors import Prior
 
 
-class MyPrior(nn.Module):
+class MyPrior(Prior):
     """Independent Laplace distributions: one that no formula is known for."""
 
     def __init__(self, latent_dim, scale=1.0):

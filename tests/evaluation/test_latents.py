@@ -8,12 +8,13 @@ from vae.evaluation.geometry import Geometry
 from vae.evaluation.theory import Known
 from vae.model import distributions
 from vae.model.distributions import DiagonalNormal, FullNormal
-from vae.model.posteriors import Diagonal, Full, Tied
+from vae.model.likelihoods import Bernoulli
+from vae.model.posteriors import Diagonal, Full, Posterior, Tied
 from vae.model.priors import Correlated, Isotropic
 from vae.model.vae import VAE
 
 
-class Around(nn.Module):
+class Around(Posterior):
     """Features are means, with one scale for all."""
 
     def __init__(self, scale_tril, scale):
@@ -28,7 +29,7 @@ class Around(nn.Module):
 
 def encoder(n, scale_tril=None, scale=0.5):
     """A model that encodes images of n pixels as means."""
-    return VAE(Known(nn.Identity()), Isotropic(n), Around(scale_tril, scale), nn.Identity())
+    return VAE(Known(nn.Identity()), Isotropic(n), Around(scale_tril, scale), Bernoulli())
 
 
 def batches(means, size=64):
@@ -136,7 +137,7 @@ def test_a_collapsed_model_has_no_active_units_and_no_nan():
 def test_codes_in_parts_are_those_of_the_posteriors(monkeypatch, posterior):
     monkeypatch.setattr(latents, "MATRICES", 7 * 3**2)
     monkeypatch.setattr(distributions, "CHUNK", 7 * 3)
-    vae = VAE(Known(nn.Identity()), Correlated(3), posterior(features=6, latent_dim=3), nn.Identity())
+    vae = VAE(Known(nn.Identity()), Correlated(3), posterior(features=6, latent_dim=3), Bernoulli())
     images = batches(torch.randn(50, 6), 20)
     codes = latents.encode(vae, images)
     with torch.no_grad():

@@ -33,7 +33,7 @@ def points(axes: Tensor) -> Tensor:
     [(1, "isotropic", "diagonal"), *itertools.product([2], PRIORS, ["diagonal", "tied", "full"])],
 )
 def test_a_linear_model_s_posterior_is_the_exact_one(monkeypatch, latent_dim, prior, posterior):
-    monkeypatch.setattr("test_model.N", latent_dim)
+    monkeypatch.setattr("models.N", latent_dim)
     vae, x, _ = linear_gaussian(prior, posterior)
     x = torch.cat([x, -x, x.flip(2)])
     found = unlabelled(vae, x)
@@ -62,7 +62,7 @@ class Even(nn.Module):
 @pytest.mark.parametrize("latent_dim", [1, 2])
 def test_all_modes_are_found(monkeypatch, latent_dim):
     """Where z and −z say the same there are two or four modes, of which q knows one."""
-    monkeypatch.setattr("test_model.N", latent_dim)
+    monkeypatch.setattr("models.N", latent_dim)
     backbone = Linear()
     backbone.decoder.insert(0, Even())
     vae = VAE(backbone, Isotropic(latent_dim), Full(backbone.features, latent_dim), Unbounded()).double()

@@ -5,6 +5,10 @@ import torch
 from torch import nn
 
 from vae.model.backbones import ChannelsLast, Conv, ConvTranspose2d, Dense
+from vae.model.likelihoods import Bernoulli
+from vae.model.posteriors import Diagonal
+from vae.model.priors import Isotropic
+from vae.model.vae import VAE
 
 SHAPES = [(1, 28, 28), (3, 20, 28), (1, 17, 13), (3, 64, 48), (1, 1, 2)]
 BACKBONES = [  # constructor, width of the features
@@ -134,10 +138,12 @@ def test_images_of_a_batch_do_not_mix(make, features):
 def test_training_begins_around_the_mean_image():
     mean = torch.rand(3, 20, 28) * 0.9 + 0.05
     mean[:, 0, 0] = 0.0  # always black, like the rim of MNIST's digits
+    images = torch.stack([0.5 * mean, 1.5 * mean])
     dense, conv = Dense((3, 20, 28), 2, hidden=[16]), Conv((3, 20, 28), 2, channels=[4], hidden=5)
     for backbone, expected in ((dense, mean.clamp(min=1e-3)), (conv, mean.mean((1, 2), keepdim=True).expand_as(mean))):
         before = [weight.clone() for weight in backbone.parameters()]
-        backbone.start_at(mean)
+        VAE(backbone, Isotropic(2), Diagonal(backbone.features, 2), Bernoulli())
+        backbone.start_at(images, torch.zeros(2), 1e-3)
         assert all(torch.equal(a, b) for a, b in zip(before[:-1], list(backbone.parameters())[:-1], strict=True))
         list(backbone.decoder.parameters())[-2].data.zero_()  # what is left is the bias
         assert torch.allclose(backbone.decoder(torch.randn(1, 2)).sigmoid()[0], expected)

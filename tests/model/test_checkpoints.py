@@ -446,7 +446,7 @@ def test_a_trusted_class_that_cannot_be_built_says_so_in_one_line(tmp_path: Path
     assert line.startswith("prior._target_=torch.nn.Linear: cannot be built (")
     saved = changed(OURS, "vae.config.prior", {"_target_": "torch.nn.Identity", "_partial_": True})
     line = refusal(saved, tmp_path / "a.ckpt", trust=True)
-    assert line.startswith("prior._target_=torch.nn.Identity: must be a torch.nn.Module, but is a ")
+    assert line.startswith("prior._target_=torch.nn.Identity: must be a vae.model.priors.Prior, but is a ")
 
 
 def test_weights_of_another_model_are_refused_in_one_line(tmp_path: Path) -> None:

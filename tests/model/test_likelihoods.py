@@ -9,7 +9,7 @@ from vae.model.backbones import Dense
 from vae.model.likelihoods import Bernoulli, ContinuousBernoulli, Gaussian
 from vae.model.posteriors import Diagonal
 from vae.model.priors import Isotropic
-from vae.model.vae import VAE
+from vae.model.vae import VAE, Terms
 
 SHAPE = (4, 3, 5, 2)
 PIXELS = 3 * 5 * 2
@@ -161,7 +161,7 @@ def trained(x: torch.Tensor, batch: int, epochs: int, lr: float = 1e-3) -> tuple
 def test_a_learned_sigma_begins_at_the_error_of_the_mean_image():
     x = blobs(200)
     likelihood = Gaussian("learned")
-    likelihood.start_at(x, 1e-3)
+    likelihood.start_at(x, torch.zeros(len(x)), 1e-3)
     residual = x.numpy() - x.numpy().mean(0)
     sigma = likelihood(torch.zeros(1, 1, 12, 10)).base_dist.stddev.unique().item()
     assert sigma == pytest.approx((residual**2).mean() ** 0.5, rel=1e-5) and sigma < 0.3
@@ -193,7 +193,7 @@ def test_the_gradient_of_a_learned_sigma_is_the_formula_s_within_bounds():
     """−∂ log p(x|z) / ∂ log σ = D (1 − MSE / σ²), in log σ whatever its speed."""
     x = blobs(50)
     likelihood = Gaussian("learned")
-    likelihood.start_at(x, 1e-4)
+    likelihood.start_at(x, torch.zeros(len(x)), 1e-4)
     logits = x.mean(0, keepdim=True).logit().expand_as(x)
     for shift, bounded in ((0.0, False), (0.02, False), (1.0, True)):
         likelihood.zero_grad()
@@ -287,13 +287,22 @@ def test_the_gradient_at_the_optimal_sigma_is_that_of_the_log_of_the_squared_err
     assert torch.allclose(found, expected) and found.any()
 
 
+def learn(likelihood, logits, x):
+    """What a training step does."""
+    p_x = likelihood(logits)
+    before = likelihood.log_sigma.clone()
+    recon = -p_x.log_prob(x)
+    assert torch.equal(likelihood.log_sigma, before)  # a forward pass changes nothing
+    likelihood.observe(Terms(recon, torch.zeros(len(x)), z=None, q=None, p=None, p_x=p_x))
+
+
 def test_outside_of_training_the_optimal_sigma_is_the_running_one_and_no_image_has_a_say():
     likelihood, logits, x = Gaussian("optimal").double(), params(), images("grey")
     rms = ((x - torch.sigmoid(logits)) ** 2).mean().sqrt()
-    likelihood(logits).log_prob(x)
+    learn(likelihood, logits, x)
     assert torch.allclose(likelihood.log_sigma, rms.log())
     for count in range(2, 301):  # all other batches have half the error
-        likelihood(logits).log_prob(torch.sigmoid(logits) + 0.5 * (x - torch.sigmoid(logits)))
+        learn(likelihood, logits, torch.sigmoid(logits) + 0.5 * (x - torch.sigmoid(logits)))
         if count <= 5:
             assert torch.allclose(likelihood.log_sigma, rms.log() - (count - 1) / count * math.log(2))
     assert torch.allclose(likelihood.log_sigma.exp(), 0.5 * rms, rtol=1e-6)
@@ -309,7 +318,7 @@ def test_outside_of_training_the_optimal_sigma_is_the_running_one_and_no_image_h
 
 def test_the_running_sigma_is_stored_and_no_weight():
     likelihood, other = Gaussian("optimal"), Gaussian("optimal").eval()
-    likelihood(params().float()).log_prob(images("grey").float())
+    learn(likelihood, params().float(), images("grey").float())
     assert not list(likelihood.parameters()) and likelihood.log_sigma < 0
     other.load_state_dict(likelihood.state_dict())
     p_x = other(torch.zeros(SHAPE))

@@ -6,8 +6,10 @@ from torch.distributions import Categorical, Distribution, MixtureSameFamily, Mu
 
 from vae.model.backbones import Dense
 from vae.model.distributions import DiagonalNormal, FullNormal, kl
+from vae.model.likelihoods import Bernoulli
 from vae.model.posteriors import Diagonal, Full, Tied
 from vae.model.priors import Correlated, Flow, Isotropic, Learned, Mixture, Vamp
+from vae.model.vae import VAE
 
 BATCH, FEATURES, N = 4, 6, 3
 SIGMA = np.array([[2.0, -0.7, 0.1], [-0.7, 1.5, 0.3], [0.1, 0.3, 0.2]])
@@ -83,7 +85,7 @@ def encoded(prior: str, posterior: str) -> tuple[Distribution, Distribution, Ten
     """q, p, and q's covariances, where both have seen some training."""
     module, p = POSTERIORS[posterior](FEATURES, N).double(), OTHERS[prior]().double()
     if isinstance(p, Vamp):
-        p.attach(Dense((1, 2, 2), N, hidden=[FEATURES]).double(), module, (1, 2, 2))
+        VAE(Dense((1, 2, 2), N, hidden=[FEATURES]).double(), p, module, Bernoulli())
     for weight in p.double().parameters():
         weight += 0.2 * torch.randn_like(weight)
     features, p_z = torch.randn(BATCH, FEATURES, dtype=torch.float64), p()
@@ -204,6 +206,6 @@ def test_tied_takes_the_correlations_that_are_learned():
 
 def test_tied_says_that_a_vamp_prior_has_no_correlations():
     prior = Vamp(N, components=3, init="random")
-    prior.attach(Dense((1, 2, 2), N, hidden=[FEATURES]), Tied(FEATURES, N), (1, 2, 2))
+    VAE(Dense((1, 2, 2), N, hidden=[FEATURES]), prior, Tied(FEATURES, N), Bernoulli())
     with pytest.raises(ValueError, match=r"^posterior=tied takes .* Gaussian prior, not from a mixture of posteriors$"):
         prior()

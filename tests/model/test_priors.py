@@ -96,7 +96,7 @@ FLOWS = {f"{kind}-{layers}": (kind, layers) for kind in ("nsf", "maf") for layer
 def vamp(n: int, posterior: type = Diagonal, init: str = "random", components: int = 3) -> Vamp:
     backbone = Dense(SHAPE, n, hidden=[16, 8])
     prior = Vamp(n, components=components, init=init)
-    prior.attach(backbone, posterior(backbone.features, n), SHAPE)
+    VAE(backbone, prior, posterior(backbone.features, n), Bernoulli())
     return prior
 
 
@@ -301,18 +301,18 @@ def test_a_vamp_prior_starts_at_training_images():
     images = torch.rand(5, *SHAPE)
     images[0] = images[0].round()  # black and white have no finite logits
     prior = vamp(2, init="images", components=7)
-    prior.start_at(images, torch.zeros(len(images)).long())
+    prior.start_at(images, torch.zeros(len(images)).long(), 1e-3)
     assert prior.logits.isfinite().all()
     assert torch.allclose(prior.logits.sigmoid(), images[[0, 1, 2, 3, 4, 0, 1]], atol=0.01001)
     prior = vamp(2, init="images", components=2)
-    prior.start_at(images, torch.zeros(len(images)).long())
+    prior.start_at(images, torch.zeros(len(images)).long(), 1e-3)
     assert torch.allclose(prior.logits.sigmoid(), images[:2], atol=0.01001)
 
 
 def test_a_vamp_prior_may_start_at_random():
     prior = vamp(2, init="random")
     before = prior.logits.detach().clone()
-    prior.start_at(torch.rand(5, *SHAPE), torch.zeros(5).long())
+    prior.start_at(torch.rand(5, *SHAPE), torch.zeros(5).long(), 1e-3)
     assert torch.equal(prior.logits, before)
     assert len(before.unique()) == before.numel() and not torch.equal(before, vamp(2).logits)
 
@@ -320,7 +320,6 @@ def test_a_vamp_prior_may_start_at_random():
 def test_the_pseudo_inputs_of_a_conditional_model_keep_their_classes():
     backbone, prior = Dense(SHAPE, 2, hidden=[16, 8], classes=3), Vamp(2, components=4, init="images")
     posterior = Diagonal(backbone.features, 2)
-    prior.attach(backbone, posterior, SHAPE)
     vae = VAE(backbone, prior, posterior, Bernoulli())
     labels = torch.tensor([2, 0, 1, 1])
     vae.start_at(torch.rand(4, *SHAPE), labels)
@@ -333,7 +332,6 @@ def test_the_pseudo_inputs_of_a_conditional_model_keep_their_classes():
 def vamp_vae() -> VAE:
     backbone, prior = Dense(SHAPE, 2, hidden=[16, 8]), Vamp(2, components=3, init="images")
     posterior = Diagonal(backbone.features, 2)
-    prior.attach(backbone, posterior, SHAPE)
     return VAE(backbone, prior, posterior, Bernoulli())
 
 

@@ -9,8 +9,8 @@ from torch.distributions import Independent, MultivariateNormal, Normal
 
 from vae.model.backbones import Backbone, Conv, Dense
 from vae.model.distributions import FullNormal
-from vae.model.likelihoods import Bernoulli, ContinuousBernoulli, Gaussian
-from vae.model.posteriors import Diagonal, Full, Tied
+from vae.model.likelihoods import Bernoulli, ContinuousBernoulli, Gaussian, Likelihood
+from vae.model.posteriors import Diagonal, Full, Posterior, Tied
 from vae.model.priors import Correlated, Flow, Isotropic, Learned, Mixture, Vamp
 from vae.model.vae import VAE
 
@@ -29,14 +29,14 @@ class Linear(Backbone):
         self.decoder = nn.Sequential(nn.Linear(N, PIXELS), nn.Unflatten(1, SHAPE))
 
 
-class Unbounded(nn.Module):
+class Unbounded(Likelihood):
     """N(params, NOISE²)."""
 
     def forward(self, params: Tensor) -> Independent:
         return Independent(Normal(params, NOISE), 3)
 
 
-class Exact(nn.Module):
+class Exact(Posterior):
     """p(z|x) = N(S Wᵀ (x − b) / NOISE², S) with S = (Σ⁻¹ + WᵀW / NOISE²)⁻¹."""
 
     def __init__(self, w: Tensor, b: Tensor, sigma: Tensor):
@@ -110,8 +110,6 @@ IMAGES = (3, 9, 8)
 def made(backbone: str, prior: str, posterior: str, likelihood: str) -> VAE:
     body = BACKBONES[backbone](IMAGES)
     p, q = (PRIORS | MORE_PRIORS)[prior](), POSTERIORS[posterior](body.features, N)
-    if isinstance(p, Vamp):
-        p.attach(body, q, IMAGES)
     vae = VAE(body, p, q, LIKELIHOODS[likelihood]())
     vae.start_at(torch.rand(6, *IMAGES), torch.zeros(6).long())
     return vae

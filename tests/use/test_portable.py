@@ -4,6 +4,8 @@ import pytest
 import torch
 from exported import MODELS, VAMP, N, a_model, inputs
 
+from vae.model.posteriors import Posterior
+from vae.model.priors import Prior
 from vae.use.portable import programs_of
 
 
@@ -61,14 +63,14 @@ def test_each_program_holds_its_own_weights_only():
     assert counts == {"encoder": encoder + heads, "decoder": decoder, "sampler": decoder}
 
 
-class Cauchys(torch.nn.Module):
+class Cauchys(Prior):
     """A prior without a map of normal noise."""
 
     def forward(self):
         return torch.distributions.Independent(torch.distributions.Cauchy(torch.zeros(N), torch.ones(N)), 1)
 
 
-class Laplaces(torch.nn.Module):
+class Laplaces(Posterior):
     """A posterior without a standard deviation to tell."""
 
     def forward(self, features, prior):

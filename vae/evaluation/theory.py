@@ -11,6 +11,8 @@ from torch.distributions import Distribution, Independent, Normal
 
 from vae.model.backbones import Backbone
 from vae.model.distributions import DiagonalNormal, kl
+from vae.model.likelihoods import Likelihood
+from vae.model.posteriors import Posterior
 from vae.model.priors import Isotropic
 from vae.model.vae import VAE
 
@@ -24,7 +26,7 @@ class Known(Backbone):
         self.decoder = decoder
 
 
-class Given(nn.Module):
+class Given(Posterior):
     """A given posterior, whatever the image."""
 
     def __init__(self, q: Distribution):
@@ -36,16 +38,16 @@ class Given(nn.Module):
         return self.q
 
 
-class Noisy(nn.Module):
+class Noisy(Likelihood):
     """N(params, noise²): as `vae.model.likelihoods.Gaussian`, but of images that know no bounds."""
 
     def __init__(self, noise: float):
         super().__init__()
-        self.noise = noise
+        self.sigma = noise
 
     def forward(self, params: Tensor) -> Independent:
         """(batch, channels, height, width) → p(x|z)."""
-        return Independent(Normal(params, self.noise), 3)
+        return Independent(Normal(params, self.sigma), 3)
 
 
 class Curve(nn.Module):

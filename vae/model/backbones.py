@@ -5,14 +5,19 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from vae.common.types import Shape
+from vae.model.part import Part
+
+if TYPE_CHECKING:
+    from vae.model.vae import VAE
 
 
-class Backbone(nn.Module):
+class Backbone(Part):
     """A pair of networks; the posterior reads `features` numbers an image, the likelihood the decoder's output.
 
     With `classes` both are told the class of every image (Sohn et al., 2015): it stands beside what they read.
@@ -21,6 +26,7 @@ class Backbone(nn.Module):
     encoder: nn.Module  # (batch, channels, height, width) → (batch, features)
     decoder: nn.Module  # (batch, latent_dim) → (batch, channels, height, width), logits of the mean
     features: int
+    shape: Shape  # of the images
     classes = 0  # that there are, where the model is conditional
 
     def encode(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -41,11 +47,8 @@ class Backbone(nn.Module):
             raise ValueError(f"labels: a conditional model needs a class from 0 to {self.classes - 1} for each image")
         return nn.functional.one_hot(labels.to(like.device), self.classes).to(like.dtype)
 
-    def start_at(self, mean: Tensor) -> None:
-        """Let training begin around the mean image (channels, height, width), which else takes most of an epoch.
-
-        A backbone need not do this.
-        """
+    def attach(self, model: VAE) -> None:
+        self.parameters_of = model.likelihood.parameters_of
 
 
 class Dense(Backbone):
@@ -56,6 +59,7 @@ class Dense(Backbone):
 
     def __init__(self, shape: Shape, latent_dim: int, hidden: Sequence[int], gated: bool = False, classes: int = 0):
         super().__init__()
+        self.shape = shape
         pixels = math.prod(shape)
         self.features = hidden[-1]
         self.classes = classes
@@ -71,9 +75,10 @@ class Dense(Backbone):
         return torch.cat([x.flatten(1), one_hot], 1)
 
     @torch.no_grad()
-    def start_at(self, mean: Tensor) -> None:
+    def start_at(self, images: Tensor, labels: Tensor, lr: float) -> None:
+        """Let training begin around the mean image, which else takes most of an epoch."""
         *_, bias = self.decoder.parameters()
-        bias.copy_(_logits(mean).flatten())
+        bias.copy_(self.parameters_of(images.mean(0)).flatten())
 
 
 class Conv(Backbone):
@@ -84,6 +89,7 @@ class Conv(Backbone):
 
     def __init__(self, shape: Shape, latent_dim: int, channels: Sequence[int], hidden: int, classes: int = 0):
         super().__init__()
+        self.shape = shape
         self.features = hidden
         self.classes = classes
         sizes = [shape[1:]]  # (height, width) before and after each stride
@@ -115,9 +121,10 @@ class Conv(Backbone):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.no_grad()
-    def start_at(self, mean: Tensor) -> None:
+    def start_at(self, images: Tensor, labels: Tensor, lr: float) -> None:
+        """Let training begin around the mean of each channel."""
         *_, bias = self.decoder.parameters()
-        bias.copy_(_logits(mean.mean((1, 2))))
+        bias.copy_(self.parameters_of(images.mean(0).mean((1, 2))))
 
 
 class ChannelsLast(nn.Module):
@@ -136,11 +143,6 @@ class ConvTranspose2d(nn.ConvTranspose2d):
         places = self.stride, self.padding, self.output_padding, self.groups, self.dilation
         y = nn.functional.conv_transpose2d(x, self.weight, None, *places)  # type: ignore[arg-type]
         return y.add_(self.bias[:, None, None])
-
-
-def _logits(mean: Tensor) -> Tensor:
-    """Within ±7, because a pixel that is always black has none."""
-    return mean.logit(eps=1e-3)
 
 
 def _dense_layers(widths: Sequence[int], gated: bool = False) -> list[nn.Module]:

@@ -17,13 +17,16 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from vae.common.types import Shape
-from vae.model.priors import Vamp
+from vae.model.backbones import Backbone
+from vae.model.likelihoods import Likelihood
+from vae.model.posteriors import Posterior
+from vae.model.priors import Prior
 from vae.model.vae import VAE
 from vae.settings.config import left_out, names, schema_of, unknown_key
 from vae.settings.errors import explain
 from vae.settings.schemas import REPEATED, SCHEMAS, Schema, require
 
-PARTS = ("backbone", "prior", "posterior", "likelihood")  # of the model
+PARTS = {"backbone": Backbone, "prior": Prior, "posterior": Posterior, "likelihood": Likelihood}  # of the model
 
 # Of a model out of a file that nobody vouches for. Covariances, flows and images take memory that no weight shows.
 SQUARED = (
@@ -80,13 +83,11 @@ def build_model(config: Config, shape: Shape, classes: int, make: Builder = buil
     backbone = make(config, "backbone", shape=shape, **told)
     posterior = make(config, "posterior", features=backbone.features)
     prior = make(config, "prior")
-    if isinstance(prior, Vamp):
-        prior.attach(backbone, posterior, shape)
     likelihood = make(config, "likelihood")
-    for group, part in zip(PARTS, (backbone, prior, posterior, likelihood), strict=True):
-        if not isinstance(part, nn.Module):
-            target = f"{group}._target_={config[group].get('_target_')}"
-            raise ValueError(f"{target}: must be a torch.nn.Module, but is a {type(part).__name__}")
+    for (group, base), part in zip(PARTS.items(), (backbone, prior, posterior, likelihood), strict=True):
+        if not isinstance(part, base):
+            target, allowed = config[group].get("_target_"), f"{base.__module__}.{base.__name__}"
+            raise ValueError(f"{group}._target_={target}: must be a {allowed}, but is a {type(part).__name__}")
     return VAE(backbone, prior, posterior, likelihood)
 
 

@@ -6,14 +6,38 @@ Each yields event_dim 3, so that `log_prob` is summed over channels and pixels a
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch import distributions as torch_distributions
-from torch.distributions import Independent, Normal
+from torch.distributions import Distribution, Independent, Normal
+
+from vae.model.part import Part
+
+if TYPE_CHECKING:
+    from vae.model.vae import Terms
 
 
-class Bernoulli(nn.Module):
+class Likelihood(Part):
+    """Base: p(x|z) of each pixel has a mean in [0, 1], the sigmoid of its parameter."""
+
+    whole_batch = False  # p(x|z) of an image depends on the others of its batch
+
+    def forward(self, params: Tensor) -> Distribution:
+        """(batch, channels, height, width) → p(x|z)."""
+        raise NotImplementedError
+
+    def parameters_of(self, mean: Tensor) -> Tensor:
+        """The parameters, within ±7, that make this the mean: a pixel that is always black has none."""
+        return mean.logit(eps=1e-3)
+
+    def noise(self, beta: float | None) -> str:
+        """What a noise level of the pixels makes of β, for the ledger; empty where there is none."""
+        return ""
+
+
+class Bernoulli(Likelihood):
     """Independent Bernoulli pixels with the parameters as logits; for grey pixels binary cross-entropy."""
 
     def forward(self, params: Tensor) -> Independent:
@@ -34,7 +58,7 @@ class _BernoulliImages(Independent):
         return -cross_entropy.flatten(-3).sum(-1)
 
 
-class ContinuousBernoulli(nn.Module):
+class ContinuousBernoulli(Likelihood):
     """The Bernoulli's formula normalised on [0, 1] (Loaiza-Ganem and Cunningham, 2019), parameters as logits."""
 
     def forward(self, params: Tensor) -> Independent:
@@ -76,7 +100,7 @@ class _StableContinuousBernoulli(torch_distributions.ContinuousBernoulli):
 _SERIES = 0.05  # below, the first two terms of the series in u are exact to 1e-9, and the formulas lose digits
 
 
-class Gaussian(nn.Module):
+class Gaussian(Likelihood):
     """N(sigmoid(params), σ²) with one σ for all pixels: fixed, `learned` with the weights, or `optimal`.
 
     The optimal σ² of a batch is its mean squared error (Rybkin et al., 2021). Outside of training it is the running
@@ -89,15 +113,15 @@ class Gaussian(nn.Module):
         super().__init__()
         self.optimal = sigma == "optimal"
         self.learned = _Learned() if sigma == "learned" else None
-        self.whole_batch = self.optimal  # see vae.model.objectives.Objective
+        self.whole_batch = self.optimal
         if self.optimal:
             self.register_buffer("log_sigma", torch.tensor(0.0))
             self.register_buffer("batches", torch.tensor(0))  # that log_sigma is the running mean of
         elif self.learned is None:
             self.log_sigma = nn.Parameter(torch.tensor(math.log(float(sigma))), requires_grad=False)
 
-    def start_at(self, images: Tensor, lr: float) -> None:
-        """Let a learned σ begin as the error of the mean of these images (n, channels, height, width)."""
+    def start_at(self, images: Tensor, labels: Tensor, lr: float) -> None:
+        """Let a learned σ begin as the error of the images' mean."""
         if self.learned is not None:
             self.learned.start_at(images.var(0, correction=0).mean(), lr, images[0].numel())
 
@@ -105,9 +129,18 @@ class Gaussian(nn.Module):
         """(batch, channels, height, width) → p(x|z)."""
         mean = params.sigmoid()
         if self.optimal and self.training:
-            return Independent(_FittedNormal(mean, self.log_sigma, self.batches), 3, validate_args=False)
+            return Independent(_FittedNormal(mean, self.log_sigma), 3, validate_args=False)
         log_sigma = self.log_sigma if self.learned is None else self.learned()
         return Independent(Normal(mean, log_sigma.exp(), validate_args=False), 3, validate_args=False)
+
+    @torch.no_grad()
+    def observe(self, terms: Terms) -> None:
+        """Let the optimal σ of training take part in the running mean."""
+        if self.optimal:
+            assert isinstance(terms.p_x, Independent) and isinstance(terms.p_x.base_dist, _FittedNormal)
+            self.batches += 1
+            share = (1 / self.batches).clamp(min=0.2)  # a plain mean at first, in which the start at σ = 1 has no part
+            self.log_sigma.add_(share * (terms.p_x.base_dist.fitted_log_sigma - self.log_sigma))
 
     def noise(self, beta: float | None) -> str:
         """How σ is set, and what β, if there is one, weighs where the loss is read as a squared error."""
@@ -164,18 +197,14 @@ _LEAST_VARIANCE = 1e-6
 
 
 class _FittedNormal(Normal):
-    """A Normal whose σ becomes the one that makes the values that `log_prob` is asked for most likely."""
+    """A Normal whose σ is the one that makes the values that `log_prob` is asked for most likely."""
 
-    def __init__(self, loc: Tensor, log_sigma: Tensor, batches: Tensor):
+    fitted_log_sigma: Tensor  # of the last values
+
+    def __init__(self, loc: Tensor, log_sigma: Tensor):
         super().__init__(loc, log_sigma.exp().expand_as(loc), validate_args=False)
-        self.log_sigma = log_sigma
-        self.batches = batches
 
     def log_prob(self, value: Tensor) -> Tensor:
         log_variance = (value - self.loc).square().mean().clamp(min=_LEAST_VARIANCE).log()
-        with torch.no_grad():
-            self.batches += 1
-            share = (1 / self.batches).clamp(min=0.2)  # a plain mean at first, in which the start at σ = 1 has no part
-            self.log_sigma += share * (0.5 * log_variance - self.log_sigma)
-        fitted = Normal(self.loc, (0.5 * log_variance).exp(), validate_args=False)
-        return fitted.log_prob(value)
+        self.fitted_log_sigma = 0.5 * log_variance
+        return Normal(self.loc, self.fitted_log_sigma.exp(), validate_args=False).log_prob(value)

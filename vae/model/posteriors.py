@@ -7,9 +7,18 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, MultivariateNormal
 
 from vae.model.distributions import CholeskyFactor, DiagonalNormal, FullNormal, TiedNormal
+from vae.model.part import Part
 
 
-class Diagonal(nn.Module):
+class Posterior(Part):
+    """Base."""
+
+    def forward(self, features: Tensor, prior: Distribution) -> Distribution:
+        """(batch, features) → q with batch shape (batch,) and event shape (latent_dim,)."""
+        raise NotImplementedError
+
+
+class Diagonal(Posterior):
     """N(μ, diag σ²), both read off the features."""
 
     def __init__(self, features: int, latent_dim: int):
@@ -22,7 +31,7 @@ class Diagonal(nn.Module):
         return DiagonalNormal(self.mean(features), (0.5 * self.log_var(features)).exp())
 
 
-class Full(nn.Module):
+class Full(Posterior):
     """N(μ, LLᵀ) with a Cholesky factor of its own for each image."""
 
     def __init__(self, features: int, latent_dim: int):

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, MixtureSameFamily
 
-from vae.model.backbones import Backbone
 from vae.model.distributions import CholeskyFactor, DiagonalNormal, FullNormal, StandardNormal
+from vae.model.part import Part
+
+if TYPE_CHECKING:
+    from vae.model.vae import VAE
 
 
-class Isotropic(nn.Module):
+class Prior(Part):
+    """Base."""
+
+    def forward(self) -> Distribution:
+        """The prior, with event shape (latent_dim,)."""
+        raise NotImplementedError
+
+
+class Isotropic(Prior):
     """N(0, I)."""
 
     loc: Tensor
@@ -28,7 +40,7 @@ class Isotropic(nn.Module):
         return StandardNormal(self.loc, self.scale)
 
 
-class Correlated(nn.Module):
+class Correlated(Prior):
     """N(0, Σ), Σ any covariance matrix; without one `default_covariance(latent_dim)`."""
 
     loc: Tensor
@@ -46,7 +58,7 @@ class Correlated(nn.Module):
         return FullNormal(self.loc, self.scale_tril)
 
 
-class Learned(nn.Module):
+class Learned(Prior):
     """N(m, LLᵀ) with m and L trained with the model, from N(0, I) on."""
 
     def __init__(self, latent_dim: int):
@@ -59,7 +71,7 @@ class Learned(nn.Module):
         return FullNormal(self.loc, CholeskyFactor.of(self.factor))
 
 
-class Mixture(nn.Module):
+class Mixture(Prior):
     """Σₖ wₖ N(mₖ, Σₖ) with everything learned; Σₖ full or diagonal (Dilokthanakul et al., 2016)."""
 
     def __init__(self, latent_dim: int, components: int, covariance: str):
@@ -81,7 +93,7 @@ class Mixture(nn.Module):
         return mixture(self.logits, components)
 
 
-class Vamp(nn.Module):
+class Vamp(Prior):
     """(1/K) Σₖ q(z|uₖ): a mixture of the posteriors of K learned pseudo-inputs (Tomczak and Welling, 2018).
 
     Pseudo-inputs start as training images, which `start_at` provides, or at random; in a conditional model each keeps
@@ -95,16 +107,16 @@ class Vamp(nn.Module):
         self.components = components
         self.from_images = init == "images"
 
-    def attach(self, backbone: Backbone, posterior: nn.Module, shape: Sequence[int]) -> None:
-        """Told by the model how images of a shape are encoded."""
-        self._encoder = (backbone, posterior)  # in a tuple, because they are parts of the model and not of the prior
-        self.logits = nn.Parameter(torch.randn(self.components, *shape))  # sigmoid makes images of them
+    def attach(self, model: VAE) -> None:
+        backbone = model.backbone
+        self._encoder = (backbone, model.posterior)  # a tuple, or they would become parts of the prior, too
+        self.logits = nn.Parameter(torch.randn(self.components, *backbone.shape))  # sigmoid makes images of them
         labels = torch.arange(self.components) % max(1, backbone.classes)
         self.register_buffer("labels", labels, persistent=backbone.classes > 0)
 
     @torch.no_grad()
-    def start_at(self, images: Tensor, labels: Tensor) -> None:
-        """Let training begin with the first of these images (n, channels, height, width) as pseudo-inputs."""
+    def start_at(self, images: Tensor, labels: Tensor, lr: float) -> None:
+        """Let training begin with the first of the images as pseudo-inputs."""
         if self.from_images:
             chosen = torch.arange(self.components) % len(images)
             self.logits.copy_(images[chosen].logit(eps=0.01))
@@ -117,7 +129,7 @@ class Vamp(nn.Module):
         return mixture(self.logits.new_zeros(self.components), q)
 
 
-class Flow(nn.Module):
+class Flow(Prior):
     """A normalising flow over N(0, I) (Rezende and Mohamed, 2015), from the library zuko; no layers: N(0, I)."""
 
     zero: Tensor

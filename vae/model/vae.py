@@ -12,8 +12,10 @@ from torch.distributions import Distribution
 
 from vae.model.backbones import Backbone
 from vae.model.distributions import draws, kl
-from vae.model.likelihoods import Gaussian
-from vae.model.priors import Vamp
+from vae.model.likelihoods import Likelihood
+from vae.model.part import Part
+from vae.model.posteriors import Posterior
+from vae.model.priors import Prior
 
 
 class Terms(NamedTuple):
@@ -38,20 +40,29 @@ class VAE(nn.Module):
     Where the backbone knows of classes, p(x|z) and q(z|x) are given the label, too; else labels are ignored.
     """
 
-    def __init__(self, backbone: Backbone, prior: nn.Module, posterior: nn.Module, likelihood: nn.Module):
+    def __init__(self, backbone: Backbone, prior: Prior, posterior: Posterior, likelihood: Likelihood):
         super().__init__()
         self.backbone = backbone
         self.prior = prior
         self.posterior = posterior
         self.likelihood = likelihood
+        for part in self.parts:
+            part.attach(self)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """All that the model is made of."""
+        return self.backbone, self.prior, self.posterior, self.likelihood
 
     def start_at(self, images: Tensor, labels: Tensor, lr: float = 1e-3) -> None:
         """Let training at a learning rate begin from what these training images (n, channels, height, width) tell."""
-        self.backbone.start_at(images.mean(0))
-        if isinstance(self.prior, Vamp):
-            self.prior.start_at(images, labels)
-        if isinstance(self.likelihood, Gaussian):
-            self.likelihood.start_at(images, lr)
+        for part in self.parts:
+            part.start_at(images, labels, lr)
+
+    def observe(self, terms: Terms) -> None:
+        """Let the parts learn from a training step what gradients do not teach."""
+        for part in self.parts:
+            part.observe(terms)
 
     @torch.inference_mode()
     def sample(self, n: int, labels: Tensor | int | None = None) -> Tensor:

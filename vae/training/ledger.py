@@ -9,7 +9,6 @@ from torch import Tensor
 
 from vae.common.tables import Table
 from vae.model.distributions import is_exact
-from vae.model.likelihoods import Gaussian
 from vae.model.objectives import Entry, Objective
 from vae.model.vae import VAE
 
@@ -29,9 +28,7 @@ class Ledger(NamedTuple):
             entry._replace(formula=f"{entry.formula}, {how}") if "KL" in entry.formula else entry
             for entry in objective.ledger()
         ]
-        likelihood = model.likelihood
-        noise = likelihood.noise(getattr(objective, "beta", None)) if isinstance(likelihood, Gaussian) else ""
-        return cls(entries, noise)
+        return cls(entries, model.likelihood.noise(getattr(objective, "beta", None)))
 
     def lines(self) -> list[str]:
         """For the terminal."""

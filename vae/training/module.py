@@ -59,6 +59,8 @@ class VAEModule(pl.LightningModule):
         step = self.global_step if stage == "train" else self.objective.steps
         with ShareOfNoise(share.images, share.size) if share else nullcontext():
             (loss, parts), terms = self.objective(self.vae, images, step, labels)
+        if stage == "train":
+            self.vae.observe(terms)
         with torch.no_grad():
             recon, kl = terms.recon.mean(), terms.kl.mean()
             every = {"total": recon + kl, "recon": recon, "kl": kl}

@@ -16,7 +16,6 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments import LightningEnvironment
 from pytorch_lightning.profilers import PassThroughProfiler
-from torch import nn
 
 from vae.common import signals
 from vae.common.files import write_csv, write_json
@@ -26,6 +25,7 @@ from vae.data.loader import BatchLoader, evaluation_loader
 from vae.evaluation.terms import error_of_draws, mean_terms
 from vae.model.build import build, build_model
 from vae.model.checkpoints import AtomicCheckpointIO, about, model_weights, read
+from vae.model.likelihoods import Likelihood
 from vae.model.objectives import Objective
 from vae.model.vae import VAE
 from vae.runs.record import overrides
@@ -222,11 +222,11 @@ def _refuse_other_data(folder: Path, before: Mapping[str, Any], data: Dataset) -
         )
 
 
-def _refuse_to_share(processes: int, objective: Objective, likelihood: nn.Module) -> None:
+def _refuse_to_share(processes: int, objective: Objective, likelihood: Likelihood) -> None:
     """Where a loss is no mean over images, several processes would minimise something else than one does."""
     for group, part, needed in (
         ("objective", objective, objective.needs.whole_batch),
-        ("likelihood", likelihood, getattr(likelihood, "whole_batch", False)),
+        ("likelihood", likelihood, likelihood.whole_batch),
     ):
         if needed:
             what = f"this {group} ({type(part).__name__})"

@@ -19,6 +19,7 @@ from vae.data.loader import BatchLoader
 from vae.figures.style import Picture, rasterise
 from vae.model.build import build, build_model
 from vae.model.checkpoints import about
+from vae.model.priors import Prior
 from vae.study import pictures
 from vae.study.pictures import TAGS, Scene, select
 from vae.training.callbacks.pictures import Pictures
@@ -257,7 +258,7 @@ def test_every_shape_of_data_is_drawn_whole(compose, latent_dim, shape, classes)
         assert figure.texts[0].get_text() == f"noise · latent_dim {latent_dim} · correlated prior · β 1 · epoch 7"
 
 
-class Mixture(nn.Module):
+class Mixture(Prior):
     def __init__(self, latent_dim):
         super().__init__()
         self.means = nn.Parameter(torch.stack([torch.full((latent_dim,), -2.0), torch.full((latent_dim,), 2.0)]))
