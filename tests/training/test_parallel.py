@@ -1,4 +1,4 @@
-"""Processes that do little, so that what happens around the work is seen. Each function is one process's part."""
+"""Processes around the work that tests/support/work.py has for them."""
 
 import logging
 import os
@@ -8,69 +8,19 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
+from work import fail_in_turn, fail_peculiarly, hang, leave_traces, talk, vanish, wait_for_a_signal
 
 from vae.common.signals import Interrupted
 from vae.training import parallel
 from vae.training.parallel import run_processes
 
-log = logging.getLogger(__name__)
-
-
-def leave_traces(folder: Path, what: Any, rank: int, count: int) -> None:
-    (folder / f"{rank} of {count}").write_text(f"{what} {os.environ['LOCAL_RANK']} {os.environ['MASTER_PORT']}")
-
-
-def talk(rank: int, count: int) -> None:
-    log.info("from %d", rank, extra={"file_only": True})
-    try:
-        raise KeyError("nothing")
-    except KeyError:
-        log.exception("something %s", threading.Lock())  # cannot be pickled
-
-
-def fail_in_turn(first: int, rank: int, count: int) -> None:
-    if rank != first:
-        time.sleep(0.5)
-        raise ConnectionError("somebody is missing")
-    raise ValueError("data.root=x: must be there")
-
-
-class Peculiar(Exception):
-    def __init__(self, one: str, two: str):
-        super().__init__(f"{one} and {two}")
-
-
-def fail_peculiarly(rank: int, count: int) -> None:
-    raise Peculiar("this", "that")
-
-
-def vanish(rank: int, count: int) -> None:
-    if rank:
-        os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(60)
-
-
-def wait_for_a_signal(folder: Path, rank: int, count: int) -> None:
-    def stop(signum: int, frame: Any) -> None:
-        (folder / f"stopped {rank}").touch()
-        raise Interrupted(signum)
-
-    signal.signal(signal.SIGTERM, stop)
-    (folder / f"ready {rank}").touch()
-    time.sleep(60)
-
-
-def hang(folder: Path, rank: int, count: int) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    (folder / f"ready {rank}").write_text(str(os.getpid()))
-    time.sleep(60)
-
 
 def await_ready(folder: Path) -> None:
+    end = time.monotonic() + 60
     while len(list(folder.glob("ready *"))) < 2:
+        assert time.monotonic() < end
         time.sleep(0.01)
 
 
@@ -98,7 +48,7 @@ def test_the_first_process_alone_is_heard(caplog: pytest.LogCaptureFixture, capf
     with caplog.at_level(logging.INFO):
         run_processes(2, talk)
     first, second = caplog.records
-    assert (first.getMessage(), first.name, first.file_only) == ("from 0", "test_parallel", True)  # type: ignore[attr-defined]
+    assert (first.getMessage(), first.name, first.file_only) == ("from 0", "work", True)  # type: ignore[attr-defined]
     assert second.getMessage().startswith("something <unlocked")
     assert "KeyError: 'nothing'" in logging.Formatter().format(second)
     assert capfd.readouterr() == ("", "")
@@ -147,7 +97,10 @@ def test_a_second_signal_ends_what_hangs(tmp_path: Path) -> None:
 
 
 def test_nothing_goes_on_without_the_process_that_started_it(tmp_path: Path) -> None:
-    code = f"from pathlib import Path; import test_parallel as t; t.run_processes(2, t.hang, Path({str(tmp_path)!r}))"
+    code = (
+        "from pathlib import Path; import work; from vae.training.parallel import run_processes\n"
+        f"run_processes(2, work.hang, Path({str(tmp_path)!r}))"
+    )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen([sys.executable, "-c", code], env=environment) as starter:
         await_ready(tmp_path)
