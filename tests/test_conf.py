@@ -31,7 +31,7 @@ EVERY = sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml"))
 GROUPS = [(group, name) for group, name in EVERY if group not in ("experiment", "hparams_search")]
 EXPERIMENTS = [name for group, name in EVERY if group == "experiment"]
 GIVEN = {  # what only the program knows
-    "backbone": {"shape", "classes"},
+    "backbone": {"shape", "classes", "planes"},
     "posterior": {"features"},
     "figures": {"folder", "loader", "scalars"},
     "scheduler": {"optimizer", "total_steps"},
@@ -106,7 +106,7 @@ def take_a_step(config: dict[str, Any]) -> None:
         name for name, weight in model.named_parameters() if name in before and torch.equal(weight, before[name])
     }
     noise = {"posterior.log_var.weight", "posterior.log_var.bias"}  # an autoencoder has none
-    assert unmoved == (noise if objective.at_mean else set())
+    assert unmoved == (noise if objective.needs.mean else set())
 
 
 @pytest.mark.parametrize(("group", "name"), GROUPS)

@@ -6,7 +6,8 @@ import torch
 from scipy.integrate import quad
 
 from vae.model.backbones import Dense
-from vae.model.likelihoods import Bernoulli, ContinuousBernoulli, Gaussian
+from vae.model.build import build_model
+from vae.model.likelihoods import Bernoulli, ContinuousBernoulli, Gaussian, Likelihood
 from vae.model.posteriors import Diagonal
 from vae.model.priors import Isotropic
 from vae.model.vae import VAE, Terms
@@ -330,3 +331,33 @@ def test_a_perfect_reconstruction_leaves_the_optimal_sigma_finite():
     logits = params().requires_grad_()
     value = Gaussian("optimal").double()(logits).log_prob(torch.sigmoid(logits.detach())).sum()
     assert value.isfinite() and torch.autograd.grad(value, logits)[0].isfinite().all()
+
+
+# Several parameters a pixel -------------------------------------------------------------------------------------------
+
+
+class Spread(Likelihood):
+    """N(sigmoid(a), σ(b)²) of each pixel, with planes (a, b)."""
+
+    def planes(self, channels: int) -> int:
+        return 2 * channels
+
+    def parameters_of(self, mean: torch.Tensor) -> torch.Tensor:
+        return torch.cat([mean.logit(eps=1e-3), torch.zeros_like(mean)])
+
+    def forward(self, params: torch.Tensor) -> torch.distributions.Distribution:
+        logits, log_sigma = params.chunk(2, dim=-3)
+        return torch.distributions.Independent(torch.distributions.Normal(logits.sigmoid(), log_sigma.exp()), 3)
+
+
+@pytest.mark.parametrize("backbone", ["dense", "conv"])
+def test_a_likelihood_says_how_many_parameters_a_pixel_has(compose, monkeypatch, backbone):
+    monkeypatch.setattr("vae.model.likelihoods.Bernoulli", Spread)
+    model, x = build_model(compose("data=strokes", f"backbone={backbone}"), (3, 8, 10), 0), torch.rand(6, 3, 8, 10)
+    model.start_at(x, torch.zeros(6))
+    list(model.backbone.decoder.parameters())[-2].data.zero_()  # what is left is the bias
+    expected = x.mean(0) if backbone == "dense" else x.mean((0, 2, 3))[:, None, None].expand(3, 8, 10)
+    p_x = model.decode(torch.zeros(1, 2))
+    assert torch.allclose(p_x.mean[0], expected, atol=1e-6) and torch.equal(p_x.stddev[0], torch.ones(3, 8, 10))
+    model(x).total.mean().backward()
+    assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in model.parameters())

@@ -48,10 +48,7 @@ def build(name: str) -> VAE:
     )
     backbone = setup.backbone(setup.shape, setup.latent_dim, **told)
     posterior = setup.posterior(backbone.features, setup.latent_dim)
-    prior = setup.prior(setup.latent_dim)
-    if isinstance(prior, Vamp):
-        prior.attach(backbone, posterior, setup.shape)
-    vae = VAE(backbone, prior, posterior, setup.likelihood).eval()
+    vae = VAE(backbone, setup.prior(setup.latent_dim), posterior, setup.likelihood).eval()
     with torch.no_grad():
         for parameter in [*backbone.parameters(), *posterior.parameters()]:
             parameter.mul_(2)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vae.model.backbones import Backbone, ChannelsLast
 from vae.model.distributions import FullNormal
-from vae.model.likelihoods import Bernoulli, ContinuousBernoulli, Gaussian
+from vae.model.likelihoods import Likelihood
 from vae.model.posteriors import Diagonal, Full, Tied
 from vae.model.vae import VAE
 
@@ -20,6 +20,8 @@ Operation = dict[str, Any]
 # Bytes of each weight. Some posteriors are a hundred times narrower than their prior: the encoder is float32 itself, so
 # that codes are right to a thousandth of σ. The decoder does not need the lowest byte for images right to 1e-4.
 ENCODER, DECODER = 4, 3
+
+LINKS = ("sigmoid", "continuous_bernoulli")  # those of MEANS in networks.js
 
 
 def networks(vae: VAE, shape: tuple[int, int, int]) -> dict[str, Any]:
@@ -31,7 +33,7 @@ def networks(vae: VAE, shape: tuple[int, int, int]) -> dict[str, Any]:
         "encoder": operations(vae.backbone.encoder, ENCODER),
         "posterior": posterior(vae),
         "decoder": operations(vae.backbone.decoder, DECODER),
-        "likelihood": likelihood(vae.likelihood),
+        "likelihood": link(vae.likelihood),
     }
 
 
@@ -106,16 +108,11 @@ def posterior(vae: VAE) -> dict[str, Any]:
     return {"mean": linear(vae.posterior.mean, ENCODER), **parts}
 
 
-def likelihood(module: nn.Module) -> str:
+def link(likelihood: Likelihood) -> str:
     """How the decoder's output becomes the mean of p(x|z)."""
-    match module:
-        case Bernoulli() | Gaussian():
-            return "sigmoid"
-        case ContinuousBernoulli():
-            return "continuous_bernoulli"
-    raise ValueError(
-        f"likelihood={type(module).__name__}: must be Bernoulli, Gaussian or ContinuousBernoulli for the page to run it"
-    )
+    if likelihood.link not in LINKS:
+        raise ValueError(f"likelihood={type(likelihood).__name__}: must have a link of the page's: {', '.join(LINKS)}")
+    return likelihood.link
 
 
 def packed(values: Tensor, width: int) -> str:

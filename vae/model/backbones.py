@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 class Backbone(Part):
     """A pair of networks; the posterior reads `features` numbers an image, the likelihood the decoder's output.
 
-    With `classes` both are told the class of every image (Sohn et al., 2015): it stands beside what they read.
+    With `classes` both also read the class of every image (Sohn et al., 2015). `planes` are the decoder's output's, by
+    default as many as the image has channels.
     """
 
     encoder: nn.Module  # (batch, channels, height, width) → (batch, features)
-    decoder: nn.Module  # (batch, latent_dim) → (batch, channels, height, width), logits of the mean
+    decoder: nn.Module  # (batch, latent_dim) → (batch, planes, height, width), the likelihood's parameters
     features: int
     shape: Shape  # of the images
     classes = 0  # that there are, where the model is conditional
@@ -57,17 +58,25 @@ class Dense(Backbone):
     `gated` layers are (Wx + b) ⊙ σ(Vx + c) instead (Dauphin et al., 2017).
     """
 
-    def __init__(self, shape: Shape, latent_dim: int, hidden: Sequence[int], gated: bool = False, classes: int = 0):
+    def __init__(
+        self,
+        shape: Shape,
+        latent_dim: int,
+        hidden: Sequence[int],
+        gated: bool = False,
+        classes: int = 0,
+        planes: int | None = None,
+    ):
         super().__init__()
         self.shape = shape
-        pixels = math.prod(shape)
+        pixels, output = math.prod(shape), (planes or shape[0], *shape[1:])
         self.features = hidden[-1]
         self.classes = classes
         self.encoder = nn.Sequential(nn.Flatten(), *_dense_layers([pixels + classes, *hidden], gated))
         self.decoder = nn.Sequential(
             *_dense_layers([latent_dim + classes, *reversed(hidden)], gated),
-            nn.Linear(hidden[0], pixels),
-            nn.Unflatten(1, shape),
+            nn.Linear(hidden[0], math.prod(output)),
+            nn.Unflatten(1, output),
         )
 
     def beside(self, x: Tensor, one_hot: Tensor) -> Tensor:
@@ -87,7 +96,15 @@ class Conv(Backbone):
     Works for any height and width: a stride takes n to ⌈n/2⌉, and its transpose takes that back to n.
     """
 
-    def __init__(self, shape: Shape, latent_dim: int, channels: Sequence[int], hidden: int, classes: int = 0):
+    def __init__(
+        self,
+        shape: Shape,
+        latent_dim: int,
+        channels: Sequence[int],
+        hidden: int,
+        classes: int = 0,
+        planes: int | None = None,
+    ):
         super().__init__()
         self.shape = shape
         self.features = hidden
@@ -116,7 +133,7 @@ class Conv(Backbone):
             nn.Unflatten(1, inner),
             ChannelsLast(),
             *_with_relu(up),
-            ConvTranspose2d(channels[0], shape[0], 3, padding=1),
+            ConvTranspose2d(channels[0], planes or shape[0], 3, padding=1),
         )
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

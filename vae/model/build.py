@@ -79,16 +79,21 @@ def build_model(config: Config, shape: Shape, classes: int, make: Builder = buil
     conditional = config["conditional"]
     if conditional and not classes:
         raise ValueError("conditional=true: needs data with labels, but these images have no classes")
-    told = {"classes": classes} if conditional else {}
-    backbone = make(config, "backbone", shape=shape, **told)
-    posterior = make(config, "posterior", features=backbone.features)
-    prior = make(config, "prior")
-    likelihood = make(config, "likelihood")
-    for (group, base), part in zip(PARTS.items(), (backbone, prior, posterior, likelihood), strict=True):
-        if not isinstance(part, base):
+
+    def part(group: str, **given: Any) -> Any:
+        made, base = make(config, group, **given), PARTS[group]
+        if not isinstance(made, base):
             target, allowed = config[group].get("_target_"), f"{base.__module__}.{base.__name__}"
-            raise ValueError(f"{group}._target_={target}: must be a {allowed}, but is a {type(part).__name__}")
-    return VAE(backbone, prior, posterior, likelihood)
+            raise ValueError(f"{group}._target_={target}: must be a {allowed}, but is a {type(made).__name__}")
+        return made
+
+    likelihood = part("likelihood")
+    given = {"classes": classes} if conditional else {}
+    if (planes := likelihood.planes(shape[0])) != shape[0]:
+        given["planes"] = planes
+    backbone = part("backbone", shape=shape, **given)
+    posterior = part("posterior", features=backbone.features)
+    return VAE(backbone, part("prior"), posterior, likelihood)
 
 
 def build_own_model(config: Config, shape: Shape, classes: int, weights: Mapping[str, torch.Tensor]) -> VAE:

@@ -20,17 +20,26 @@ if TYPE_CHECKING:
 
 
 class Likelihood(Part):
-    """Base: p(x|z) of each pixel has a mean in [0, 1], the sigmoid of its parameter."""
+    """Base: one parameter for each channel of a pixel, the logit of its mean."""
 
+    pixels = "unit"  # log p(x|z) is a density on [0, 1]; or "binary", a probability of 0 and 1
+    link: str | None = None  # from parameters to the mean, by the name that the explorer's page knows
     whole_batch = False  # p(x|z) of an image depends on the others of its batch
 
-    def forward(self, params: Tensor) -> Distribution:
-        """(batch, channels, height, width) → p(x|z)."""
-        raise NotImplementedError
+    def planes(self, channels: int) -> int:
+        """How many parameters a pixel has: the channels of the decoder's output."""
+        return channels
 
     def parameters_of(self, mean: Tensor) -> Tensor:
-        """The parameters, within ±7, that make this the mean: a pixel that is always black has none."""
+        """Parameters (planes, …) around which training begins, of mean pixels (channels, …).
+
+        Within ±7, because a pixel that is always black has none.
+        """
         return mean.logit(eps=1e-3)
+
+    def forward(self, params: Tensor) -> Distribution:
+        """(batch, planes, height, width) → p(x|z), with event shape (channels, height, width)."""
+        raise NotImplementedError
 
     def noise(self, beta: float | None) -> str:
         """What a noise level of the pixels makes of β, for the ledger; empty where there is none."""
@@ -39,6 +48,9 @@ class Likelihood(Part):
 
 class Bernoulli(Likelihood):
     """Independent Bernoulli pixels with the parameters as logits; for grey pixels binary cross-entropy."""
+
+    pixels = "binary"
+    link = "sigmoid"
 
     def forward(self, params: Tensor) -> Independent:
         """(batch, channels, height, width) → p(x|z)."""
@@ -60,6 +72,8 @@ class _BernoulliImages(Independent):
 
 class ContinuousBernoulli(Likelihood):
     """The Bernoulli's formula normalised on [0, 1] (Loaiza-Ganem and Cunningham, 2019), parameters as logits."""
+
+    link = "continuous_bernoulli"
 
     def forward(self, params: Tensor) -> Independent:
         """(batch, channels, height, width) → p(x|z)."""
@@ -107,6 +121,7 @@ class Gaussian(Likelihood):
     mean over training batches, so that no image has a say in its own density.
     """
 
+    link = "sigmoid"
     batches: Tensor
 
     def __init__(self, sigma: float | str):

@@ -22,7 +22,6 @@ from vae.evaluation.gap import inference_gap
 from vae.evaluation.geometry import Geometry
 from vae.evaluation.likelihood import Likelihood, bits_per_dimension, dequantised, importance_likelihood, mean_recon
 from vae.model.distributions import DiagonalNormal, FullNormal, draws, gaussian, parameters
-from vae.model.likelihoods import Bernoulli
 from vae.model.vae import VAE
 
 log = logging.getLogger(__name__)
@@ -221,7 +220,7 @@ def _annealed(subject: Subject, part: Part) -> Values:
 
 def _bits(subject: Subject, part: Part, found: Likelihood) -> Values:
     """Bits per dimension: of binary images their log p(x) says, a density is asked about dequantised ones."""
-    density = not isinstance(subject.vae.likelihood, Bernoulli)
+    density = subject.vae.likelihood.pixels != "binary"
     pixels = "binary" if subject.binarized else "grey"
     if density and not subject.binarized:
         pixels = "dequantised"
