@@ -20,7 +20,7 @@ from vae.data.base import DataSource
 from vae.data.idx import FILES, IdxFiles
 from vae.data.loader import BatchLoader
 from vae.model.build import build, build_model
-from vae.model.objectives import Objective
+from vae.model.objectives import Batch, Objective
 from vae.settings import compose
 from vae.settings.compose import CONF
 from vae.settings.config import check, flatten, plain
@@ -97,7 +97,7 @@ def take_a_step(config: dict[str, Any]) -> None:
     before = {name: weight.detach().clone() for name, weight in model.named_parameters() if weight.requires_grad}
     x, labels = next(iter(BatchLoader(data.train, 8, shuffle=True, dynamic=source.binarize == "dynamic")))
     assert x.shape == (8, *data.shape) and (not data.classes or labels.max() < len(data.classes))
-    loss, terms = objective(model, x, 1, labels)
+    loss, terms = objective(model, Batch(x, labels), 1)
     loss.value.backward()
     optimizer.step()
     scheduler.step()

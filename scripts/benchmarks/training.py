@@ -17,6 +17,7 @@ from vae.common.tables import Table
 from vae.data.base import Dataset
 from vae.data.loader import BatchLoader
 from vae.model.build import build, build_model
+from vae.model.objectives import Batch
 from vae.settings.compose import composed
 from vae.settings.config import plain
 from vae.training import run
@@ -128,7 +129,7 @@ class Steps:
         self.batch = next(iter(self.loader))
 
     def step(self, images: torch.Tensor, labels: torch.Tensor) -> None:
-        (loss, _), _ = self.objective(self.model, images, 0, labels)
+        (loss, _), _ = self.objective(self.model, Batch(images, labels), 0)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()

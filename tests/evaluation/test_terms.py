@@ -5,7 +5,8 @@ from torch import Tensor, nn
 from vae.data.base import Part
 from vae.data.loader import BatchLoader
 from vae.evaluation.terms import error_of_draws, mean_terms
-from vae.model.objectives import ELBO, Autoencoder
+from vae.model.noise import Draw
+from vae.model.objectives import ELBO, Autoencoder, Needs
 from vae.model.vae import Terms
 
 
@@ -56,14 +57,14 @@ def test_what_does_not_apply_is_left_out():
 class Noisy(Brightness):
     """The total of each image is a draw of variance 4 + 5."""
 
-    def forward(self, x: Tensor, labels: Tensor | None = None, samples: int | None = None, *how: object) -> Terms:
-        size = (len(x),) if samples is None else (samples, len(x))
+    def forward(self, x: Tensor, labels: Tensor | None = None, draw: Draw = Draw()) -> Terms:  # noqa: B008
+        size = (len(x),) if draw.samples is None else (draw.samples, len(x))
         recon, kl = 2 * torch.randn(size) + 100 * x.flatten(1)[:, 0], 5**0.5 * torch.randn(size)
         return Terms(recon, kl, z=x, q=None, p=None, p_x=None)  # type: ignore[arg-type]
 
 
 class Several(ELBO):
-    samples = 4
+    needs = Needs(samples=4)
 
 
 @pytest.mark.parametrize(("objective", "variance"), [(ELBO(1.0), 9.0), (Several(1.0), 9.0 / 4)])

@@ -11,13 +11,15 @@ from torch.distributions import Distribution, MultivariateNormal, Normal
 from vae.model.backbones import Dense
 from vae.model.distributions import DiagonalNormal, FullNormal, kl
 from vae.model.likelihoods import Bernoulli, Gaussian
-from vae.model.objectives import DIP, ELBO, IWAE, MMD, TC, Autoencoder, Objective, decomposed
+from vae.model.objectives import DIP, ELBO, IWAE, MMD, TC, Autoencoder, Batch, Objective, decomposed
 from vae.model.posteriors import Diagonal, Full
 from vae.model.priors import Correlated, Isotropic, Learned, Mixture
 from vae.model.vae import VAE, Terms
 
 BATCH, N = 7, 3
 KINDS = ("diagonal", "full")
+
+UNREAD = Batch(torch.empty(0))  # by most losses, which the terms are enough for
 
 
 def terms(recon: Tensor, kl: Tensor) -> Terms:
@@ -50,7 +52,7 @@ def one(q: DiagonalNormal | FullNormal, i: int) -> MultivariateNormal:
 @pytest.mark.parametrize("beta", [0.0, 0.5, 1.0, 4.0])
 def test_beta_scales_the_kl_alone_and_images_are_averaged_last(beta):
     recon, kl = torch.rand(2, 7, dtype=torch.float64, requires_grad=True).unbind()
-    loss = ELBO(beta).loss(terms(recon, kl), 0).value
+    loss = ELBO(beta).loss(terms(recon, kl), UNREAD, 0).value
     assert loss.shape == ()
     assert loss.item() == pytest.approx(sum(r + beta * k for r, k in zip(recon.tolist(), kl.tolist(), strict=True)) / 7)
     by_recon, by_kl = torch.autograd.grad(loss, (recon, kl))
@@ -60,7 +62,7 @@ def test_beta_scales_the_kl_alone_and_images_are_averaged_last(beta):
 
 def test_beta_one_is_the_total_and_the_total_knows_no_beta():
     batch = terms(torch.rand(7), torch.rand(7))
-    assert torch.allclose(ELBO(1.0).loss(batch, 0).value, batch.total.mean())
+    assert torch.allclose(ELBO(1.0).loss(batch, UNREAD, 0).value, batch.total.mean())
     assert torch.equal(batch.total, batch.recon + batch.kl)
 
 
@@ -68,7 +70,7 @@ def test_beta_one_is_the_total_and_the_total_knows_no_beta():
 def test_annealing_weighs_the_kl_alone(step, weight):
     objective, batch = ELBO(3.0, annealing="linear", warmup=5), terms(torch.rand(7), torch.rand(7))
     objective.prepare(steps=40, epochs=10)
-    assert torch.allclose(objective.loss(batch, step).value, batch.recon.mean() + 3 * weight * batch.kl.mean())
+    assert torch.allclose(objective.loss(batch, UNREAD, step).value, batch.recon.mean() + 3 * weight * batch.kl.mean())
 
 
 @pytest.mark.parametrize("beta", [1.0, 4.0])
@@ -83,7 +85,7 @@ def test_free_bits_of_each_dimension_are_not_charged(beta):
     ]
     assert each[0] < 0.2 < each[2] < 0.3 < each[1]  # the last has one image above 0.3 and one below 0.2
     for bits, charged in [(0.2, [0.2, each[1], each[2]]), (0.3, [0.3, each[1], 0.3])]:
-        loss = ELBO(beta, free_bits=bits).loss(batch, 0).value
+        loss = ELBO(beta, free_bits=bits).loss(batch, UNREAD, 0).value
         assert loss.item() == pytest.approx(batch.recon.mean().item() + beta * sum(charged))
         found = torch.autograd.grad(loss, (loc, scale), retain_graph=True)
         full = torch.autograd.grad(beta * batch.kl.mean(), (loc, scale), retain_graph=True)
@@ -96,7 +98,7 @@ def test_free_bits_in_total():
     recon, kl = torch.rand(2, 4, dtype=torch.float64, requires_grad=True).unbind()
     mean = kl.mean().item()
     for bits, charged in [(mean - 0.1, mean), (mean + 0.1, mean + 0.1)]:
-        loss = ELBO(2.0, free_bits=bits, free_bits_per="total").loss(terms(recon, kl), 0).value
+        loss = ELBO(2.0, free_bits=bits, free_bits_per="total").loss(terms(recon, kl), UNREAD, 0).value
         assert loss.item() == pytest.approx(recon.mean().item() + 2 * charged)
         (gradient,) = torch.autograd.grad(loss, kl)
         assert torch.allclose(gradient, torch.full((4,), 2 / 4 * (bits < mean)).double())
@@ -114,8 +116,8 @@ def test_free_bits_in_total():
 def test_free_bits_of_each_dimension_need_a_kl_of_each(kind, prior):
     batch = encoded(gaussian(kind), prior.double()())
     with pytest.raises(ValueError, match=r"^objective\.free_bits_per=dimension: needs a KL that is a sum .*=total$"):
-        ELBO(1.0, free_bits=0.1).loss(batch, 0)
-    ELBO(1.0, free_bits=0.1, free_bits_per="total").loss(batch, 0)
+        ELBO(1.0, free_bits=0.1).loss(batch, UNREAD, 0)
+    ELBO(1.0, free_bits=0.1, free_bits_per="total").loss(batch, UNREAD, 0)
 
 
 def test_the_kl_is_pulled_to_the_capacity_from_both_sides():
@@ -124,7 +126,7 @@ def test_the_kl_is_pulled_to_the_capacity_from_both_sides():
     objective = ELBO(5.0, annealing="linear", warmup=10, capacity=2 * mean)
     objective.prepare(steps=40, epochs=10)
     for step, capacity, sign in [(0, 0, 1), (10, mean / 2, 1), (30, 1.5 * mean, -1), (40, 2 * mean, -1)]:
-        loss = objective.loss(terms(recon, kl), step).value
+        loss = objective.loss(terms(recon, kl), UNREAD, step).value
         assert loss.item() == pytest.approx(recon.mean().item() + 5 * abs(mean - capacity))  # 5 in every step
         (gradient,) = torch.autograd.grad(loss, kl)
         assert torch.allclose(gradient, torch.full((4,), sign * 5 / 4).double())
@@ -170,7 +172,7 @@ def log_weights(batch: Terms) -> Tensor:
 
 
 def gradients(objective: Objective, batch: Terms, of: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-    value = objective.loss(batch, 0).value
+    value = objective.loss(batch, UNREAD, 0).value
     return value, list(torch.autograd.grad(value, of, retain_graph=True))
 
 
@@ -190,9 +192,9 @@ def test_iwae_is_the_mean_weight_in_value_and_gradient(k):
 def test_iwae_of_one_sample_is_the_elbo_with_a_sampled_kl():
     batch = Linear().terms(1, images=5)
     sampled = batch.q.log_prob(batch.z) - batch.p.log_prob(batch.z)
-    plain = ELBO(1.0).loss(batch._replace(recon=batch.recon[0], kl=sampled[0]), 0).value
-    assert torch.allclose(IWAE(1).loss(batch, 0).value, plain)
-    assert torch.allclose(IWAE(1, dreg=True).loss(batch, 0).value, plain)
+    plain = ELBO(1.0).loss(batch._replace(recon=batch.recon[0], kl=sampled[0]), UNREAD, 0).value
+    assert torch.allclose(IWAE(1).loss(batch, UNREAD, 0).value, plain)
+    assert torch.allclose(IWAE(1, dreg=True).loss(batch, UNREAD, 0).value, plain)
 
 
 @torch.no_grad()
@@ -200,7 +202,7 @@ def test_the_bound_rises_with_the_samples_up_to_the_evidence():
     model = Linear()
     bounds = []
     for k in (1, 3, 30, 1000):
-        each = torch.stack([-IWAE(k).loss(model.terms(k, images=50), 0).value for _ in range(40)])
+        each = torch.stack([-IWAE(k).loss(model.terms(k, images=50), UNREAD, 0).value for _ in range(40)])
         bounds.append((each.mean().item(), 6 * each.std().item() / 40**0.5))
     for (low, error), (high, error_too) in itertools.pairwise(bounds):
         assert low + error < high - error_too < model.log_p or high == pytest.approx(model.log_p, abs=0.01)
@@ -212,7 +214,7 @@ def test_with_the_exact_posterior_every_weight_is_the_evidence(dreg):
     model = Linear()
     q = FullNormal(model.exact.loc[None], model.exact.scale_tril[None])
     batch = model.terms(5, q=q)
-    assert torch.allclose(IWAE(5, dreg).loss(batch, 0).value, torch.tensor(-model.log_p, dtype=torch.float64))
+    assert torch.allclose(IWAE(5, dreg).loss(batch, UNREAD, 0).value, torch.tensor(-model.log_p, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("k", [1, 2, 20])
@@ -225,7 +227,7 @@ def test_dreg_has_the_value_of_iwae_and_the_decoder_s_gradient(k):
     doubly, (doubly_by_w,) = gradients(IWAE(k, dreg=True), batch, [model.w])
     assert torch.allclose(value, doubly) and torch.allclose(by_w, doubly_by_w)
     with torch.no_grad():
-        assert torch.allclose(IWAE(k, dreg=True).loss(batch, 0).value, value)
+        assert torch.allclose(IWAE(k, dreg=True).loss(batch, UNREAD, 0).value, value)
 
 
 def each_gradient(model: Linear, k: int, dreg: bool, images: int) -> Tensor:
@@ -339,7 +341,7 @@ def test_a_batch_of_one_image_says_nothing_of_others(kind):
 @pytest.mark.parametrize("beta", [0.0, 1.0, 6.0])
 def test_beta_weighs_the_total_correlation_alone(beta):
     objective, batch = TC(beta), encoded(gaussian("diagonal"))
-    loss = objective.loss(batch, 0)
+    loss = objective.loss(batch, UNREAD, 0)
     mi, tc, dwkl = (part.mean() for part in decomposed(batch))
     assert torch.allclose(loss.value, batch.recon.mean() + mi + beta * tc + dwkl)
     assert loss.parts == {"batch_mi": mi, "batch_tc": tc, "batch_dwkl": dwkl}
@@ -366,7 +368,7 @@ def test_codes_that_follow_a_correlated_prior_are_not_dependent():
     q = FullNormal(p.loc.expand(BATCH, N), p.scale_tril.expand(BATCH, N, N))
     for part in decomposed(encoded(q, p=p)):
         assert torch.allclose(part, torch.zeros(BATCH, dtype=torch.float64), atol=1e-6)
-    assert DIP(1.0, 2, 10.0, 10.0).loss(encoded(q, p=p), 0).parts["dip"].item() == pytest.approx(0, abs=1e-6)
+    assert DIP(1.0, 2, 10.0, 10.0).loss(encoded(q, p=p), UNREAD, 0).parts["dip"].item() == pytest.approx(0, abs=1e-6)
 
 
 # MMD ------------------------------------------------------------------------------------------------------------------
@@ -405,7 +407,7 @@ def test_mmd_is_zero_on_average_for_equal_distributions_and_positive_for_others(
 def test_infovae_weighs_kl_and_mmd(alpha, weight):
     batch = encoded(gaussian("diagonal"))
     torch.manual_seed(1)
-    loss = MMD(alpha, weight).loss(batch, 0)
+    loss = MMD(alpha, weight).loss(batch, UNREAD, 0)
     torch.manual_seed(1)
     mmd = brute_mmd(batch.z, batch.p.sample((BATCH,)))
     expected = batch.recon.mean().item() + (1 - alpha) * batch.kl.mean().item() + (alpha + weight - 1) * mmd
@@ -414,7 +416,7 @@ def test_infovae_weighs_kl_and_mmd(alpha, weight):
 
 def test_one_image_has_no_mmd():
     batch = encoded(gaussian("diagonal", batch=1))
-    assert torch.allclose(MMD(0.5, 10).loss(batch, 0).value, batch.recon.mean() + 0.5 * batch.kl.mean())
+    assert torch.allclose(MMD(0.5, 10).loss(batch, UNREAD, 0).value, batch.recon.mean() + 0.5 * batch.kl.mean())
 
 
 # DIP ------------------------------------------------------------------------------------------------------------------
@@ -428,7 +430,7 @@ def test_dip_is_numpy_s_covariance(posterior, kind):
     if kind == 2:  # the law of total covariance
         c = c + batch.q.covariance_matrix.mean(0).numpy()
     penalty = sum((7.0 if i != j else 3.0) * (c[i, j] - (i == j)) ** 2 for i in range(N) for j in range(N))
-    loss = DIP(2.0, kind, off_diagonal=7.0, diagonal=3.0).loss(batch, 0)
+    loss = DIP(2.0, kind, off_diagonal=7.0, diagonal=3.0).loss(batch, UNREAD, 0)
     assert loss.value.item() == pytest.approx(batch.recon.mean().item() + 2 * batch.kl.mean().item() + penalty)
     assert loss.parts["dip"].item() == pytest.approx(penalty)
 
@@ -440,7 +442,7 @@ def test_dip_pulls_to_the_covariance_of_a_correlated_prior():
     c = np.cov(batch.q.loc.numpy().T, bias=True) + batch.q.covariance_matrix.mean(0).numpy()
     c = inverse @ c @ inverse.T
     penalty = sum((7.0 if i != j else 3.0) * (c[i, j] - (i == j)) ** 2 for i in range(N) for j in range(N))
-    assert DIP(2.0, 2, 7.0, 3.0).loss(batch, 0).parts["dip"].item() == pytest.approx(penalty)
+    assert DIP(2.0, 2, 7.0, 3.0).loss(batch, UNREAD, 0).parts["dip"].item() == pytest.approx(penalty)
 
 
 def test_the_covariance_of_dip_is_that_of_the_samples(mean_is):
@@ -448,7 +450,7 @@ def test_the_covariance_of_dip_is_that_of_the_samples(mean_is):
     q = gaussian("full")
     z = q.sample((20_000,)).flatten(0, 1)
     centred = z - q.loc.mean(0)
-    penalty = DIP(1.0, 2, off_diagonal=1.0, diagonal=1.0).loss(encoded(q), 0).parts["dip"]
+    penalty = DIP(1.0, 2, off_diagonal=1.0, diagonal=1.0).loss(encoded(q), UNREAD, 0).parts["dip"]
     c = (centred.unsqueeze(-1) * centred.unsqueeze(-2)).mean(0)
     assert penalty.item() == pytest.approx(((c - torch.eye(N)) ** 2).sum().item(), rel=0.02)
 
@@ -486,7 +488,7 @@ def model(posterior: str) -> VAE:
 def test_an_objective_trains_every_weight_that_it_should(name, posterior):
     vae, objective, x = model(posterior), OBJECTIVES[name](), torch.rand(8, *SHAPE, dtype=torch.float64)
     objective.prepare(steps=40, epochs=10)
-    loss, terms = objective(vae, x, 5)
+    loss, terms = objective(vae, Batch(x), 5)
     assert loss.value.shape == () and loss.value.isfinite() and loss.value.dtype == torch.float64
     assert all(part.shape == () for part in loss.parts.values())
     k = (3,) if isinstance(objective, IWAE) else ()
@@ -496,7 +498,7 @@ def test_an_objective_trains_every_weight_that_it_should(name, posterior):
         moved = weight.grad is not None and bool(weight.grad.any())
         assert moved != weight_name.startswith(UNTRAINED.get(name, ())), weight_name
     with torch.no_grad():
-        assert objective(vae.eval(), x, 5)[0].value.isfinite()
+        assert objective(vae.eval(), Batch(x), 5)[0].value.isfinite()
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -504,7 +506,7 @@ def test_an_objective_works_in_mixed_precision(name):
     vae, objective = model("diagonal").float(), OBJECTIVES[name]()
     objective.prepare(steps=40, epochs=10)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss, _ = objective(vae, torch.rand(8, *SHAPE), 5)
+        loss, _ = objective(vae, Batch(torch.rand(8, *SHAPE)), 5)
     loss.value.backward()
     assert loss.value.isfinite() and all(w.grad.isfinite().all() for w in vae.parameters() if w.grad is not None)
 
@@ -518,12 +520,12 @@ def test_an_objective_has_no_weights_and_says_what_it_is(name):
 
 def test_an_autoencoder_is_deterministic():
     vae, x = model("diagonal"), torch.rand(8, *SHAPE, dtype=torch.float64)
-    (first, terms), (second, _) = Autoencoder()(vae, x, 0), Autoencoder()(vae, x, 1)
+    (first, terms), (second, _) = Autoencoder()(vae, Batch(x), 0), Autoencoder()(vae, Batch(x), 1)
     assert torch.equal(first.value, second.value) and torch.equal(terms.z, vae.encode(x).mean)
     assert torch.allclose(first.value, -vae.decode(vae.encode(x).mean).log_prob(x).mean())
     with torch.no_grad():
         vae.posterior.log_var.bias += 3
-    assert torch.equal(Autoencoder()(vae, x, 0)[0].value, first.value)
+    assert torch.equal(Autoencoder()(vae, Batch(x), 0)[0].value, first.value)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -535,7 +537,7 @@ def test_an_objective_lowers_its_own_loss(name):
     optimizer = torch.optim.Adam(vae.parameters(), lr=0.01)
     losses = []
     for _ in range(60):
-        loss, _ = objective(vae, x, 15)  # at one weight all the time
+        loss, _ = objective(vae, Batch(x), 15)  # at one weight all the time
         optimizer.zero_grad()
         loss.value.backward()
         optimizer.step()

@@ -22,12 +22,15 @@ from torch import Tensor
 
 from vae.model.backbones import Dense
 from vae.model.likelihoods import Bernoulli
-from vae.model.objectives import ELBO, IWAE
+from vae.model.noise import Draw
+from vae.model.objectives import ELBO, IWAE, Batch
 from vae.model.posteriors import Diagonal
 from vae.model.priors import Isotropic
 from vae.model.vae import VAE
 
 DRAWS = 40_000
+
+UNREAD = Batch(torch.empty(0))  # by most losses, which the terms are enough for
 
 
 def many(x: Tensor) -> Tensor:
@@ -58,12 +61,12 @@ def test_any_other_posterior_gives_its_elbo_below_the_evidence(prior, posterior,
 @torch.no_grad()
 def test_several_samples_give_the_same_elbo_and_importance_weights_the_evidence(prior, posterior, mean_is):
     vae, x, log_p = linear_gaussian(prior, posterior)
-    terms = vae(x.expand(3, *SHAPE), samples=DRAWS // 4)
+    terms = vae(x.expand(3, *SHAPE), draw=Draw(samples=DRAWS // 4))
     assert terms.recon.shape == terms.total.shape == (DRAWS // 4, 3) and terms.z.shape == (DRAWS // 4, 3, N)
     assert terms.kl.shape == (3,)  # exact: the same for each sample
     assert len(terms.z.flatten(0, 1).unique(dim=0)) == 3 * (DRAWS // 4)
     mean_is(-terms.total, exact_elbo(vae, x).expand(3))
-    loss, _ = IWAE(DRAWS)(vae, x, 0)
+    loss, _ = IWAE(DRAWS)(vae, Batch(x), 0)
     assert torch.allclose(-loss.value, log_p, atol=0.1)
 
 
@@ -76,7 +79,7 @@ def test_training_closes_the_gap_to_the_best_diagonal_posterior(prior):
     for step in range(400):
         optimizer.param_groups[0]["lr"] = 0.02 * (1 - step / 400)
         optimizer.zero_grad()
-        loss, _ = ELBO(1.0)(vae, x.expand(64, *SHAPE), step)
+        loss, _ = ELBO(1.0)(vae, Batch(x.expand(64, *SHAPE)), step)
         loss.value.backward()
         optimizer.step()
     best = 0.5 * (precision.logdet() - precision.diagonal().log().sum())  # of the mean-field approximation, at most 0
@@ -105,7 +108,7 @@ def test_terms_are_of_each_image_and_every_weight_learns(names):
     assert torch.allclose(terms.recon, -vae.decode(terms.z).log_prob(x), rtol=1e-4)
     assert torch.equal(terms.total, terms.recon + terms.kl)
     assert (terms.kl >= 0).all() or names[1] in ("mixture", "vamp", "flow")  # whose KL is that of one sample
-    ELBO(1.0).loss(terms, 0).value.backward()
+    ELBO(1.0).loss(terms, UNREAD, 0).value.backward()
     for name, weight in vae.named_parameters():
         if weight.requires_grad:
             assert weight.grad is not None and weight.grad.isfinite().all() and weight.grad.any(), name
@@ -116,7 +119,7 @@ def test_terms_are_of_each_image_and_every_weight_learns(names):
 @pytest.mark.parametrize("names", MODELS, ids="-".join)
 def test_an_image_s_terms_do_not_depend_on_its_batch(names):
     vae, x = made(*names).double().eval(), torch.rand(5, *IMAGES, dtype=torch.float64)
-    together, *alone = (vae(images, at_mean=True) for images in (x, *x.split(1)))  # without noise
+    together, *alone = (vae(images, draw=Draw(mean=True)) for images in (x, *x.split(1)))  # without noise
     assert len(together.total.detach().unique()) == 5
     for term in ("recon", "kl", "total"):
         assert torch.allclose(getattr(together, term), torch.cat([getattr(terms, term) for terms in alone]))
@@ -139,7 +142,7 @@ def test_one_batch_can_be_overfitted(backbone):
     optimizer = torch.optim.Adam(vae.parameters(), lr=0.01)
     totals = []
     for _ in range(150):
-        loss, _ = ELBO(1.0)(vae, x, 0)
+        loss, _ = ELBO(1.0)(vae, Batch(x), 0)
         optimizer.zero_grad()
         loss.value.backward()
         optimizer.step()
@@ -150,7 +153,7 @@ def test_one_batch_can_be_overfitted(backbone):
 @pytest.mark.parametrize("prior", PRIORS | MORE_PRIORS)
 def test_several_samples_are_several_passes(prior):
     vae, x = made("dense", prior, "full", "bernoulli").double(), torch.rand(4, *IMAGES, dtype=torch.float64)
-    terms = vae(x, samples=3)
+    terms = vae(x, draw=Draw(samples=3))
     for i in range(3):
         assert torch.allclose(terms.recon[i], -vae.decode(terms.z[i]).log_prob(x))
         sampled = terms.q.log_prob(terms.z[i]) - terms.p.log_prob(terms.z[i])
@@ -160,15 +163,15 @@ def test_several_samples_are_several_passes(prior):
     torch.manual_seed(1)
     single = vae(x)
     torch.manual_seed(1)
-    for one, same in zip(vae(x, samples=1)[:3], single[:3], strict=True):
+    for one, same in zip(vae(x, draw=Draw(samples=1))[:3], single[:3], strict=True):
         assert torch.allclose(one.squeeze(0), same)
 
 
 def test_at_the_mean_there_is_no_noise():
     vae, x = made("dense", "isotropic", "diagonal", "bernoulli"), torch.rand(4, *IMAGES)
-    terms = vae(x, at_mean=True)
+    terms = vae(x, draw=Draw(mean=True))
     assert torch.equal(terms.z, vae.encode(x).mean)
-    assert torch.equal(terms.recon, vae(x, at_mean=True).recon)
+    assert torch.equal(terms.recon, vae(x, draw=Draw(mean=True)).recon)
     assert torch.allclose(terms.recon, -vae.decode(vae.encode(x).mean).log_prob(x))
     assert torch.allclose(terms.kl, vae(x).kl)
 
@@ -205,6 +208,6 @@ def test_samples_are_of_the_classes_asked_for(labels):
 def test_several_samples_of_an_image_share_its_label():
     vae = VAE(Dense(SHAPE, N, hidden=[4], classes=3), Isotropic(N), Diagonal(4, N), Bernoulli())
     x, labels = torch.rand(6, *SHAPE).round(), torch.tensor([0, 1, 2, 2, 1, 0])
-    terms = vae(x, labels, samples=3)
+    terms = vae(x, labels, draw=Draw(samples=3))
     for each, z in zip(terms.recon, terms.z, strict=True):
         assert torch.allclose(each, -vae.decode(z, labels).log_prob(x))

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from vae.model.build import build, build_model
+from vae.model.objectives import Batch
 from vae.training.ledger import Ledger
 
 X, LABELS = torch.rand(2, 1, 5, 4), torch.zeros(2, dtype=torch.long)
@@ -62,7 +63,7 @@ def test_its_weights_are_those_of_the_loss(
     config = compose("data=strokes", "backbone.hidden=[8]", *overrides)
     built, model = build(config, "objective"), build_model(config, (1, 5, 4), 0)
     built.prepare(10, 1)
-    loss, terms = built(model, torch.rand(16, 1, 5, 4), 0)
+    loss, terms = built(model, Batch(torch.rand(16, 1, 5, 4)), 0)
     values = {"recon": terms.recon.mean(), "kl": terms.kl.mean()} | dict(loss.parts)
     entries = {entry.term: float(entry.weight) for entry in ledger(*overrides).entries}
     dip = {"dip_off", "dip_on"} & entries.keys()

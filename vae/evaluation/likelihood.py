@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from vae.model.noise import Draw
 from vae.model.vae import VAE, evaluating
 
 DECODED = 2**20  # numbers decoded at once, to bound the memory whatever the number of draws
@@ -43,7 +44,7 @@ def mean_recon(vae: VAE, batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
     """−log p(x|z) at z = E[z|x] of each image, (n,), float64 on the CPU, nats: all that an autoencoder says of it."""
     dtype = next(vae.parameters()).dtype
     with evaluating(vae):
-        found = [vae(images.to(dtype), labels, at_mean=True).recon.cpu().double() for images, labels in batches]
+        found = [vae(images.to(dtype), labels, Draw(mean=True)).recon.cpu().double() for images, labels in batches]
     return torch.cat(found)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from vae.model.objectives import ELBO, Objective
+from vae.model.objectives import ELBO, Batch, Objective
 from vae.model.vae import VAE
 
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -25,7 +25,7 @@ def mean_terms(vae: VAE, batches: Batches, objective: Objective = PLAIN) -> dict
     count = 0
     dtype = next(vae.parameters()).dtype  # trainer.precision=64-true makes it double
     for images, labels in batches:
-        (loss, _), terms = objective(vae, images.to(dtype), objective.steps, labels)
+        (loss, _), terms = objective(vae, Batch(images.to(dtype), labels), objective.steps)
         means = torch.stack([_of_image(terms.recon).sum(), _of_image(terms.kl).sum(), loss * len(images)])
         sums += means.cpu().double()  # first to the host: not every device has doubles
         count += len(images)
@@ -43,7 +43,7 @@ def error_of_draws(vae: VAE, batches: Batches, objective: Objective, images: int
     dtype = next(vae.parameters()).dtype
     differences = []
     for x, labels in batches:
-        first, second = (objective(vae, x.to(dtype), objective.steps, labels)[1].total for _ in range(2))
+        first, second = (objective(vae, Batch(x.to(dtype), labels), objective.steps)[1].total for _ in range(2))
         differences.append(_of_image(first - second))
     return (torch.cat(differences).square().mean() / 2 / images).sqrt().item()
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from vae.common.types import TERMS
 from vae.model.annealing import Annealing
 from vae.model.distributions import DiagonalNormal, FullNormal, detached, kl, marginals, whitened
+from vae.model.noise import FRESH, Draw, Noise, sampled
 from vae.model.vae import VAE, Terms
 
 OVER_PIXELS = "summed over channels and pixels, mean over images"
@@ -42,6 +43,14 @@ class Loss(NamedTuple):
     parts: Mapping[str, Tensor] = {}
 
 
+class Batch(NamedTuple):
+    """What one step sees."""
+
+    images: Tensor  # (batch, channels, height, width) in [0, 1]
+    labels: Tensor | None = None  # (batch,)
+    noise: Noise = FRESH
+
+
 class Needs(NamedTuple):
     """What an objective asks for."""
 
@@ -65,12 +74,12 @@ class Objective(nn.Module):
         """Take note of how long the training is, before it begins."""
         self.steps = steps
 
-    def forward(self, vae: VAE, x: Tensor, step: int, labels: Tensor | None = None) -> tuple[Loss, Terms]:
+    def forward(self, vae: VAE, batch: Batch, step: int) -> tuple[Loss, Terms]:
         """The loss of a batch in the step after `step` others, and the terms that it is made of."""
-        terms = vae(x, labels, self.needs.samples, self.needs.mean)
-        return self.loss(terms, step), terms
+        terms = vae(batch.images, batch.labels, Draw(batch.noise, self.needs.samples, self.needs.mean))
+        return self.loss(terms, batch, step), terms
 
-    def loss(self, terms: Terms, step: int) -> Loss:
+    def loss(self, terms: Terms, batch: Batch, step: int) -> Loss:
         """Terms of a batch → its loss."""
         raise NotImplementedError
 
@@ -110,7 +119,7 @@ class ELBO(Objective):
         super().prepare(steps, epochs)
         self.annealing.prepare(steps, epochs)
 
-    def loss(self, terms: Terms, step: int) -> Loss:
+    def loss(self, terms: Terms, batch: Batch, step: int) -> Loss:
         weight = self.annealing(step)
         if self.capacity is not None:
             charged = (terms.kl.mean() - weight * self.capacity).abs()
@@ -146,7 +155,7 @@ class IWAE(Objective):
         self.needs = Needs(samples)
         self.dreg = dreg
 
-    def loss(self, terms: Terms, step: int) -> Loss:
+    def loss(self, terms: Terms, batch: Batch, step: int) -> Loss:
         q = detached(terms.q) if self.dreg else terms.q
         log_w = terms.p.log_prob(terms.z) - q.log_prob(terms.z) - terms.recon  # (samples, batch)
         bound = log_w.logsumexp(0) - math.log(len(log_w))
@@ -179,7 +188,7 @@ class TC(Objective):
         super().__init__()
         self.beta = beta
 
-    def loss(self, terms: Terms, step: int) -> Loss:
+    def loss(self, terms: Terms, batch: Batch, step: int) -> Loss:
         mi, tc, dwkl = (part.mean() for part in decomposed(terms))
         value = terms.recon.mean() + mi + self.beta * tc + dwkl
         return Loss(value, {"batch_mi": mi, "batch_tc": tc, "batch_dwkl": dwkl})
@@ -231,8 +240,10 @@ class MMD(Objective):
         self.alpha = alpha
         self.weight = weight
 
-    def loss(self, terms: Terms, step: int) -> Loss:
-        mmd = self.mmd(terms.z, terms.p.sample(terms.z.shape[:1]))
+    def loss(self, terms: Terms, batch: Batch, step: int) -> Loss:
+        with torch.no_grad():
+            p = sampled(terms.p, batch.noise, terms.z.shape[:1])
+        mmd = self.mmd(terms.z, p)
         value = terms.recon.mean() + (1 - self.alpha) * terms.kl.mean() + (self.alpha + self.weight - 1) * mmd
         return Loss(value, {"mmd": mmd})
 
@@ -274,7 +285,7 @@ class DIP(Objective):
         self.off_diagonal = off_diagonal
         self.diagonal = diagonal
 
-    def loss(self, terms: Terms, step: int) -> Loss:
+    def loss(self, terms: Terms, batch: Batch, step: int) -> Loss:
         assert isinstance(terms.q, DiagonalNormal | FullNormal)
         q, _, _ = whitened(terms.q, terms.z, terms.p)
         centred = q.mean - q.mean.mean(0)
@@ -311,7 +322,7 @@ class Autoencoder(Objective):
 
     needs = Needs(mean=True)
 
-    def loss(self, terms: Terms, step: int) -> Loss:
+    def loss(self, terms: Terms, batch: Batch, step: int) -> Loss:
         return Loss(terms.recon.mean())
 
     def ledger(self) -> list[Entry]:

@@ -13,6 +13,7 @@ from torch.distributions import Distribution
 from vae.model.backbones import Backbone
 from vae.model.distributions import draws, kl
 from vae.model.likelihoods import Likelihood
+from vae.model.noise import Draw
 from vae.model.part import Part
 from vae.model.posteriors import Posterior
 from vae.model.priors import Prior
@@ -80,16 +81,11 @@ class VAE(nn.Module):
         params = self.backbone.decode(z.flatten(0, -2), flat)
         return self.likelihood(params.unflatten(0, z.shape[:-1]))
 
-    def forward(
-        self, x: Tensor, labels: Tensor | None = None, samples: int | None = None, at_mean: bool = False
-    ) -> Terms:
-        """Samples of z for each image and the terms of −ELBO = E_q[−log p(x|z)] + KL(q(z|x) ‖ p(z)).
-
-        One sample, or `samples` of them in a first dimension of their own, or the posterior's mean in its place.
-        """
+    def forward(self, x: Tensor, labels: Tensor | None = None, draw: Draw = Draw()) -> Terms:  # noqa: B008
+        """z of each image and the terms of −ELBO = E_q[−log p(x|z)] + KL(q(z|x) ‖ p(z))."""
         p = self.prior()
         q = self.posterior(self.backbone.encode(x, labels), p)
-        z = q.mean if at_mean else q.rsample(torch.Size([] if samples is None else [samples]))
+        z = draw.of(q)
         p_x = self.decode(z, labels)
         return Terms(recon=-p_x.log_prob(x), kl=kl(q, p, z), z=z, q=q, p=p, p_x=p_x)
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from vae.model.noise import ShareOfNoise
-from vae.model.objectives import Objective
+from vae.model.noise import FRESH, Share
+from vae.model.objectives import Batch, Objective
 from vae.model.vae import VAE
 
-Batch = tuple[Tensor, Tensor]  # images (batch, channels, height, width) in [0, 1], labels (batch,)
+Served = tuple[Tensor, Tensor]  # by the loader: images (batch, channels, height, width) in [0, 1], labels (batch,)
 
 
 class VAEModule(pl.LightningModule):
@@ -49,16 +48,15 @@ class VAEModule(pl.LightningModule):
         else:
             super().__setattr__(name, value)
 
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+    def transfer_batch_to_device(self, batch: Served, device: torch.device, dataloader_idx: int) -> Served:
         return batch  # the loader keeps its images on the device
 
-    def _step(self, batch: Batch, batch_idx: int, stage: str) -> dict[str, Any]:
-        images, labels = batch
+    def _step(self, batch: Served, batch_idx: int, stage: str) -> dict[str, Any]:
         share = self._share(batch_idx, stage) if self.trainer.world_size > 1 else None
+        noise = Share(share.images, share.size) if share else FRESH
         # Validation has what is annealed at its final value, so that epochs can be compared.
         step = self.global_step if stage == "train" else self.objective.steps
-        with ShareOfNoise(share.images, share.size) if share else nullcontext():
-            (loss, parts), terms = self.objective(self.vae, images, step, labels)
+        (loss, parts), terms = self.objective(self.vae, Batch(*batch, noise), step)
         if stage == "train":
             self.vae.observe(terms)
         with torch.no_grad():
@@ -68,16 +66,16 @@ class VAEModule(pl.LightningModule):
             self.names, means = tuple(values), torch.stack(list(values.values()))
         if share:  # the average over the processes is to be what the whole batch would give
             loss, means = loss * share.weight, means * share.weight
-        return {"loss": loss, "means": means, "size": share.size if share else len(images)}
+        return {"loss": loss, "means": means, "size": share.size if share else len(batch[0])}
 
     def _share(self, batch_idx: int, stage: str) -> Any:
         loader: Any = self.trainer.train_dataloader if stage == "train" else self.trainer.val_dataloaders
         return loader.share(batch_idx)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+    def training_step(self, batch: Served, batch_idx: int) -> dict[str, Any]:
         return self._step(batch, batch_idx, "train")
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: Served, batch_idx: int) -> None:
         outputs = self._step(batch, batch_idx, "val")
         self._validated.append((outputs["means"], outputs["size"]))
 
