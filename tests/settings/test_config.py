@@ -252,6 +252,8 @@ NOT_COMPOSED = [
     # Names
     ("latentdim=3", "latentdim: no such key", "did you mean latent_dim?"),
     ("+data.batchsize=1", "data.batchsize: no such key", "did you mean data.batch_size?"),
+    ("hydra.sweeper.max_batch_size=x", "hydra.sweeper.max_batch_size=x: ", "an integer"),
+    ("hydra.run.dirr=x", "hydra.run.dirr: no such key", "did you mean hydra.run.dir?"),
     ("data.digests=5", "data.digests=5: ", "file names, each with its SHA-256"),
     ("data.digests.new=a", "data.digests.new: no such key", "allowed are data.digests.t10k-images"),
     ("~latent_dim", "latent_dim: cannot be left out", "give it as latent_dim="),

@@ -11,7 +11,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandat
 
 from vae.settings.rules import left_out, unknown_key
 
-ALLOWED = {  # what OmegaConf says of a refused value, and what it wants
+ALLOWED = {  # what OmegaConf says of a refused value, most often one of Hydra's own keys, and what it wants
     "could not be converted to Integer": "an integer",
     "could not be converted to Float": "a number",
     "is not a valid bool": "true or false",

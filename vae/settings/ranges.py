@@ -175,7 +175,6 @@ RANGES: Mapping[str, Mapping[str, Ranges]] = {
         "vae.model.likelihoods.Gaussian": {"sigma": _SIGMA},
     },
     "objective": {
-        "vae.model.objectives.Autoencoder": {},
         "vae.model.objectives.ELBO": {
             "beta": _BETA,
             "annealing": word(*KINDS),
@@ -194,6 +193,7 @@ RANGES: Mapping[str, Mapping[str, Ranges]] = {
             "off_diagonal": number(0),
             "diagonal": number(0),
         },
+        "vae.model.objectives.Autoencoder": {},
     },
     "optimizer": {"torch.optim.Adam": _ADAM, "torch.optim.AdamW": _ADAM},
     "scheduler": {
