@@ -5,7 +5,6 @@ import gzip
 import inspect
 import struct
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from vae.model.objectives import Batch, Objective
 from vae.settings import compose
 from vae.settings.compose import CONF
 from vae.settings.config import check, flatten, plain
-from vae.settings.schemas import SCHEMAS
+from vae.settings.ranges import RANGES, TOP, ranges_of
 from vae.training.run import train
 
 EVERY = sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml"))
@@ -162,10 +161,10 @@ def as_written(path: Path) -> dict[str, Any]:
 
 
 def written(group: str, name: str) -> dict[str, Any]:
-    """What the YAML says itself or takes over from another YAML of its group, without its schema."""
+    """What the YAML says itself or takes over from another YAML of its group."""
     content = as_written(CONF / group / f"{name}.yaml")
     for entry in content.pop("defaults", []):
-        if entry != "_self_" and not str(entry).startswith("/schema/"):
+        if entry != "_self_":
             content = written(group, entry) | content
     return content
 
@@ -186,9 +185,20 @@ def test_a_yaml_is_its_class_and_exactly_its_arguments(group, name):
 
 
 @pytest.mark.parametrize(("group", "name"), GROUPS)
-def test_a_yaml_and_its_schema_have_the_same_keys(group, name):
-    schema = OmegaConf.get_type(chosen(group, name)[group])
-    assert {field.name for field in fields(schema)} == written(group, name).keys()
+def test_a_yaml_has_a_range_for_each_key_and_values_of_its_type(group, name):
+    content = written(group, name)
+    ranges = ranges_of(group, content)
+    assert ranges is not None and ranges.keys() == content.keys() - {"_target_", "_partial_"}
+    for key, rule in ranges.items():
+        value = content[key]
+        if not (isinstance(value, str) and ("${" in value or value == "???")):
+            assert rule.allows(value) and type(rule.convert(value)) is type(value), key
+
+
+def test_the_top_level_has_a_range_for_each_key():
+    content = as_written(CONF / "config.yaml")
+    assert TOP.keys() == content.keys() - {"defaults", "hydra"}
+    assert all(type(rule.convert(content[key])) is type(content[key]) for key, rule in TOP.items())
 
 
 @pytest.mark.parametrize(("group", "name"), GROUPS)
@@ -201,9 +211,9 @@ def test_a_yaml_repeats_no_top_level_value(group, name):
 def test_every_group_is_known_everywhere():
     groups = {group for group, _ in GROUPS}
     cfg = composed()
-    assert groups == set(SCHEMAS) == {key for key in cfg if isinstance(cfg[key], DictConfig)}
-    used = {OmegaConf.get_type(chosen(group, name)[group]) for group, name in GROUPS}
-    assert used == {schema for schemas in SCHEMAS.values() for schema in schemas.values()}
+    assert groups == set(RANGES) == {key for key in cfg if isinstance(cfg[key], DictConfig)}
+    used = {(group, written(group, name)["_target_"]) for group, name in GROUPS}
+    assert used == {(group, target) for group, classes in RANGES.items() for target in classes}
 
 
 @pytest.mark.parametrize(

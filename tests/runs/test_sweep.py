@@ -16,6 +16,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from vae.runs import sweep
+from vae.settings.compose import composed
 
 ROOT = Path(__file__).parents[2]
 VALUES = ["latent_dim=2,3", "beta=1,4"]
@@ -80,6 +81,12 @@ def test_a_plan_names_the_jobs_and_leaves_out_what_is_twice(tmp_path: Path) -> N
     assert [job.label for job in jobs] == ["x=1", "x=2"]  # y is the same in all
     assert jobs[1].launched == ["y=1", "x=2", "hydra.sweep.subdir='1_y=1,x=2'"]
     assert not any(job.done for job in jobs)
+
+
+def test_a_value_typed_in_three_ways_is_one_job(tmp_path: Path) -> None:
+    combinations = [["latent_dim=3", beta] for beta in ("beta=1", "beta=1.0", "beta='1'", "beta=2")]
+    jobs = sweep.plan(tmp_path, combinations, lambda overrides: composed(*overrides, with_hydra=True))
+    assert [job.overrides for job in jobs] == [combinations[0], combinations[3]]
 
 
 def test_a_plan_finds_earlier_jobs_by_their_configuration(tmp_path: Path) -> None:

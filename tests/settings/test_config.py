@@ -11,9 +11,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from vae.settings.compose import composed
-from vae.settings.config import check, check_machine, fingerprint, flatten, plain
+from vae.settings.config import check, fingerprint, flatten, plain
 from vae.settings.errors import explain
-from vae.settings.schemas import SCHEMAS
+from vae.settings.machine import check_machine
+from vae.settings.ranges import RANGES
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,7 +28,7 @@ def refusal(cfg: Callable[[], DictConfig]) -> str:
         check(cfg())
     line = explain(caught.value)
     assert "\n" not in line
-    assert not any(word in line for word in ("Error:", "object_type", "full_key", "Schema"))
+    assert not any(word in line for word in ("Error:", "object_type", "full_key", "Rule("))
     return line
 
 
@@ -181,6 +182,7 @@ WRONG_VALUES = [
     ("trainer.devices=[-1]", "trainer.devices=[-1]: ", "1, or [index]"),
     ("trainer.devices=true", "trainer.devices=True: ", "1, or [index]"),
     ("trainer=ddp trainer.devices=[]", "trainer.devices=[]: ", "a list of different GPUs' indices"),
+    ("figures.only=[images/manifold]", "figures.only=['images/manifold']: ", "a list of manifold, clusters"),
     ("figures.only=[[manifold]]", "figures.only=[['manifold']]: ", "a list of manifold, clusters"),
     ("backbone.hidden=${beta}", "backbone.hidden=1.0: ", "a list of 1 to 100 integers"),
     ("data.digests=${beta}", "data.digests=1.0: ", "file names, each with its SHA-256"),
@@ -214,7 +216,11 @@ WRONG_VALUES = [
         "optimizer._target_=torch.optim.Nothing: ",
         "has no attribute 'Nothing'",
     ),
-    ("optimizer._target_=torch.optim.SGD", "optimizer._target_=torch.optim.SGD: ", "a class that takes betas"),
+    (
+        "optimizer._target_=torch.optim.SGD",
+        "optimizer._target_=torch.optim.SGD: ",
+        "a class that takes betas; else add ~optimizer.betas",
+    ),
     ("optimizer._partial_=false", "optimizer._partial_=False: ", "must be true"),
     ("scheduler._partial_=false", "scheduler._partial_=False: ", "must be true"),
     # Relations
@@ -235,16 +241,27 @@ NOT_COMPOSED = [
     ("latent_dim=two", "latent_dim=two: ", "an integer"),
     ("latent_dim=1.5", "latent_dim=1.5: ", "an integer"),
     ("latent_dim=[2]", "latent_dim=[2]: ", "an integer"),
-    ("latent_dim=null", "latent_dim=null: ", "something else than null"),
+    ("latent_dim=null", "latent_dim=null: ", "an integer from 1 to 1000000"),
     ("beta=much", "beta=much: ", "a number"),
     ("data.batch_size=many", "data.batch_size=many: ", "an integer"),
-    ("data.root=null", "data.root=null: ", "something else than null"),
+    ("data.root=null", "data.root=null: ", "must be a text"),
     ("backbone.hidden=512", "backbone.hidden=512: ", "a list"),
-    ("backbone.hidden=[wide]", "backbone.hidden=[wide]: ", "an integer"),
+    ("backbone.hidden=[wide]", "backbone.hidden=['wide']: ", "a list of 1 to 100 integers from 1 to 1000000"),
     ("optimizer.betas=0.9", "optimizer.betas=0.9: ", "a list"),
     ("optimizer.fused=maybe", "optimizer.fused=maybe: ", "true or false"),
     # Names
     ("latentdim=3", "latentdim: no such key", "did you mean latent_dim?"),
+    ("+data.batchsize=1", "data.batchsize: no such key", "did you mean data.batch_size?"),
+    ("hydra.sweeper.max_batch_size=x", "hydra.sweeper.max_batch_size=x: ", "an integer"),
+    ("hydra.run.dirr=x", "hydra.run.dirr: no such key", "did you mean hydra.run.dir?"),
+    ("data.digests=5", "data.digests=5: ", "file names, each with its SHA-256"),
+    ("data.digests.new=a", "data.digests.new: no such key", "allowed are data.digests.t10k-images"),
+    ("~latent_dim", "latent_dim: cannot be left out", "give it as latent_dim="),
+    ("~optimizer._partial_", "optimizer._partial_=False: ", "must be true"),
+    ("~prior._target_", "prior._target_: cannot be left out", "give it as prior._target_="),
+    ("latent_dim=true", "latent_dim=True: ", "an integer from 1 to 1000000"),
+    ("beta=true", "beta=True: ", "a number from 0 to 1e+30"),
+    ("backbone.gated=0.5", "backbone.gated=0.5: ", "true or false"),
     ("+latentdim=3", "latentdim: no such key", "did you mean latent_dim?"),
     ("data.batchsize=1", "data.batchsize: no such key", "did you mean data.batch_size?"),
     ("prior.covariance=[[1,0],[0,1]]", "prior.covariance: no such key", "allowed are prior.latent_dim"),
@@ -253,7 +270,7 @@ NOT_COMPOSED = [
     ("objective=iwae objective.beta=2", "objective.beta: no such key", "allowed are objective.dreg, objective.samples"),
     ("objective=autoencoder objective.warmup=2", "objective.warmup: no such key", "allowed are none here"),
     ("objective=vae", "objective=vae: no such choice", "autoencoder, dip, dreg, elbo, iwae, mmd, tc"),
-    ("objective=dip objective.kind=both", "objective.kind=both: ", "an integer"),
+    ("objective=dip objective.kind=both", "objective.kind=both: ", "1 (the posterior means) or 2 (the aggregate)"),
     ("conditional=perhaps", "conditional=perhaps: ", "true or false"),
     ("objective=dreg objective.dreg=maybe", "objective.dreg=maybe: ", "true or false"),
     (
@@ -283,10 +300,10 @@ NOT_COMPOSED = [
     ("+optimizer._recursive_=false", "optimizer._recursive_: ", "must be left out"),
     ("+optimizer.epps=1e-9", "optimizer.epps: ", "must be left out, because torch.optim.Adam does not take it"),
     ("data.root=[1]", "data.root=[1]: ", "must be a text"),
-    ("+figures.only.new={}", "one of the keys is below a value that is null", "give the whole value instead"),
+    ("+figures.only.new={}", "figures.only={'new': {}}: ", "null or a list of manifold, clusters"),
     ("optimizer.betas={}", "optimizer.betas={}: ", "a list where one is now"),
-    ("data.classes=[null]", "data.classes=[null]: ", "something else than null"),
-    ("beta=1" + 400 * "0", "one of the values is a number of too many digits", ""),
+    ("data.classes=[null]", "data.classes=[None]: ", "a list of 1 to 1000 names"),
+    ("beta=1" + 400 * "0", "beta=1000", "000: must be a number from 0 to 1e+30"),
     ("optimizer._partial_=${oc.env:NO_SUCH_VARIABLE}", "optimizer._partial_: ", "'NO_SUCH_VARIABLE' not found"),
     ("prior._target_=${oc.env:NO_SUCH_VARIABLE}", "prior._target_: ", "'NO_SUCH_VARIABLE' not found"),
     ("latent_dim", "latent_dim: cannot be read", "key=value"),
@@ -298,7 +315,7 @@ NOT_COMPOSED = [
 def test_a_wrong_value_is_refused(overrides, beginning, allowed):
     def cfg() -> DictConfig:  # what composing gives, but the groups' choices are composed once for all values
         parsed = OverridesParser.create().parse_overrides(overrides.split())
-        is_choice = [override.key_or_group in {*SCHEMAS, "experiment"} for override in parsed]
+        is_choice = [override.key_or_group in {*RANGES, "experiment"} for override in parsed]
         base = composed_once(*itertools.compress(overrides.split(), is_choice)).copy()
         for override in itertools.compress(parsed, (not choice for choice in is_choice)):
             OmegaConf.update(base, override.key_or_group, override.value())
@@ -336,6 +353,8 @@ ACCEPTED = [
     "trainer.gradient_clip_val=1 trainer.precision=64-true trainer.devices=[1]",
     "+optimizer.eps=1e-9",
     "prior._target_=collections.Counter +prior.scale=2",
+    "optimizer._target_=torch.optim.SGD ~optimizer.betas ~optimizer.fused +optimizer.momentum=0.9",
+    "figures.only=[true_posterior,latent/manifold,losses]",
 ]
 
 
@@ -370,6 +389,48 @@ def test_a_key_of_a_foreign_class_has_the_range_of_the_one_in_whose_place_it_sta
     check(cfg)
     cfg.prior.components = 0
     assert refusal(lambda: cfg).startswith("prior.components=0: must be an integer from 1 to 100000")
+
+
+def test_a_foreign_class_has_the_ranges_of_the_yaml_and_not_of_what_was_added():
+    """`hidden` is a list in one YAML and an integer in the other; each class may have the other's key as well."""
+    foreign = "backbone._target_=collections.Counter"  # takes any key
+    for yaml, added, wrong in (("dense", "channels=many", "hidden=8"), ("conv", "gated=perhaps", "hidden=[8]")):
+        check(composed(f"backbone={yaml}", foreign, f"+backbone.{added}"))
+        assert refusal(lambda: composed(f"backbone={yaml}", foreign, f"+backbone.{added}", f"backbone.{wrong}"))  # noqa: B023
+
+
+# A folder of one's own ------------------------------------------------------------------------------------------------
+
+OWN = {
+    "wide": "_target_: vae.model.backbones.Dense\nlatent_dim: ${latent_dim}\nhidden: ['2048']\ngated: no\n",
+    "odd": "_target_: vae.model.backbones.Dense\nlatent_dim: ${latent_dim}\nhidden: []\ngated: false\n",
+    "short": "_target_: vae.model.backbones.Dense\nlatent_dim: ${latent_dim}\nhidden: [8]\n",
+    "extra": "_target_: vae.model.backbones.Dense\nlatent_dim: 2\nhidden: [8]\ngated: false\ngatde: true\n",
+    "foreign": "_target_: collections.Counter\ndepth: many\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("wide", None),
+        ("foreign", None),
+        ("odd", "backbone.hidden=[]: must be a list of 1 to 100 integers from 1 to 1000000"),
+        ("short", "backbone.gated: cannot be left out; give it as backbone.gated=…"),
+        ("extra", "backbone.gatde: no such key; did you mean backbone.gated?"),
+    ],
+)
+def test_a_yaml_of_one_s_own_has_the_ranges_of_its_class(tmp_path, name, line):
+    (tmp_path / "backbone").mkdir()
+    (tmp_path / "backbone" / f"{name}.yaml").write_text(OWN[name])
+    make = functools.partial(composed, f"hydra.searchpath=[file://{tmp_path}]", f"backbone={name}")
+    if line:
+        assert refusal(make) == line
+        return
+    cfg = make()
+    check(cfg)
+    if name == "wide":
+        assert plain(cfg)["backbone"]["hidden"] == [2048] and plain(cfg)["backbone"]["gated"] is False
 
 
 # This machine ---------------------------------------------------------------------------------------------------------
@@ -473,7 +534,40 @@ def test_a_fingerprint_is_that_of_the_content():
     assert fingerprint({"a": 1}) == "f9d86028c6e0d64e"  # SHA-256 of {"a": 1}: the same in every process and version
     variants = [[], ["seed=1"], ["beta=1.5"], ["prior=correlated"], ["data.limit=5"], ["backbone.hidden=[512,255]"]]
     assert len({fingerprint(plain(composed(*overrides))) for overrides in variants}) == len(variants)
-    assert fingerprint(plain(composed("beta=1"))) == fingerprint(plain(composed("beta=1.0")))
+
+
+SAME = [
+    ("beta=1", "beta=1.0"),
+    (
+        "latent_dim=4",
+        "latent_dim='4'",
+        "latent_dim=${oc.env:FOUR}",
+        "latent_dim=${data.limit} data.limit=${oc.env:FOUR}",
+    ),
+    ("beta=4", "beta=${oc.env:FOUR}", "beta=4e0"),
+    ("backbone.hidden=[4,4]", "backbone.hidden=['4','${oc.env:FOUR}']"),
+    ("conditional=true", "conditional=yes", "conditional='on'", "conditional=1"),
+    ("optimizer.betas=[0.0,0.5]", "optimizer.betas=[0,'0.5']"),
+    ("data.name=4", "data.name='4'", "data.name=${oc.env:FOUR}"),
+    ("data.digests.train-images-idx3-ubyte=4", "data.digests.train-images-idx3-ubyte='4'"),
+    ("objective.capacity=4", "objective.capacity=4.0", "objective.capacity='4'"),
+    ("prior=mixture prior._target_=collections.Counter prior.components=4", None),
+]
+
+
+@pytest.mark.parametrize("ways", SAME, ids=[ways[0] for ways in SAME])
+def test_a_value_is_the_same_in_whatever_type_it_was_given(monkeypatch, ways):
+    monkeypatch.setenv("FOUR", "4")
+    first, *others = (way or ways[0].replace("=4", "='4'") for way in ways)
+    expected = composed(*first.split())
+    check(expected)
+    for way in others:
+        cfg = composed(*way.split())
+        before = OmegaConf.to_yaml(cfg)
+        check(cfg)
+        assert OmegaConf.to_yaml(cfg) == before  # where ${latent_dim} stands, that remains
+        found = plain(cfg) | ({"data": plain(expected)["data"]} if "data.limit" in way else {})
+        assert repr(found) == repr(plain(expected)) and fingerprint(found) == fingerprint(plain(expected))
 
 
 # Without torch --------------------------------------------------------------------------------------------------------
@@ -505,7 +599,7 @@ def test_the_command_line_imports_no_torch(tmp_path):
             ["prior=isotopic"],
             "error: prior=isotopic: no such choice; choose one of correlated, flow, isotropic, learned, mixture, vamp",
         ),
-        (["beta=x"], "error: beta=x: must be a number"),
+        (["beta=x"], "error: beta=x: must be a number from 0 to 1e+30"),
     ],
 )
 def test_a_refused_run_is_one_line_and_leaves_nothing(tmp_path, overrides, line):

@@ -23,14 +23,15 @@ import vae
 from vae.entry.cli import prepare
 from vae.settings import compose
 from vae.settings.compose import CONF
-from vae.settings.config import check, check_machine, without_hydra
+from vae.settings.config import check, without_hydra
 from vae.settings.errors import LONGEST, explain
-from vae.settings.schemas import SCHEMAS
+from vae.settings.machine import check_machine
+from vae.settings.ranges import RANGES
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-CHOICES = sorted((group, path.stem) for group in SCHEMAS for path in (CONF / group).glob("*.yaml"))
+CHOICES = sorted((group, path.stem) for group in RANGES for path in (CONF / group).glob("*.yaml"))
 HYDRA = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.job.name", "hydra.verbose")
 HOW_IT_IS_BUILT = ("_target_", "_partial_", "_args_", "_convert_", "_recursive_")
 
@@ -135,7 +136,7 @@ def override(rng: random.Random, cfg: DictConfig) -> str:
     every = sorted(keys_of(without_hydra(cfg)))
     group = rng.choice(sorted({key.partition(".")[0] for key in every}))
     key = rng.choice([key for key in every if key.partition(".")[0] == group])
-    key = rng.choice([*[key] * 8, rng.choice(HYDRA), f"{rng.choice(sorted(SCHEMAS))}.{rng.choice(HOW_IT_IS_BUILT)}"])
+    key = rng.choice([*[key] * 8, rng.choice(HYDRA), f"{rng.choice(sorted(RANGES))}.{rng.choice(HOW_IT_IS_BUILT)}"])
     how = rng.choice(["{}={}"] * 12 + ["+{}={}", "++{}={}", "~{}", "~{}={}", "{}", "+{}.new={}", "{}x={}", "{}.0={}"])
     return how.format(key, rng.choice(VALUES))
 
@@ -156,7 +157,7 @@ def wrong_with(line: str, command: list[str]) -> str | None:
     if not (line and len(line) <= LONGEST and line.isprintable()):
         return "not one readable line"
     if jargon := [
-        word for word in ("Traceback", "object at 0x", "Schema", "Config ", "DictConfig", "NoneType") if word in line
+        word for word in ("Traceback", "object at 0x", "Rule(", "Config ", "DictConfig", "NoneType") if word in line
     ]:
         return f"has {jargon[0]!r}"
     keys = {text.lstrip("+~").partition("=")[0].partition(".")[0] for text in command}

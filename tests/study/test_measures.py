@@ -15,7 +15,7 @@ from vae.evaluation import anomaly, classifier
 from vae.evaluation.latents import covariance
 from vae.model.build import build, build_model
 from vae.settings.config import is_at_mean
-from vae.settings.schemas import METRICS
+from vae.settings.ranges import METRICS
 from vae.study import measures
 from vae.study.measures import MEASURES, Effort, NotApplicableError, Subject, measure, select
 from vae.training.run import train

@@ -11,7 +11,8 @@ from vae.data.base import Dataset, Part
 from vae.data.loader import BatchLoader
 from vae.model.build import build_model
 from vae.model.checkpoints import about
-from vae.study.pictures import Scene
+from vae.settings.ranges import PICTURES
+from vae.study.pictures import TAGS, Scene
 
 
 @pytest.fixture
@@ -57,7 +58,8 @@ MEGABYTES = textwrap.dedent("""
     from vae.data.loader import BatchLoader
     from vae.figures.style import rasterise
     from vae.training.speed.memory import keep_freed_memory
-    from vae.study.pictures import Scene
+    from vae.settings.ranges import PICTURES
+from vae.study.pictures import TAGS, Scene
 
     config = plain(composed(*sys.argv[1:]))
     keep_freed_memory()  # as a run does
@@ -89,3 +91,7 @@ def test_all_pictures_take_less_than_a_gigabyte(overrides):
     done = subprocess.run([sys.executable, "-c", MEGABYTES, *overrides], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 1024
+
+
+def test_the_settings_know_every_picture():
+    assert TAGS == PICTURES

@@ -25,8 +25,9 @@ from vae.runs.launching import jobs_at_once, visible_gpus
 from vae.runs.record import RefusedError, read_status, recorded, refuse_other_configuration
 from vae.settings import compose
 from vae.settings.compose import CONF
-from vae.settings.config import check, check_machine, plain, quoted, without_hydra
+from vae.settings.config import check, plain, quoted, without_hydra
 from vae.settings.errors import explain
+from vae.settings.machine import check_machine
 
 log = logging.getLogger(__name__)
 
@@ -136,10 +137,12 @@ def check_run(full: DictConfig) -> None:
     if not status:
         check_machine(cfg, visible_gpus)
         return
-    refuse_other_configuration(folder, status["config"], plain(cfg))
-    if status["state"] == "completed" and cfg.epochs == status["config"]["epochs"]:
+    config = plain(cfg)
+    refuse_other_configuration(folder, status["config"], config)
+    if status["state"] == "completed" and config["epochs"] == status["config"]["epochs"]:
         name = relative(folder)
-        print(f"{name} is complete: {cfg.epochs} epochs. To train it further: resume={name} epochs=N with a larger N")
+        how = f"To train it further: resume={name} epochs=N with a larger N"
+        print(f"{name} is complete: {config['epochs']} epochs. {how}")
         sys.exit(0)
 
 

@@ -6,8 +6,7 @@ import importlib
 import math
 import reprlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 import torch
 from hydra.errors import InstantiationException
@@ -22,9 +21,10 @@ from vae.model.likelihoods import Likelihood
 from vae.model.posteriors import Posterior
 from vae.model.priors import Prior
 from vae.model.vae import VAE
-from vae.settings.config import left_out, names, schema_of, unknown_key
 from vae.settings.errors import explain
-from vae.settings.schemas import REPEATED, SCHEMAS, Schema, require
+from vae.settings.ranges import REPEATED, classes_of, ranges_of
+from vae.settings.rules import refuse_other_keys, refuse_wrong_values, require
+from vae.settings.together import check_class
 
 PARTS = {"backbone": Backbone, "prior": Prior, "posterior": Posterior, "likelihood": Likelihood}  # of the model
 
@@ -54,21 +54,15 @@ def build_own(config: Config, group: str, **arguments: Any) -> Any:
     A class of this program with exactly its arguments, whose values are those that training would take.
     """
     node = config[group]
-    schema = schema_of(group, node)
-    if schema is None:
-        allowed = ", ".join(dict.fromkeys(name for each in SCHEMAS[group].values() for name in each.CLASSES))
-        raise ValueError(f"{group}._target_={node.get('_target_')}: must be one of {allowed}")
-    for name in names(schema):
-        if name not in node:
-            raise ValueError(left_out(f"{group}.{name}"))
-    for name in node:
-        if name not in names(schema):
-            raise ValueError(unknown_key(f"{group}.{name}", [f"{group}.{each}" for each in names(schema)]))
-    refuse_wrong_values(schema, node)
+    ranges = ranges_of(group, node)
+    if ranges is None:
+        raise ValueError(f"{group}._target_={node.get('_target_')}: must be one of {classes_of(group)}")
+    refuse_other_keys(group, node, ["_target_", *ranges])
+    refuse_wrong_values(group, ranges, node, reprlib.repr)
     module, _, name = node["_target_"].rpartition(".")
     values = {key: value for key, value in node.items() if key != "_target_"}
     try:
-        schema(**node)  # for what several values must be together
+        check_class(node)
         return getattr(importlib.import_module(module), name)(**values, **arguments)
     except Exception as error:
         raise _not_built(group, node, error) from error
@@ -155,40 +149,6 @@ def _not_built(group: str, node: Any, error: BaseException) -> ValueError:
 
 
 # Configurations out of files ------------------------------------------------------------------------------------------
-
-
-def refuse_wrong_values(schema: type[Schema], values: Config) -> None:
-    """Refuse the first value of a schema's keys that is of another type or out of range, as composing it would."""
-    hints = get_type_hints(schema)
-    known = {name: values[name] for name in names(schema) if name in values}
-    for name, value in known.items():
-        if not _is_a(value, hints[name]):
-            key = f"{schema.GROUP}.{name}".removeprefix(".")
-            raise ValueError(f"{key}={reprlib.repr(value)}: must be of type {_in_words(hints[name])}")
-    try:
-        schema.check_rules(known)
-    except TypeError as error:  # a rule compares numbers and counts items, of what may be neither
-        raise ValueError(f"{schema.GROUP or 'configuration'}: {explain(error)}") from error
-
-
-def _is_a(value: Any, hint: Any) -> bool:
-    """Whether a plain value is of the type that a schema's annotation says; true is no integer, an integer a float."""
-    kind, inner = get_origin(hint), get_args(hint)
-    if hint is Any:
-        return True
-    if kind in (Union, UnionType):
-        return any(_is_a(value, each) for each in inner)
-    if kind is list:
-        return isinstance(value, list) and all(_is_a(each, inner[0]) for each in value)
-    if kind is dict:
-        return isinstance(value, dict) and all(
-            _is_a(key, inner[0]) and _is_a(each, inner[1]) for key, each in value.items()
-        )
-    return type(value) in ((int, float) if hint is float else (hint,))
-
-
-def _in_words(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)
 
 
 def refuse_foreign_classes(config: Config) -> None:

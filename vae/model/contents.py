@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vae.model.build import PARTS, refuse_wrong_values
-from vae.settings.config import schema_of
-from vae.settings.schemas import SCHEMAS, Rule
+from vae.model.build import PARTS
+from vae.settings.ranges import RANGES, ranges_of
+from vae.settings.rules import Rule, refuse_wrong_values
 
 # Far more than any run writes.
 MOST_VALUES = 2**21  # in what a checkpoint says of itself: 50,000 epochs' losses, for example
@@ -81,7 +81,7 @@ NEEDED = {
     **{f"vae.config.{group}": _NODE for group in (*PARTS, "data", "objective")},
 }
 WHERE_THERE = {
-    **{f"vae.config.{group}": _NODE for group in SCHEMAS},
+    **{f"vae.config.{group}": _NODE for group in RANGES},
     "callbacks": Rule(_is(dict), "states by the names of what they are of"),
     "callbacks.Scalars": Rule(_is(dict), "a state"),
     HISTORY: Rule(_is_history, "a list of epochs with their losses"),
@@ -106,9 +106,9 @@ def refuse_wrong_content(checkpoint: Mapping[str, Any]) -> None:
             if not rule.allows(value):
                 raise ValueError(f"{key}={reprlib.repr(value)}: must be {rule.words}")
     config = checkpoint["vae"]["config"]
-    for group in SCHEMAS.keys() & config.keys() - {*PARTS, "data", "trainer"}:  # what trained it is no longer asked for
-        if schema := schema_of(group, config[group]):
-            refuse_wrong_values(schema, config[group])
+    for group in RANGES.keys() & config.keys() - {*PARTS, "data", "trainer"}:  # what trained it is no longer asked for
+        if ranges := ranges_of(group, config[group]):
+            refuse_wrong_values(group, ranges, config[group], reprlib.repr)
 
 
 def _found(content: Any, key: str) -> list[Any]:

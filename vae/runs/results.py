@@ -14,7 +14,8 @@ from typing import Any
 from vae.common.files import read_json
 from vae.common.tables import Table, natural, order, typed
 from vae.common.types import TERMS
-from vae.settings.config import flatten, has_beta, is_place, unknown_key
+from vae.settings.config import flatten, has_beta, is_place
+from vae.settings.rules import unknown_key
 
 AFTERWARDS = ("figures", "evaluate")  # groups that change nothing of what is trained
 EVALUATION = "evaluation.json"

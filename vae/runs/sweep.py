@@ -22,8 +22,9 @@ from vae.runs.launching import visible_gpus
 from vae.runs.record import held, read_status
 from vae.runs.results import Run, find_runs, results_table, run_folders
 from vae.settings.compose import program
-from vae.settings.config import check, check_machine, fingerprint, is_place, may_change, plain, quoted, without_hydra
+from vae.settings.config import check, fingerprint, is_place, may_change, plain, quoted, without_hydra
 from vae.settings.errors import explain
+from vae.settings.machine import check_machine
 
 log = logging.getLogger(__name__)
 

@@ -14,15 +14,12 @@ import hydra
 from hydra import initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from vae.settings.schemas import register
-
 # Of an installed package; else of a checkout.
 CONF = next(path / "conf" for path in Path(__file__).parents[1:] if (path / "conf" / "config.yaml").is_file())
 
 
 def prepare() -> None:
-    """Give Hydra the schemas and resolvers that the YAMLs name."""
-    register()
+    """Give Hydra the resolvers that the YAMLs name."""
     OmegaConf.register_new_resolver("program", program, replace=True)
     OmegaConf.register_new_resolver("choices", choices, replace=True)
     OmegaConf.register_new_resolver("run_suffix", run_suffix, replace=True)

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import inspect
 import json
 import pkgutil
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from vae.settings.schemas import REPEATED, SCHEMAS, Config, Schema, VisibleGPUs, require
+from vae.settings.ranges import PARTIAL, RANGES, REPEATED, TOP, classes_of, converted, ranges_in_place, ranges_of
+from vae.settings.rules import left_out, refuse_other_keys, refuse_wrong_values, require
+from vae.settings.together import check_class, check_together, kind
 
-NOT_GAUSSIAN = ("vae.model.priors.Mixture", "vae.model.priors.Vamp", "vae.model.priors.Flow")
 FREE = (
     "epochs",
     *(f"trainer.{name}" for name in ("max_epochs", "accelerator", "devices", "strategy", "log_every_n_steps")),
 )
-INDEPENDENT = ("vae.model.objectives.TC", "vae.model.objectives.DIP")  # what they ask the dimensions to be
+BUILDING = ("_target_", "_partial_")  # Hydra's words that are no arguments of a class
 
 
 def check(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
@@ -29,29 +28,27 @@ def check(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
 
     `typed` are the overrides that made it, of which none may be without any effect.
     """
+    refuse_other_keys("", cfg, [*TOP, *RANGES])
     # The top level first: its values stand in the groups by interpolation, and the error should name the key typed.
-    _refuse_other_keys(cfg, Config)
-    Config(**{str(key): cfg[key] for key in cfg})
+    refuse_wrong_values("", TOP, {name: rule.convert(cfg[name]) for name, rule in TOP.items()})
+    config = plain(cfg)
+    for group in RANGES:
+        is_group = isinstance(config[group], dict)
+        require(is_group, group, config[group], "one of the choices that --help lists")
     for key, name in REPEATED.items():
-        value = OmegaConf.select(cfg, key, default=cfg[name])
-        require(value == cfg[name], key, value, f"{cfg[name]}, as {name} is: set {name}=… instead")
-    for group in SCHEMAS:
-        _check_group(group, cfg[group])
-    _check_together(cfg)
+        group, _, own = key.partition(".")
+        value = config[group].get(own, config[name])
+        require(value == config[name], key, value, f"{config[name]}, as {name} is: set {name}=… instead")
+    for group in RANGES:
+        _check_group(group, config[group])
+    check_together(config)
     keys = {text.lstrip("+").partition("=")[0] for text in typed}
-    if not has_beta(cfg) and (cfg.beta != 1 or "beta" in keys):
-        raise ValueError(f"beta={cfg.beta:g}: must be left out, because objective={kind(cfg.objective)} has no β")
+    if not has_beta(config) and (config["beta"] != 1 or "beta" in keys):
+        words = f"must be left out, because objective={kind(config['objective'])} has no β"
+        raise ValueError(f"beta={config['beta']:g}: {words}")
 
 
-def check_machine(cfg: DictConfig, gpus: VisibleGPUs) -> None:
-    """Refuse a checked configuration that cannot be trained on this machine: a file or a device is missing."""
-    for group in ("data", "trainer"):
-        schema = schema_of(group, cfg[group])
-        if schema is not None:
-            schema(**_values(cfg[group], schema)).check_machine(gpus)
-
-
-def _check_group(group: str, node: DictConfig) -> None:
+def _check_group(group: str, node: Mapping[Any, Any]) -> None:
     """Refuse a wrong class, or wrong keys and values for it.
 
     Of a class from elsewhere, the keys that it shares with the one in whose place it stands have the same ranges.
@@ -61,57 +58,36 @@ def _check_group(group: str, node: DictConfig) -> None:
     target: Any = node["_target_"]
     is_dotted = isinstance(target, str) and all(target.split(".")) and "." in target
     require(is_dotted, f"{group}._target_", target, "a class as package.module.Class")
-    schema = schema_of(group, node)
-    is_own = target.startswith("vae.")
-    if is_own and schema is None:
-        classes = dict.fromkeys(name for each in SCHEMAS[group].values() for name in each.CLASSES)
-        raise ValueError(f"{group}._target_={target}: must be one of {', '.join(classes)}, or a class from elsewhere")
+    own, ranges = ranges_of(group, node), ranges_in_place(group, node)
+    is_ours = target.startswith("vae.")
+    if is_ours and own is None:
+        words = f"must be one of {classes_of(group)}, or a class from elsewhere"
+        raise ValueError(f"{group}._target_={target}: {words}")
     _check_how_it_is_built(group, node)
-    if schema is not None:
-        _refuse_other_keys(node, schema, and_unknown=is_own)
-        if node.keys() - names(schema):
-            _refuse_what_the_class_does_not_take(group, node, schema)
-        schema(**_values(node, schema))
-    else:
-        of_yaml = [schema for schema in SCHEMAS[group].values() if schema is OmegaConf.get_type(node)]
-        in_place_of = of_yaml[0] if of_yaml else Schema  # a YAML may do without
-        _refuse_what_the_class_does_not_take(group, node, in_place_of)
-        in_place_of.check_rules(_values(node, in_place_of))
+    keys = [key for key in map(str, node) if key not in BUILDING]
+    if own is not None:
+        refuse_other_keys(group, keys, own, and_unknown=is_ours)
+    if own is None or {*keys} - own.keys():
+        _refuse_what_the_class_does_not_take(group, target, keys, [*ranges])
+    refuse_wrong_values(group, ranges, node)
+    check_class(node)
 
 
-def schema_of(group: str, node: Mapping[Any, Any]) -> type[Schema] | None:
-    """The schema of a node's class, whatever YAML the node came from; None of a class from elsewhere."""
-    schemas = [schema for schema in SCHEMAS[group].values() if node.get("_target_") in schema.CLASSES]
-    schemas.sort(key=lambda schema: schema is not OmegaConf.get_type(node))  # that of its YAML first
-    return next(iter(schemas), None)
-
-
-def names(schema: type[Schema]) -> list[str]:
-    """The keys of a schema."""
-    return [each.name for each in fields(schema)]
-
-
-def _values(node: DictConfig, schema: type[Schema]) -> dict[str, Any]:
-    """The plain values of the keys that a node shares with a schema."""
-    content = plain(node)
-    return {name: content[name] for name in names(schema) if name in content}
-
-
-def _check_how_it_is_built(group: str, node: DictConfig) -> None:
+def _check_how_it_is_built(group: str, node: Mapping[Any, Any]) -> None:
     """Refuse Hydra's own words for building an object, where they are not those that the program counts on."""
     for key in ("_args_", "_convert_", "_recursive_"):
         if key in node:
             raise ValueError(f"{group}.{key}: must be left out, because the program builds its parts in its own way")
-    partial = any("_partial_" in names(schema) for schema in SCHEMAS[group].values())
+    partial, value = group in PARTIAL, node.get("_partial_", False)
     allowed = "true, because the rest is given to it later" if partial else "left out, because nothing is given later"
-    # Not `get`, whose error for a broken interpolation names no key.
-    value = node["_partial_"] if "_partial_" in node else False  # noqa: SIM401
     require(value is partial, f"{group}._partial_", value, allowed)
 
 
-def _refuse_what_the_class_does_not_take(group: str, node: DictConfig, schema: type[Schema]) -> None:
-    """Import a class that a user named, or gave more keys than its schema has, and compare its arguments' names."""
-    target = node._target_
+def _refuse_what_the_class_does_not_take(group: str, target: str, keys: Sequence[str], replaced: Sequence[str]) -> None:
+    """Import a class that a user named, or gave other keys than ours has, and compare its arguments' names.
+
+    `replaced` are the keys of the class in whose place it stands.
+    """
     try:
         found = pkgutil.resolve_name(target)
     except Exception as error:
@@ -125,59 +101,10 @@ def _refuse_what_the_class_does_not_take(group: str, node: DictConfig, schema: t
     if any(each.kind is each.VAR_KEYWORD for each in parameters):
         return
     takes = {each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)}
-    for key in sorted(set(map(str, node)) - takes - {"_target_", "_partial_"}):
-        if key in names(schema):  # of which none can be left out
-            words = f"must be a class that takes {key}; one that does not needs a YAML of its own in conf/{group}"
-            raise ValueError(f"{group}._target_={target}: {words}")
+    for key in sorted({*keys} - takes):
+        if key in replaced:
+            raise ValueError(f"{group}._target_={target}: must be a class that takes {key}; else add ~{group}.{key}")
         raise ValueError(f"{group}.{key}: must be left out, because {target} does not take it")
-
-
-def _check_together(cfg: DictConfig) -> None:
-    """Refuse choices that are good by themselves but not with each other."""
-    prior = cfg.prior._target_
-    if cfg.posterior._target_ == "vae.model.posteriors.Tied" and prior in NOT_GAUSSIAN:
-        name = prior.rpartition(".")[2]
-        raise ValueError(f"posterior=tied: must be diagonal or full with a prior that is not Gaussian ({name})")
-    objective = cfg.objective
-    if objective._target_ in INDEPENDENT and prior in NOT_GAUSSIAN:
-        raise ValueError(
-            f"objective={kind(objective)}: must have a Gaussian prior, such as isotropic, correlated or learned, as it "
-            f"asks for codes as independent as that is, and those of prior={kind(cfg.prior)} are nowhere independent"
-        )
-    if objective.get("free_bits") and objective.free_bits_per == "dimension":
-        parts = ("vae.model.priors.Isotropic", "vae.model.posteriors.Diagonal")
-        ok = not str(prior).startswith("vae.") or (prior, cfg.posterior._target_) == parts
-        allowed = "total, but for prior=isotropic with posterior=diagonal, whose KL is a sum over dimensions"
-        require(ok, "objective.free_bits_per", objective.free_bits_per, allowed)
-    warmup = objective.warmup if objective._target_ == "vae.model.objectives.ELBO" else 0
-    require(warmup <= cfg.epochs, "objective.warmup", f"{warmup:g}", f"at most the training's {cfg.epochs} epochs")
-
-
-def _refuse_other_keys(node: DictConfig, schema: type[Schema], and_unknown: bool = True) -> None:
-    """Refuse keys that a schema does not have, and that some of its own are missing."""
-    prefix = f"{schema.GROUP}." if schema.GROUP else ""
-    for name in names(schema):
-        if name not in node:
-            raise ValueError(left_out(f"{prefix}{name}"))
-    for key in map(str, node):
-        if and_unknown and key not in names(schema):
-            raise ValueError(unknown_key(f"{prefix}{key}", [f"{prefix}{name}" for name in names(schema)]))
-
-
-def left_out(key: str) -> str:
-    """The sentence that refuses that a key is missing, or has no value."""
-    return f"{key}: cannot be left out; give it as {key}=…"
-
-
-def unknown_key(key: str, known: list[str]) -> str:
-    """The sentence that refuses a key which exists nowhere, with the nearest ones or all."""
-    prefix, dot, last = key.rpartition(".")
-    names = sorted(name.rpartition(".")[2] for name in known)
-    names = [name for name in names if not name.startswith("_") and name != last]
-    near = difflib.get_close_matches(last, names, n=3, cutoff=0.6)
-    shown = [f"{prefix}{dot}{name}" for name in near or names]
-    hint = f"did you mean {' or '.join(shown)}?" if near else f"allowed are {', '.join(shown) or 'none here'}"
-    return f"{key}: no such key; {hint}"
 
 
 # Plain form -----------------------------------------------------------------------------------------------------------
@@ -201,15 +128,13 @@ def quoted(text: str) -> str:
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
-    """The resolved configuration as dicts, lists and plain values, fit for JSON and for checkpoints."""
+    """The resolved configuration as dicts, lists and plain values, fit for JSON and for checkpoints.
+
+    Values have the types of their rules here, and nowhere before: β is 1.0 whether 1, 1.0 or "1" was given.
+    """
     content = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     assert isinstance(content, dict)
-    return {str(key): value for key, value in content.items()}
-
-
-def kind(node: Mapping[str, Any]) -> str:
-    """What a group's choice is called in words: its class in lower case."""
-    return str(node["_target_"]).rpartition(".")[2].lower()
+    return converted({str(key): value for key, value in content.items()})
 
 
 def has_beta(config: Mapping[str, Any]) -> bool:

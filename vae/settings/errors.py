@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from importlib.util import find_spec
 
 from hydra.errors import InstantiationException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
-from vae.settings.config import left_out, unknown_key
+from vae.settings.rules import left_out, unknown_key
 
-ALLOWED = {  # what OmegaConf says of a refused value, and what it wants
+ALLOWED = {  # what OmegaConf says of a refused value, most often one of Hydra's own keys, and what it wants
     "could not be converted to Integer": "an integer",
     "could not be converted to Float": "a number",
     "is not a valid bool": "true or false",
@@ -76,11 +76,9 @@ def _sentence(error: BaseException) -> str:
     for each in (cause, error):
         if isinstance(each, MissingMandatoryValue):
             return left_out(str(each.full_key))
-        if isinstance(each, ConfigKeyError | ConfigAttributeError) and dataclasses.is_dataclass(each.object_type):
-            full_key = str(each.full_key)
-            prefix = full_key.rpartition(".")[0]
-            names = (field.name for field in dataclasses.fields(each.object_type))
-            return unknown_key(full_key, [f"{prefix}.{name}" if prefix else name for name in names])
+        if isinstance(each, ConfigKeyError | ConfigAttributeError) and isinstance(each.parent_node, DictConfig):
+            beside = (str(name) for name in each.parent_node)
+            return unknown_key(str(each.full_key), [name for name in beside if name != "hydra"])
     if isinstance(cause, OmegaConfBaseException):
         override = re.match(r"Error merging override (.*)", str(error))
         if override and override[1].startswith("~"):

@@ -1,0 +1,258 @@
+"""The ranges of all values: what neither the YAMLs under conf/ nor the constructors say. Imports no torch.
+
+A YAML has a class's keys and defaults, its constructor their meaning; here is, a line a class, what they may be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from vae.settings.annealing import KINDS
+from vae.settings.rules import (
+    LARGEST,
+    POSITIVE,
+    Rule,
+    anything,
+    below_one,
+    boolean,
+    fraction,
+    integer,
+    is_integer,
+    is_number,
+    is_positive,
+    listed,
+    number,
+    one_of,
+    optional,
+    positive,
+    text,
+    texts_by_name,
+    widths,
+    word,
+)
+
+# More than anybody needs, and little enough for 32 bits. What fits into memory is for the machine to say.
+MANY = 1_000_000
+IMAGES = 1_000_000_000  # of a data set
+
+# Of vae.study, which imports torch: a test holds that these are all that it has, in its order.
+PICTURES = (
+    *("latent/manifold", "latent/clusters", "latent/pairs", "latent/covariance", "latent/activity"),
+    *("latent/true_posterior", "images/reconstructions", "images/samples", "images/interpolation"),
+    *("images/traversal", "curves/losses"),
+)
+METRICS = (
+    *("likelihood", "gap", "aggregate", "geometry", "structure"),
+    *("reconstruction", "samples", "disentanglement", "anomaly"),
+)
+
+Ranges = Mapping[str, Rule]  # by key
+
+_LATENTS, _EPOCHS, _SEED, _BETA = integer(1, MANY), integer(1, MANY), integer(0, 2**32 - 1), number(0)
+TOP: Ranges = {
+    "latent_dim": _LATENTS,
+    "beta": _BETA,
+    "epochs": _EPOCHS,
+    "seed": _SEED,
+    "conditional": boolean,
+    "report": word("best", "last"),
+}
+
+# The groups' copies of top-level values.
+REPEATED = {
+    "backbone.latent_dim": "latent_dim",
+    "prior.latent_dim": "latent_dim",
+    "posterior.latent_dim": "latent_dim",
+    "objective.beta": "beta",
+    "trainer.max_epochs": "epochs",
+}
+
+PARTIAL = ("optimizer", "scheduler")  # groups whose objects lack something until the model is there
+
+
+def _are_indices(devices: Any) -> bool:
+    if not isinstance(devices, list) or not devices:
+        return False
+    return all(is_integer(index, 0, 1023) for index in devices) and len({*devices}) == len(devices)
+
+
+_SIGMA = Rule(
+    lambda value: is_positive(value) or (isinstance(value, str) and value in ("learned", "optimal")),
+    f"{POSITIVE}, or one of the words learned, optimal",
+)
+_WEIGHT = Rule(
+    lambda value: is_number(value) and value <= LARGEST,
+    f"a number of at most {LARGEST:g}",
+    number().convert,
+)
+_DEVICE = Rule(  # the loader hands every batch to one
+    lambda value: is_integer(value, 1, 1) or (_are_indices(value) and len(value) == 1),
+    "1, or [index] for another GPU than the first; trainer=ddp takes several",
+)
+_DEVICES = Rule(
+    lambda value: value == "auto" or is_integer(value, 1, 1024) or _are_indices(value),
+    "auto, an integer from 1 to 1024, or a list of different GPUs' indices",
+)
+_SIZE = listed(2, 2, integer(1, 10_000), "[height, width], two integers from 1 to 10000")
+_BETAS = listed(2, 2, below_one(""), "a list of two numbers in [0, 1)")
+_NAMES = [tag.partition("/")[2] for tag in PICTURES]
+_PICTURES = listed(0, 100, word(*_NAMES, *PICTURES), f"a list of {', '.join(_NAMES)}")
+_METRICS = listed(0, 100, word(*METRICS), f"a list of {', '.join(METRICS)}")
+
+# Of several classes
+_LATENT: Ranges = {"latent_dim": _LATENTS}
+_DATA: Ranges = {
+    "root": text,
+    "batch_size": integer(1, MANY),
+    "val_fraction": fraction(),
+    "binarize": word("none", "threshold", "dynamic"),
+    "limit": optional(integer(2, IMAGES)),
+}
+_IDX: Ranges = {
+    **_DATA,
+    "name": text,
+    "classes": listed(1, 1000, text, "a list of 1 to 1000 names"),
+    "mirrors": listed(0, 100, text, "a list of up to 100 addresses"),
+    "digests": texts_by_name("file names, each with its SHA-256"),
+}
+_MIXED: Ranges = {**_LATENT, "components": integer(1, 100_000)}
+_ADAM: Ranges = {"lr": positive(), "betas": _BETAS, "weight_decay": number(0), "fused": boolean}
+_SCHEDULER: Ranges = {"warmup": below_one("a fraction of the training in [0, 1)")}
+_TRAINER: Ranges = {
+    "max_epochs": _EPOCHS,
+    "accelerator": word("auto", "cpu", "gpu", "cuda", "mps"),
+    "devices": _DEVICE,
+    "precision": word("32-true", "64-true", "16-mixed", "bf16-mixed"),
+    "gradient_clip_val": optional(positive()),
+    "log_every_n_steps": integer(1, MANY),
+}
+_DDP: Ranges = {  # of the same class, where it has a strategy
+    **_TRAINER,
+    "devices": _DEVICES,
+    "strategy": word("ddp", "ddp_find_unused_parameters_true"),
+}
+
+# By group and class. Matrices are looked at in vae.settings.together.
+RANGES: Mapping[str, Mapping[str, Ranges]] = {
+    "data": {
+        "vae.data.idx.IdxFiles": _IDX,
+        "vae.data.auto.Auto": _IDX,
+        "vae.data.strokes.Strokes": {**_DATA, "seed": _SEED, "correlation": anything},
+        "vae.data.images.ImageFolder": {
+            **_DATA,
+            "size": optional(_SIZE),
+            "channels": one_of("1 or 3", 1, 3),
+            "test_fraction": fraction(),
+        },
+        "vae.data.factors.FactorFile": {**_DATA, "file": text, "test_fraction": fraction()},
+    },
+    "backbone": {
+        "vae.model.backbones.Dense": {**_LATENT, "hidden": widths(100, MANY), "gated": boolean},
+        "vae.model.backbones.Conv": {**_LATENT, "channels": widths(20, 100_000), "hidden": integer(1, MANY)},
+    },
+    "prior": {
+        "vae.model.priors.Isotropic": _LATENT,
+        "vae.model.priors.Correlated": {**_LATENT, "covariance": anything},
+        "vae.model.priors.Learned": _LATENT,
+        "vae.model.priors.Mixture": {**_MIXED, "covariance": word("diagonal", "full")},
+        "vae.model.priors.Vamp": {**_MIXED, "init": word("images", "random")},
+        "vae.model.priors.Flow": {
+            **_LATENT,
+            "kind": word("nsf", "maf"),
+            "layers": integer(0, 100),
+            "hidden": widths(100, MANY),
+        },
+    },
+    "posterior": {
+        "vae.model.posteriors.Diagonal": _LATENT,
+        "vae.model.posteriors.Tied": _LATENT,
+        "vae.model.posteriors.Full": _LATENT,
+    },
+    "likelihood": {
+        "vae.model.likelihoods.Bernoulli": {},
+        "vae.model.likelihoods.ContinuousBernoulli": {},
+        "vae.model.likelihoods.Gaussian": {"sigma": _SIGMA},
+    },
+    "objective": {
+        "vae.model.objectives.ELBO": {
+            "beta": _BETA,
+            "annealing": word(*KINDS),
+            "warmup": number(0),
+            "cycles": integer(1, MANY),
+            "free_bits": number(0),
+            "free_bits_per": word("dimension", "total"),
+            "capacity": optional(number(0)),
+        },
+        "vae.model.objectives.IWAE": {"samples": integer(1, 100_000), "dreg": boolean},
+        "vae.model.objectives.TC": {"beta": _BETA},
+        "vae.model.objectives.MMD": {"alpha": number(high=1, why=", which leaves the KL out"), "weight": _WEIGHT},
+        "vae.model.objectives.DIP": {
+            "beta": _BETA,
+            "kind": one_of("1 (the posterior means) or 2 (the aggregate)", 1, 2),
+            "off_diagonal": number(0),
+            "diagonal": number(0),
+        },
+        "vae.model.objectives.Autoencoder": {},
+    },
+    "optimizer": {"torch.optim.Adam": _ADAM, "torch.optim.AdamW": _ADAM},
+    "scheduler": {
+        "vae.training.schedulers.constant": _SCHEDULER,
+        "vae.training.schedulers.cosine": _SCHEDULER,
+        "vae.training.schedulers.one_cycle": _SCHEDULER,
+        "vae.training.schedulers.stages": _SCHEDULER,
+    },
+    "trainer": {"pytorch_lightning.Trainer": _TRAINER},
+    "figures": {
+        "vae.training.callbacks.pictures.Pictures": {
+            "every_n_epochs": optional(integer(1, MANY)),
+            "only": optional(_PICTURES),
+            "grid": word("whitened", "square", "quantile"),
+            "walk": word("axis", "conditional"),
+        },
+    },
+    "evaluate": {
+        "vae.study.evaluate.Evaluation": {
+            "metrics": optional(_METRICS),
+            "images": optional(integer(1, IMAGES)),
+            "samples": integer(1, MANY),
+            "method": word("importance", "ais"),
+        },
+    },
+}
+
+
+def classes_of(group: str) -> str:
+    """The classes of a group, for a sentence."""
+    return ", ".join(RANGES[group])
+
+
+def ranges_of(group: str, node: Mapping[Any, Any]) -> Ranges | None:
+    """The ranges of a node's class; None of a class from elsewhere."""
+    target = node.get("_target_")
+    found = RANGES[group].get(target) if isinstance(target, str) else None
+    return _DDP if found is _TRAINER and "strategy" in node else found
+
+
+def ranges_in_place(group: str, node: Mapping[Any, Any]) -> Ranges:
+    """The same; of a class from elsewhere, those of the class in whose YAML it stands: that YAML's keys come first."""
+    own = ranges_of(group, node)
+    if own is not None:
+        return own
+    keys = [key for key in map(str, node) if not key.startswith("_")]
+    known = [*RANGES[group].values(), *([_DDP] if group == "trainer" else [])]
+    fitting = [ranges for ranges in known if ranges.keys() == {*keys[: len(ranges)]}]
+    return max(fitting, key=len, default={})
+
+
+def converted(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A plain configuration whose values have the types of their rules, where they can be converted to those."""
+    result = {}
+    for key, value in config.items():
+        if key in TOP:
+            value = TOP[key].convert(value)
+        elif key in RANGES and isinstance(value, dict):
+            ranges = {"_partial_": boolean, **ranges_in_place(key, value)}
+            value = {name: ranges.get(name, anything).convert(each) for name, each in value.items()}
+        result[key] = value
+    return result

@@ -1,0 +1,83 @@
+"""What values must be together, though each is good by itself. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from vae.settings.annealing import check_annealing
+from vae.settings.covariance import check_covariance
+from vae.settings.rules import require
+
+Node = Mapping[str, Any]
+
+NOT_GAUSSIAN = ("vae.model.priors.Mixture", "vae.model.priors.Vamp", "vae.model.priors.Flow")
+INDEPENDENT = ("vae.model.objectives.TC", "vae.model.objectives.DIP")  # what they ask the dimensions to be
+
+
+def kind(node: Node) -> str:
+    """What a group's choice is called in words: its class in lower case."""
+    return str(node["_target_"]).rpartition(".")[2].lower()
+
+
+# One class's values ---------------------------------------------------------------------------------------------------
+
+
+def check_class(node: Node) -> None:
+    """Refuse values of a class of this program that do not go with each other; each is in its range."""
+    check = _OF_A_CLASS.get(node["_target_"])
+    if check:
+        check(node)
+
+
+def _check_strokes(node: Node) -> None:
+    check_covariance("data.correlation", node["correlation"], size=6, unit_diagonal=True)
+
+
+def _check_correlated(node: Node) -> None:
+    if node["covariance"] is not None:
+        check_covariance("prior.covariance", node["covariance"], size=node["latent_dim"])
+
+
+def _check_elbo(node: Node) -> None:
+    check_annealing(node["annealing"], node["warmup"])
+    free = node["capacity"] is None or not node["free_bits"]
+    require(free, "objective.free_bits", node["free_bits"], "0 with objective.capacity, which charges every nat")
+
+
+def _check_mmd(node: Node) -> None:
+    alpha, weight = node["alpha"], node["weight"]
+    require(alpha + weight >= 1, "objective.weight", weight, f"at least 1 − objective.alpha = {1 - alpha:g}")
+
+
+_OF_A_CLASS: Mapping[str, Callable[[Node], None]] = {
+    "vae.data.strokes.Strokes": _check_strokes,
+    "vae.model.priors.Correlated": _check_correlated,
+    "vae.model.objectives.ELBO": _check_elbo,
+    "vae.model.objectives.MMD": _check_mmd,
+}
+
+
+# Several groups' choices ----------------------------------------------------------------------------------------------
+
+
+def check_together(config: Mapping[str, Any]) -> None:
+    """Refuse choices that are good by themselves but not with each other."""
+    prior, posterior, objective = config["prior"], config["posterior"]["_target_"], config["objective"]
+    target = prior["_target_"]
+    if posterior == "vae.model.posteriors.Tied" and target in NOT_GAUSSIAN:
+        name = target.rpartition(".")[2]
+        raise ValueError(f"posterior=tied: must be diagonal or full with a prior that is not Gaussian ({name})")
+    if objective["_target_"] in INDEPENDENT and target in NOT_GAUSSIAN:
+        raise ValueError(
+            f"objective={kind(objective)}: must have a Gaussian prior, such as isotropic, correlated or learned, as it "
+            f"asks for codes as independent as that is, and those of prior={kind(prior)} are nowhere independent"
+        )
+    if objective.get("free_bits") and objective.get("free_bits_per") == "dimension":
+        parts = ("vae.model.priors.Isotropic", "vae.model.posteriors.Diagonal")
+        ok = not target.startswith("vae.") or (target, posterior) == parts
+        allowed = "total, but for prior=isotropic with posterior=diagonal, whose KL is a sum over dimensions"
+        require(ok, "objective.free_bits_per", "dimension", allowed)
+    warmup = objective["warmup"] if objective["_target_"] == "vae.model.objectives.ELBO" else 0
+    epochs = config["epochs"]
+    require(warmup <= epochs, "objective.warmup", f"{warmup:g}", f"at most the training's {epochs} epochs")
