@@ -7,6 +7,7 @@ import resource
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -498,6 +499,16 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(tmp_path: Path)
         io.save_checkpoint({"step": 2, "bad": lambda: None}, path)
     assert torch.load(path, weights_only=True) == {"step": 1}
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("asked", [{}, {"weights_only": None}, {"weights_only": False}], ids=str)
+def test_going_on_runs_no_code_of_the_file_whatever_lightning_asks_for(asked: dict[str, Any], tmp_path: Path) -> None:
+    io, path = AtomicCheckpointIO(), tmp_path / "last.ckpt"
+    io.save_checkpoint({"step": 1}, path)
+    assert io.load_checkpoint(path, **asked) == {"step": 1}
+    io.save_checkpoint({"step": Path("/")}, path)
+    with pytest.raises(pickle.UnpicklingError):
+        io.load_checkpoint(path, **asked)
 
 
 # Data -----------------------------------------------------------------------------------------------------------------

@@ -143,7 +143,7 @@ def _train(
     with logger.session(config, *told) if rank == 0 else nullcontext():
         # The first one waits for the end of the step. Several processes are ended by the one that started them.
         with signals.noted(patience=1 if processes == 1 else math.inf):
-            trainer.fit(module, train_share, val_share, ckpt_path=last if resumed else None, weights_only=True)
+            trainer.fit(module, train_share, val_share, ckpt_path=last if resumed else None)
         if rank:
             return {}
 
