@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from models import Unbounded
 
 import vae
 from vae.data.auto import Auto
@@ -144,7 +145,7 @@ def test_safetensors_are_refused_like_checkpoints(tmp_path: Path) -> None:
     saved["vae"]["config"] = CONFIG | {"likelihood": {"_target_": "torch.nn.Identity"}}
     saved["state_dict"] = {name: value for name, value in saved["state_dict"].items() if "likelihood" not in name}
     write_weights(saved, file)
-    with pytest.raises(ValueError, match=r"asks for the class torch\.nn\.Identity"):
+    with pytest.raises(ValueError, match=r"asks for the class models\.Unbounded"):
         vae.load(file)
     assert isinstance(vae.load(file, trust=True).vae.likelihood, torch.nn.Identity)
 
@@ -484,12 +485,12 @@ def test_newer_formats_and_missing_files_are_refused(tmp_path: Path) -> None:
 
 def test_only_this_packages_classes_are_built_unless_trusted(tmp_path: Path) -> None:
     saved = content()
-    saved["vae"]["config"] = CONFIG | {"likelihood": {"_target_": "torch.nn.Identity"}}
+    saved["vae"]["config"] = CONFIG | {"likelihood": {"_target_": "models.Unbounded"}}
     saved["state_dict"] = {name: value for name, value in saved["state_dict"].items() if "likelihood" not in name}
     torch.save(saved, tmp_path / "foreign.ckpt")
-    with pytest.raises(ValueError, match=r"asks for the class torch\.nn\.Identity"):
+    with pytest.raises(ValueError, match=r"asks for the class models\.Unbounded"):
         vae.load(tmp_path / "foreign.ckpt")
-    assert isinstance(vae.load(tmp_path / "foreign.ckpt", trust=True).vae.likelihood, torch.nn.Identity)
+    assert isinstance(vae.load(tmp_path / "foreign.ckpt", trust=True).vae.likelihood, Unbounded)
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(tmp_path: Path) -> None:
