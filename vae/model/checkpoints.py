@@ -39,7 +39,7 @@ from vae.model.vae import VAE
 from vae.settings.compose import CONF
 from vae.settings.errors import explain, require_packages
 
-FORMAT = 2  # of what `about` returns; raise it, with a step in MIGRATIONS, when the program needs what older files lack
+FORMAT = 1  # of what `about` returns; raise it, with a step in MIGRATIONS, when the program needs what older files lack
 
 # Far more than any run writes, and little enough to be refused before it takes memory or minutes.
 MOST_RECORDS = 2**16  # of the archive that a file is: a tensor each
@@ -298,8 +298,6 @@ def _of_this_format(about: About) -> About:
     if found > FORMAT:
         raise ValueError(f"written by a newer version (format {found}, this version reads up to {FORMAT})")
     for older in range(found, FORMAT):
-        if older not in MIGRATIONS:
-            raise ValueError(f"written by a version before the first release (format {found})")
         about = MIGRATIONS[older](about) | {"format": older + 1}
     return about
 
@@ -328,22 +326,6 @@ def _digest(weights: Mapping[str, torch.Tensor]) -> str:
     for name in sorted(weights):
         digest.update(name.encode() + weights[name].contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _is_ours(content: Any) -> bool:
-    """Whether it has what checkpoints of every format have."""
-    if not isinstance(content, dict) or not isinstance(content.get("vae"), dict):
-        return False
-    about = content["vae"]
-    parts = {"backbone", "prior", "posterior", "likelihood"}
-    return (
-        content.keys() >= {"state_dict"}
-        and about.keys() >= {"format", "config", "shape", "data", "classes"}
-        and type(about["format"]) is int
-        and about["format"] >= 1
-        and isinstance(about["config"], dict)
-        and about["config"].keys() >= parts
-    )
 
 
 def model_weights(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:

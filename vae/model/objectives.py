@@ -305,7 +305,7 @@ class DIP(Objective):
             Entry("kl", "KL(q(z|x) ‖ p(z))", f"{self.beta:g}"),
             Entry(
                 "dip_off",
-                f"Σᵢ≠ⱼ Cᵢⱼ², C the covariance of {of} where the prior is N(0, I)",
+                f"Σᵢ≠ⱼ Cᵢⱼ², C the covariance of {of}",
                 f"{self.off_diagonal:g}",
                 OVER_BATCH,
                 "1",
