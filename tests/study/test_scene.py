@@ -58,8 +58,7 @@ MEGABYTES = textwrap.dedent("""
     from vae.data.loader import BatchLoader
     from vae.figures.style import rasterise
     from vae.training.speed.memory import keep_freed_memory
-    from vae.settings.ranges import PICTURES
-from vae.study.pictures import TAGS, Scene
+    from vae.study.pictures import Scene
 
     config = plain(composed(*sys.argv[1:]))
     keep_freed_memory()  # as a run does
