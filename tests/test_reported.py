@@ -232,7 +232,7 @@ def test_on_mnist_too(compose: Compose, tmp_path: Path, name: str, drawn: list[A
     if not (Path(os.environ.get("VAE_DATA", "~/.cache/vae")).expanduser() / "mnist").is_dir():
         pytest.skip("there is no MNIST on this machine")
     settings = compose(
-        "data=mnist", "data.limit=6000", "epochs=4", "figures.only=[samples]", *OBJECTIVES[name], *EVALUATED
+        "data=mnist", "data.limit=3000", "epochs=4", "figures.only=[samples]", *OBJECTIVES[name], *EVALUATED
     )
     metrics = run.train(settings, tmp_path)
     assert_one_set_of_weights(tmp_path, metrics, drawn, "best.ckpt")

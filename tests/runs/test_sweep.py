@@ -259,18 +259,18 @@ def test_many_jobs_in_one_process_leave_nothing_behind(tmp_path: Path, small: li
         """
 import gc, logging, runpy, sys, threading
 from pathlib import Path
-from vae.entry import cli
+from matplotlib.figure import Figure
+from vae.training import run
 
-def watched(cfg, original=cli.train_job):
-    value = original(cfg)
-    from matplotlib.figure import Figure
+def watched(*arguments, original=run.train):
+    value = original(*arguments)
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     figures = sum(isinstance(each, Figure) for each in gc.get_objects())
     handlers = len(logging.getLogger().handlers) + len(logging._handlerList)
     print("AFTER", pages * 4096 / 2**20, threading.active_count(), handlers, figures, len(gc.callbacks), flush=True)
     return value
 
-cli.train_job = watched
+run.train = watched
 runpy.run_path(sys.argv.pop(1), run_name="__main__")
 """
     )

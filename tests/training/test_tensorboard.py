@@ -12,6 +12,7 @@ from tensorboard.compat.tensorflow_stub import pywrap_tensorflow
 from tensorboard.program import TensorBoard
 
 from vae.runs.record import recorded
+from vae.settings.compose import program
 from vae.training.run import train
 from vae.training.tensorboard import hyperparameters
 
@@ -108,7 +109,7 @@ def test_one_chart_holds_all_losses(ask: Ask) -> None:
 def test_texts_say_how_to_repeat_the_run(ask: Ask) -> None:
     assert {f"{name}/text_summary" for name in ("configuration", "command", "ledger")} == set(ask("text/tags")["b"])
     (text,) = ask("text/text?run=b&tag=command/text_summary")
-    assert "python train.py latent_dim=3 beta=4" in text["text"]
+    assert f"{program()} latent_dim=3 beta=4" in text["text"]
 
 
 @pytest.mark.slow

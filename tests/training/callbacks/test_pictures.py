@@ -318,13 +318,13 @@ def test_no_figure_stays_alive(compose):
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_over_200_draws(compose):
+def test_memory_does_not_grow_over_100_draws(compose):
     def resident():
         return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
 
     view = scene(compose=compose)
     levels = []
-    for _ in range(200 // len(LATENT)):
+    for _ in range(100 // len(LATENT)):
         for tag in LATENT:
             rasterise(view.draw(tag))
         levels.append(resident())
