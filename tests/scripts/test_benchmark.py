@@ -9,6 +9,7 @@ from benchmarks import common, loops, processes, training
 
 from vae.data.base import Dataset, Part
 from vae.model.build import build, build_model
+from vae.model.objectives import Batch
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +46,7 @@ def test_the_hand_written_loop_trains_the_same_model(case, compose, data):
     model, x = build_model(config, data.shape, 10), data.train.images / 255
     hand = hand_written(model, config, data)
     torch.manual_seed(5)
-    (loss, _), terms = build(config, "objective")(model, x, 0)
+    (loss, _), terms = build(config, "objective")(model, Batch(x), 0)
     torch.manual_seed(5)
     recon, kl = hand.terms(x)
     assert recon.item() == pytest.approx(terms.recon.mean().item(), rel=1e-5)

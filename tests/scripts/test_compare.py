@@ -259,7 +259,8 @@ def test_five_hundred_runs_take_no_time(sweep):
 def test_the_program_needs_neither_torch_nor_matplotlib(sweep):
     sweep()
     code = (
-        "import runpy, sys; sys.argv.pop(0); runpy.run_path(sys.argv[0], run_name='__main__');"
+        "import pathlib, runpy, sys; sys.argv.pop(0); sys.path[0] = str(pathlib.Path(sys.argv[0]).parent);"
+        "runpy.run_path(sys.argv[0], run_name='__main__');"
         "print(*{'torch', 'matplotlib', 'pytorch_lightning'} & set(sys.modules))"
     )
     for arguments, loaded in (([], ""), (["--figures", "pictures"], "matplotlib")):
