@@ -142,12 +142,12 @@ def test_safetensors_are_refused_like_checkpoints(tmp_path: Path) -> None:
     save_file({"weight": torch.ones(2)}, file, {"format": "pt"})
     with pytest.raises(ValueError, match=r"model\.safetensors: a checkpoint of another program$"):
         vae.load(file)
-    saved["vae"]["config"] = CONFIG | {"likelihood": {"_target_": "torch.nn.Identity"}}
+    saved["vae"]["config"] = CONFIG | {"likelihood": {"_target_": "models.Unbounded"}}
     saved["state_dict"] = {name: value for name, value in saved["state_dict"].items() if "likelihood" not in name}
     write_weights(saved, file)
-    with pytest.raises(ValueError, match=r"asks for the class torch\.nn\.Identity"):
+    with pytest.raises(ValueError, match=r"asks for the class models\.Unbounded"):
         vae.load(file)
-    assert isinstance(vae.load(file, trust=True).vae.likelihood, torch.nn.Identity)
+    assert isinstance(vae.load(file, trust=True).vae.likelihood, Unbounded)
 
 
 def test_safetensors_without_the_package_say_where_it_comes_from(tmp_path: Path, monkeypatch) -> None:
