@@ -117,3 +117,18 @@ runpy.run_path({str(ROOT / "train.py")!r}, run_name="__main__")
 """
     done = subprocess.run([sys.executable, "-c", hook], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_an_error_in_the_handling_of_an_interruption_is_one():
+    def put_away() -> None:
+        try:
+            raise Interrupted(2)
+            f = 1
+        finally:
+            f  # noqa: B018
+
+    with pytest.raises(UnboundLocalError) as caught:
+        put_away()
+    stop = signals.behind(caught.value)
+    assert stop is not None and stop.exit_status == 130
+    assert signals.behind(ValueError("x")) is None

@@ -122,3 +122,10 @@ def answer(by: Callable[[int], None]) -> None:
     if _inbox is not None:
         _inbox.answer = by
         claim()
+
+
+def behind(error: BaseException | None) -> Interrupted | None:
+    """The interruption in whose handling an error was raised: a signal may come before what a `finally` puts away."""
+    while error is not None and not isinstance(error, Interrupted):
+        error = error.__context__
+    return error

@@ -56,6 +56,8 @@ def main() -> None:
     except BrokenPipeError:
         end_silently()
     except Exception as error:
+        if interrupted := signals.behind(error):
+            sys.exit(interrupted.exit_status)
         if user_wants_tracebacks:
             raise
         sys.exit(f"error: {explain(error)}")
