@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Laplace
 
 from vae.model.distributions import DiagonalNormal, FullNormal, draws
-from vae.model.noise import FRESH, Draw, Share, sampled
+from vae.model.noise import FRESH, Draw, SharedNoise, sampled
 from vae.model.priors import Flow, Mixture
 
 SIZE = 7
@@ -40,7 +40,7 @@ def test_fresh_noise_draws_what_torch_does(q, samples):
 @pytest.mark.parametrize("share", [slice(0, 4), slice(4, 7), slice(2, 3), slice(0, 7)])
 def test_a_share_of_the_noise_is_that_of_the_whole_batch(share, q, samples):
     whole, after = seeded(Draw(samples=samples), q(slice(None)))
-    found, after_share = seeded(Draw(Share(share, SIZE), samples), q(share))
+    found, after_share = seeded(Draw(SharedNoise(share, SIZE), samples), q(share))
     assert torch.equal(found, whole[..., share, :])
     assert torch.equal(after_share, after)
 
@@ -50,13 +50,13 @@ def test_shares_of_uniform_noise_are_those_of_the_whole_batch():
     torch.manual_seed(1)
     whole = FRESH.uniform([2, SIZE], like, -1)
     torch.manual_seed(1)
-    assert torch.equal(Share(slice(2, 5), SIZE).uniform([2, 3], like, -1), whole[:, 2:5])
+    assert torch.equal(SharedNoise(slice(2, 5), SIZE).uniform([2, 3], like, -1), whole[:, 2:5])
     assert whole.dtype == torch.float64 and whole.min() >= 0 and whole.max() < 1
 
 
 def test_gradients_pass_and_the_mean_needs_no_noise():
     loc = torch.zeros(4, 3, requires_grad=True)
-    Draw(Share(slice(0, 4), SIZE)).of(DiagonalNormal(loc, torch.ones(4, 3))).sum().backward()
+    Draw(SharedNoise(slice(0, 4), SIZE)).of(DiagonalNormal(loc, torch.ones(4, 3))).sum().backward()
     assert torch.equal(loc.grad, torch.ones(4, 3))
     before = torch.get_rng_state()
     assert torch.equal(Draw(mean=True).of(DiagonalNormal(loc, torch.ones(4, 3))), loc)

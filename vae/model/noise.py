@@ -35,7 +35,7 @@ class Fresh:
 FRESH = Fresh()
 
 
-class Share(NamedTuple):
+class SharedNoise(NamedTuple):
     """A share of what is drawn for a whole batch of `size` images.
 
     Processes with random streams in the same state draw together what one process would, and stay in one state.

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from vae.model.noise import FRESH, Share
+from vae.model.noise import FRESH, SharedNoise
 from vae.model.objectives import Batch, Objective
 from vae.model.vae import VAE
 
@@ -53,7 +53,7 @@ class VAEModule(pl.LightningModule):
 
     def _step(self, batch: Served, batch_idx: int, stage: str) -> dict[str, Any]:
         share = self._share(batch_idx, stage) if self.trainer.world_size > 1 else None
-        noise = Share(share.images, share.size) if share else FRESH
+        noise = SharedNoise(share.images, share.size) if share else FRESH
         # Validation has what is annealed at its final value, so that epochs can be compared.
         step = self.global_step if stage == "train" else self.objective.steps
         (loss, parts), terms = self.objective(self.vae, Batch(*batch, noise), step)
