@@ -23,17 +23,17 @@ from vae.training.run import train
 
 @pytest.fixture
 def subject(compose, monkeypatch, tmp_path):
-    """An untrained model and a few hundred strokes."""
+    """An untrained model and a few hundred strokes, or other `parts` of these data."""
     monkeypatch.setattr(strokes, "COUNTS", {"train": 400, "test": 300})
     monkeypatch.setattr(measures, "CACHE", tmp_path / "classifiers")
     monkeypatch.setattr(classifier, "STEPS", 20)
     monkeypatch.setattr(measures, "STEPS", 20)
     monkeypatch.setattr(measures, "SINGLE", 10)
 
-    def make(*overrides, against=None):
+    def make(*overrides, against=None, **parts):
         config = compose("data=strokes", f"data.root={tmp_path}", "backbone.hidden=[16,8]", *overrides)
         source = build(config, "data")
-        data = source.load()
+        data = replace(source.load(), **parts)
         torch.manual_seed(0)
         model = build_model(config, data.shape, len(data.classes))
         model.start_at(data.train.images / 255, data.train.labels)
@@ -176,8 +176,7 @@ def test_a_conditional_model_is_measured_with_the_true_labels(subject):
     taken = subject("conditional=true")
     found = measure(taken, "likelihood")
     test = taken.data.test
-    wrong = subject("conditional=true")
-    wrong.data = replace(taken.data, test=Part(test.images, (test.labels + 1) % 10, test.factors))
+    wrong = subject("conditional=true", test=Part(test.images, (test.labels + 1) % 10, test.factors))
     assert measure(wrong, "likelihood")["nll"] != pytest.approx(found["nll"], rel=1e-6)
 
 
@@ -234,16 +233,15 @@ def small_part(count, classes):
     ],
 )
 def test_few_images_are_a_reason(subject, name, test, train, reason):
-    taken = subject()
-    taken.data = replace(taken.data, test=test or taken.data.test, train=train or taken.data.train)
+    parts = {"test": test, "train": train}
+    taken = subject(**{key: part for key, part in parts.items() if part})
     with pytest.raises(NotApplicableError, match=f"^{reason}$"):
         measure(taken, name)
 
 
 @pytest.mark.parametrize(("name", "fewest"), [("likelihood", 2), ("aggregate", 2), ("structure", 5), ("samples", 6)])
 def test_no_more_images_are_asked_for_than_give_numbers(subject, name, fewest):
-    taken = subject()
-    taken.data = replace(taken.data, test=small_part(fewest, 2))
+    taken = subject(test=small_part(fewest, 2))
     assert all(math.isfinite(value) for value in measure(taken, name).values())
 
 
@@ -252,17 +250,15 @@ def test_no_more_images_are_asked_for_than_give_numbers(subject, name, fewest):
     [(63, 2, "it needs at least 64 test images, not 63"), (64, 1, "it needs at least 2 factors that vary .*, not 1")],
 )
 def test_few_factors_are_a_reason(subject, count, varying, reason):
-    taken = subject()
     few = small_part(count, 2)
     factors = torch.rand(count, 3) * (torch.arange(3) < varying)
-    taken.data = replace(taken.data, test=Part(few.images, few.labels, factors))
+    taken = subject(test=Part(few.images, few.labels, factors))
     with pytest.raises(NotApplicableError, match=f"^{reason}$"):
         measure(taken, "disentanglement")
 
 
 def test_codes_that_are_all_the_same_tell_no_anomalies(subject):
-    taken = subject("objective=autoencoder")
-    taken.data = replace(taken.data, train=small_part(1, 1))
+    taken = subject("objective=autoencoder", train=small_part(1, 1))
     taken.against = taken.data
     with pytest.raises(NotApplicableError, match=r"^the codes of the training images are all the same$"):
         measure(taken, "anomaly")

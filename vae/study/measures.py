@@ -14,15 +14,15 @@ from torch import Tensor
 
 from vae.common.seeding import apart
 from vae.data.base import Dataset, DataSource, Part
-from vae.data.loader import BatchLoader, as_seen
+from vae.data.loader import BatchLoader, as_seen, evaluation_loader
 from vae.evaluation import aggregate, anomaly, disentanglement, latents, quality, structure
 from vae.evaluation.annealed import annealed, bidirectional
 from vae.evaluation.classifier import trained_classifier
 from vae.evaluation.gap import inference_gap
-from vae.evaluation.geometry import Geometry
 from vae.evaluation.likelihood import Likelihood, bits_per_dimension, dequantised, importance_likelihood, mean_recon
 from vae.model.distributions import DiagonalNormal, FullNormal, draws, gaussian, parameters
 from vae.model.vae import VAE
+from vae.study.encoded import Encoded
 
 log = logging.getLogger(__name__)
 
@@ -58,8 +58,8 @@ class NotApplicableError(ValueError):
     """A measure that this model or these data cannot have; the message says why."""
 
 
-class Subject:
-    """A trained model with the data it is measured on, encoded once, when the first measure asks.
+class Subject(Encoded):
+    """A trained model with the data it is measured on.
 
     All measures see the images as they were when the run was evaluated: `train` and `test` are binarised already.
     """
@@ -73,11 +73,11 @@ class Subject:
         against: Dataset | None = None,
         at_mean: bool = False,
     ):
-        self.vae = vae.eval()
+        super().__init__(vae.eval(), evaluation_loader(source, data.test, "test"), at_mean)
+        self.loader.to(next(vae.parameters()).device)
         self.data = data
         self.effort = effort
         self.against = against
-        self.at_mean = at_mean  # an autoencoder, see vae.settings.config.is_at_mean
         self.binarized = source.binarize != "none"
         self._source = source
 
@@ -103,24 +103,15 @@ class Subject:
         return torch.cat([images for images, _ in self.batches(part)])
 
     @cached_property
-    def codes(self) -> latents.Codes:
-        """Codes of all test images."""
-        return latents.encode(self.vae, self.batches(self.test), self.at_mean)
-
-    @cached_property
     def train_codes(self) -> latents.Codes:
         """Codes of the first training images, as many as there are test images."""
         return latents.encode(self.vae, self.batches(self.train.take(slice(len(self.test)))), self.at_mean)
 
     @cached_property
-    def prior(self) -> Geometry:
-        return Geometry.of(self.vae.prior())
-
-    @cached_property
     @torch.inference_mode()
     def posteriors(self) -> DiagonalNormal | FullNormal:
         """q(z|x) of all test images in one batch."""
-        found = [self.vae.encode(images, labels) for images, labels in self.batches(self.test)]
+        found = [self.vae.encode(images, labels) for images, labels in self.loader]
         normals = [q for q in found if isinstance(q, DiagonalNormal | FullNormal)]
         if not normals:
             raise NotApplicableError("the posterior is not Gaussian")
@@ -274,8 +265,7 @@ def _geometry(subject: Subject) -> Values:
     prior = subject.prior
     if prior.samples is not None:
         raise NotApplicableError("the prior is not Gaussian")
-    covariance = latents.aggregate_covariance(subject.codes)
-    match = aggregate.covariance_match(covariance, prior.covariance)
+    match = aggregate.covariance_match(subject.aggregate, prior.covariance)
     mean = subject.codes.means.double().mean(0)
     values = {
         "covariance_error": match.error,
@@ -299,7 +289,7 @@ def _structure(subject: Subject) -> Values:
 def _reconstruction(subject: Subject) -> Values:
     pairs = [
         (images, subject.vae.decode(subject.vae.encode(images, labels).mean, labels).mean)
-        for images, labels in subject.batches(subject.test)
+        for images, labels in subject.loader
     ]
     return quality.reconstruction(*(torch.cat(each) for each in zip(*pairs, strict=True)))
 

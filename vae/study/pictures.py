@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -12,16 +11,16 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from vae.common.seeding import apart
 from vae.data.loader import BatchLoader
 from vae.evaluation import grids, latents
-from vae.evaluation.geometry import Geometry, contours, coordinates, covariance, ellipse, mean
+from vae.evaluation.geometry import contours, coordinates, ellipse, mean
 from vae.evaluation.true_posterior import true_posterior
 from vae.figures import curves, images, latent, manifold, posterior, solid
 from vae.figures.style import axis_name
 from vae.model.distributions import draws
-from vae.model.vae import VAE, evaluating
+from vae.model.vae import VAE
 from vae.settings.config import is_at_mean, kind, objective_name
+from vae.study.encoded import Encoded
 
 CLASSES = 12  # that a picture has rows for
 OTHERS = {"axis": "stay", "conditional": "follow at the prior's conditional mean"}  # dimensions, in a traversal
@@ -42,8 +41,8 @@ def select(names: Sequence[str] | None, key: str = "only") -> tuple[str, ...]:
     return tuple(tag for tag in TAGS if tag in chosen)
 
 
-class Scene:
-    """A model and the test images as the pictures see them: encoded once, when the first picture asks.
+class Scene(Encoded):
+    """A model and the test images as the pictures see them.
 
     `about` is what a checkpoint says of itself, see `vae.model.checkpoints.about`.
     """
@@ -58,14 +57,12 @@ class Scene:
         walk: str = "axis",
         history: History = (),
     ):
-        self.vae = vae
-        self.loader = loader
+        super().__init__(vae, loader, is_at_mean(about["config"]))
         self.classes: Sequence[str] = about["classes"]
         self.grid = grid
         self.walk = walk
         self.history = history
         self.epoch = epoch
-        self.at_mean = is_at_mean(about["config"])
         self.latent_dim: int = about["config"]["latent_dim"]
         self.note = small_print(about, epoch)
 
@@ -87,38 +84,18 @@ class Scene:
         The caller's random numbers stay as they were.
         """
         (tag,) = select([name], "picture")
-        with self._quietly():
+        with self.quietly():
             if tag not in self.tags:
                 raise ValueError(f"picture={tag}: there is none of this run")
             return _DRAW[tag](self)
 
     def turning(self) -> Iterator[Any]:
         """The frames of the clusters of three dimensions turning once around."""
-        with self._quietly():
+        with self.quietly():
             figure = _clusters_3d(self, points=2000)
         return solid.turning(figure)
 
     # What several pictures ask for, and the same whichever asks first -------------------------------------------------
-
-    @cached_property
-    def codes(self) -> latents.Codes:
-        with self._quietly():
-            return latents.encode(self.vae, self.loader, self.at_mean)
-
-    @cached_property
-    def prior(self) -> Geometry:
-        with self._quietly():
-            return Geometry.of(self.vae.prior())
-
-    @cached_property
-    def between(self) -> Tensor:
-        """Covariance of the posterior means, (latent_dim, latent_dim)."""
-        return covariance(self.codes.means)
-
-    @cached_property
-    def aggregate(self) -> Tensor:
-        """Covariance of the aggregate posterior, (latent_dim, latent_dim)."""
-        return self.between + self.codes.noise
 
     @cached_property
     def principal(self) -> latents.Principal:
@@ -183,11 +160,6 @@ class Scene:
     def class_of(self, position: int) -> str:
         """The class of a test image, or nothing."""
         return self.classes[int(self.loader.labels[position])] if self.classes else ""
-
-    @contextmanager
-    def _quietly(self) -> Iterator[None]:
-        with torch.inference_mode(), apart("pictures"), evaluating(self.vae):
-            yield
 
 
 def small_print(about: Mapping[str, Any], epoch: int) -> str:
