@@ -16,7 +16,7 @@ from vae.model.build import build
 from vae.model.checkpoints import about
 from vae.settings.compose import composed
 from vae.settings.config import plain
-from vae.study.pictures import Scene
+from vae.study.scene import Scene
 from vae.training import run
 from vae.use.trained import load
 

@@ -14,8 +14,8 @@ from vae.data.base import DataError, Dataset
 from vae.data.factors import FactorFile
 from vae.model.build import build
 from vae.model.checkpoints import data_of, file_of, model_of, read
-from vae.study import measures
-from vae.study.measures import Subject, measure
+from vae.study.measures import measure
+from vae.study.subject import NotApplicableError, Subject
 from vae.training.run import train
 
 N = 200
@@ -248,5 +248,5 @@ def test_a_run_on_factors_is_measured(sprites: Path, compose: Callable[..., dict
     for name in ("mig", "beta_vae_score", "factor_vae_score", "modularity"):
         assert perfect[name] > 0.9, name
         assert perfect[name] > found[name], name
-    with pytest.raises(measures.NotApplicableError, match="no classes"):
+    with pytest.raises(NotApplicableError, match="no classes"):
         measure(subject, "structure")

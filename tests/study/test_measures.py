@@ -8,38 +8,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from vae.data import strokes
 from vae.data.base import Part
 from vae.data.loader import evaluation_loader
-from vae.evaluation import anomaly, classifier
 from vae.evaluation.latents import covariance
-from vae.model.build import build, build_model
-from vae.settings.config import is_at_mean
 from vae.settings.ranges import METRICS
 from vae.study import measures
-from vae.study.measures import MEASURES, Effort, NotApplicableError, Subject, measure, select
+from vae.study.measures import MEASURES, measure, select
+from vae.study.subject import Effort, NotApplicableError
 from vae.training.run import train
-
-
-@pytest.fixture
-def subject(compose, monkeypatch, tmp_path):
-    """An untrained model and a few hundred strokes, or other `parts` of these data."""
-    monkeypatch.setattr(strokes, "COUNTS", {"train": 400, "test": 300})
-    monkeypatch.setattr(measures, "CACHE", tmp_path / "classifiers")
-    monkeypatch.setattr(classifier, "STEPS", 20)
-    monkeypatch.setattr(measures, "STEPS", 20)
-    monkeypatch.setattr(measures, "SINGLE", 10)
-
-    def make(*overrides, against=None, **parts):
-        config = compose("data=strokes", f"data.root={tmp_path}", "backbone.hidden=[16,8]", *overrides)
-        source = build(config, "data")
-        data = replace(source.load(), **parts)
-        torch.manual_seed(0)
-        model = build_model(config, data.shape, len(data.classes))
-        model.start_at(data.train.images / 255, data.train.labels)
-        return Subject(model, source, data, Effort(images=30, samples=20), against, is_at_mean(config))
-
-    return make
 
 
 @pytest.mark.parametrize("name", [name for name in MEASURES if name not in ("anomaly", "disentanglement")])
@@ -188,26 +164,6 @@ def test_images_of_another_kind_are_told_apart(subject):
     assert {"auroc_latent", "average_precision_latent"} <= found.keys()
     with pytest.raises(NotApplicableError, match="--against"):
         measure(taken, "anomaly")
-
-
-def test_scores_are_of_as_many_images_spread_over_both_sets(subject):
-    taken = subject()
-    test = taken.data.test
-    part = Part(test.images[:40].flip(0), test.labels[:40].flip(0))
-    scores = subject(against=replace(taken.data, test=part)).anomaly_scores
-    assert {name: tuple(map(len, pair)) for name, pair in scores.items()} == dict.fromkeys(
-        ("total", "nll", "latent"), (30, 30)
-    )
-    means = taken.codes.means
-    chosen = torch.arange(30) * 40 // 30
-    for found, own in zip(scores["latent"], (means[::10], means[:40].flip(0)[chosen]), strict=True):
-        assert torch.allclose(found, anomaly.latent_distance(own, taken.train_codes), rtol=1e-4)
-
-
-def test_the_images_measured_are_spread_over_the_test_set(subject):
-    taken = subject()
-    assert torch.equal(taken.data.test.some(30).images, taken.data.test.images[::10])
-    assert len(taken.data.test.some(10**9)) == 300
 
 
 def test_select_keeps_the_order_and_refuses_unknown_names():

@@ -15,7 +15,7 @@ from vae.settings.errors import explain
 
 # Lightning, once imported, prints on its own unless logging is set up before: so everything heavy waits.
 if TYPE_CHECKING:
-    from vae.study.pictures import Scene
+    from vae.study.scene import Scene
     from vae.use.trained import Trained
 
 
@@ -60,7 +60,7 @@ def scene(
     """
     from vae.data.loader import evaluation_loader
     from vae.model import checkpoints
-    from vae.study.pictures import Scene
+    from vae.study.scene import Scene
 
     file = checkpoints.file_of(Path(run))
     checkpoint = checkpoints.read(file)

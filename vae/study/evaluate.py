@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from vae.common.files import read_json, relative, write_json
 from vae.runs.results import EVALUATION
-from vae.study.measures import EVERY, Effort, NotApplicableError, Subject, Values, measure, select
+from vae.study.measures import Values, measure, select
+from vae.study.subject import EVERY, Effort, NotApplicableError, Subject
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,8 @@ from vae.common.files import replacing
 from vae.data.loader import BatchLoader
 from vae.evaluation.grids import KINDS, WALKS
 from vae.figures.style import label_colours, rasterise
-from vae.study.pictures import Scene, select
+from vae.study.pictures import select
+from vae.study.scene import Scene
 from vae.training.callbacks.scalars import Scalars
 from vae.training.module import VAEModule
 from vae.training.tensorboard import run_logger
