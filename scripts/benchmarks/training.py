@@ -65,7 +65,7 @@ def race(options: Options, config: dict[str, Any], others: Mapping[str, Seconds]
     return Turns.rounds
 
 
-def train(options: Options) -> dict[str, Table]:
+def epochs(options: Options) -> dict[str, Table]:
     """An epoch of the runner beside the others, and the whole default run beside the hand-written loop."""
     rows = []
     for case, overrides in CASES.items():

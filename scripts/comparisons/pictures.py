@@ -37,7 +37,7 @@ def pictures(each: Comparable, keys: Sequence[str]) -> Iterator[tuple[str, Figur
         return
     swept = [key for key in keys if key != "seed" and len(values(runs, key)) > 1]
     pools = ranking.pooled(runs, swept)
-    note = " · ".join(filter(None, [str(runs[0].metrics["data"]), settings(each.apart), count(runs)]))
+    note = " · ".join(filter(None, [str(runs[0].metrics["data"]), settings(each.differences), count(runs)]))
 
     title, groups = series(pools, without="beta")
     if term == "total":
@@ -148,7 +148,7 @@ def _mark(run: Run) -> Any:
 
 
 def _estimate(pool: Pool, key: str) -> Any:
-    from vae.figures.comparison import Estimate
+    from vae.figures.comparison import SeedMean
 
     total = pool.mean(f"test/{pool.runs[0].term}")
-    return Estimate(on_axis(pool.values[key]), total.value, total.interval)
+    return SeedMean(on_axis(pool.values[key]), total.value, total.interval)

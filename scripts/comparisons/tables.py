@@ -50,23 +50,25 @@ def heading(sets: Sequence[Comparable], number: int) -> str:
         return about
     others = "the other table" if len(sets) == 2 else "the other tables"
     return (
-        f"{number + 1} of {len(sets)}: {settings(each.apart)}\n{about};\n"
-        f"not ranked with {others}, because {ranking.why_apart(sets)}"
+        f"{number + 1} of {len(sets)}: {settings(each.differences)}\n{about};\n"
+        f"not ranked with {others}, because {ranking.why_separate(sets)}"
     )
 
 
 def together(sets: Sequence[Comparable], tables: Sequence[Table]) -> Table:
     """All tables as one, with columns for what tells them apart."""
-    apart = list(dict.fromkeys(key for each in sets for key in each.apart))
-    empty = dict.fromkeys(apart, "")
+    differences = list(dict.fromkeys(key for each in sets for key in each.differences))
+    empty = dict.fromkeys(differences, "")
     widest_first = sorted(tables, key=lambda table: -len(table.columns))  # an autoencoder has no total and no kl
     columns = list(dict.fromkeys(name for table in widest_first for name in table.columns))
     blank = dict.fromkeys(columns)
     rows = [
-        {**blank, **empty, **each.apart, **row} for each, table in zip(sets, tables, strict=True) for row in table.rows
+        {**blank, **empty, **each.differences, **row}
+        for each, table in zip(sets, tables, strict=True)
+        for row in table.rows
     ]
     keys = dict.fromkeys(key for table in tables for key in table.keys)
-    return Table([*apart, *keys], [*apart, *columns], rows)
+    return Table([*differences, *keys], [*differences, *columns], rows)
 
 
 def own(each: Comparable, keys: Sequence[str]) -> list[str]:

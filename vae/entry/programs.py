@@ -89,7 +89,7 @@ def run(work: Callable[..., None], options: argparse.Namespace) -> None:
         work(**vars(options))
 
 
-def train(arguments: Sequence[str]) -> int:
+def run_train_py(arguments: Sequence[str]) -> int:
     """Run train.py, which goes on with what its folder already holds; its exit status."""
     process = subprocess.Popen([sys.executable, str(TRAIN), *arguments], cwd=TRAIN.parent)
     try:

@@ -121,7 +121,7 @@ def decompose(q: DiagonalNormal | FullNormal, chosen: Tensor, z: Tensor, p: Dist
     weights = _own_weights(marginals(q), chosen, z, each, joint)
     return Decomposition(
         _weighted(lambda weight: own - joint.log_prob(weight), weights),
-        _weighted(lambda weight: joint.log_prob(weight) - product, weights, apart=True),
+        _weighted(lambda weight: joint.log_prob(weight) - product, weights, independent=True),
         _estimate(product - p.log_prob(z).cpu().double()),
         _weighted(lambda weight: joint.log_prob(1) - joint.log_prob(weight), weights),
     )
@@ -253,8 +253,8 @@ def _estimate(values: Tensor) -> Estimate:
     return Estimate(values.mean().item(), (values.std() / len(values) ** 0.5).item())
 
 
-def _weighted(part: Callable[[float], Tensor], weights: _Weights, apart: bool = False) -> Estimate:
-    """Estimate of a part (m,) at the best weight; the weight's noise counts apart or as that of the same draws."""
+def _weighted(part: Callable[[float], Tensor], weights: _Weights, independent: bool = False) -> Estimate:
+    """Estimate of a part (m,) at the best weight; the weight's noise is `independent`, or that of the same draws."""
     found = _estimate(part(weights.best))
     shift = max(abs(part(weight).mean().item() - found.value) for weight in (weights.low, weights.high))
-    return Estimate(found.value, math.hypot(found.error, shift) if apart else found.error + shift)
+    return Estimate(found.value, math.hypot(found.error, shift) if independent else found.error + shift)

@@ -173,9 +173,9 @@ def _information(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         for j, b in enumerate(second.T):
             joint = np.bincount(a * (b.max() + 1) + b, minlength=(a.max() + 1) * (b.max() + 1)) / len(a)
             joint = joint.reshape(a.max() + 1, b.max() + 1)
-            apart = joint.sum(1, keepdims=True) * joint.sum(0)
+            product = joint.sum(1, keepdims=True) * joint.sum(0)
             seen = joint > 0
-            result[i, j] = (joint[seen] * np.log(joint[seen] / apart[seen])).sum()
+            result[i, j] = (joint[seen] * np.log(joint[seen] / product[seen])).sum()
     return result.clip(min=0)  # what rounding takes below
 
 

@@ -15,7 +15,7 @@ from vae.evaluation import aggregate, anomaly, disentanglement, latents, quality
 from vae.evaluation.annealed import annealed, bidirectional
 from vae.evaluation.classifier import trained_classifier
 from vae.evaluation.gap import inference_gap
-from vae.evaluation.likelihood import Likelihood, bits_per_dimension, dequantised, importance_likelihood
+from vae.evaluation.likelihood import Weighed, bits_per_dimension, dequantised, importance_likelihood
 from vae.model.distributions import draws
 from vae.study.subject import NotApplicableError, Subject
 
@@ -95,7 +95,7 @@ def _annealed(subject: Subject, part: Part) -> Values:
     }
 
 
-def _bits(subject: Subject, part: Part, found: Likelihood) -> Values:
+def _bits(subject: Subject, part: Part, found: Weighed) -> Values:
     """Bits per dimension: of binary images their log p(x) says, a density is asked about dequantised ones."""
     density = subject.vae.likelihood.pixels != "binary"
     pixels = "binary" if subject.binarized else "grey"
