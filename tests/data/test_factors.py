@@ -16,7 +16,7 @@ from vae.model.build import build
 from vae.model.checkpoints import data_of, file_of, model_of, read
 from vae.study.measures import measure
 from vae.study.subject import NotApplicableError, Subject
-from vae.training.run import train
+from vae.training.run import train_run
 
 N = 200
 FILE = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
@@ -235,7 +235,7 @@ def test_a_run_on_factors_is_measured(sprites: Path, compose: Callable[..., dict
     """From training to disentanglement; where the codes are the factors themselves, the scores are near 1."""
     few = ["epochs=1", "figures=none", "backbone.hidden=[16]", "data.test_fraction=0.5", "trainer.accelerator=cpu"]
     config = compose("data=factors", f"data.root={sprites}", *few)
-    metrics = train(config, tmp_path)
+    metrics = train_run(config, tmp_path)
     assert metrics["data"] == "factors" and metrics["test/total"] > 0
     checkpoint = read(file_of(tmp_path))
     subject = Subject(model_of(checkpoint), *data_of(checkpoint["vae"]))

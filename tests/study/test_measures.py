@@ -15,7 +15,7 @@ from vae.settings.ranges import METRICS
 from vae.study import measures
 from vae.study.measures import MEASURES, measure, select
 from vae.study.subject import Effort, NotApplicableError
-from vae.training.run import train
+from vae.training.run import train_run
 
 
 @pytest.mark.parametrize("name", [name for name in MEASURES if name not in ("anomaly", "disentanglement")])
@@ -224,7 +224,7 @@ def test_a_measure_that_fails_does_not_fail_the_run(compose, tmp_path, image_fol
     monkeypatch.setitem(MEASURES, "reconstruction", lambda subject: [][0])
     small = ("data=images", f"data.root={image_folder}", "data.channels=1", "backbone.hidden=[16,8]")
     names = "evaluate.metrics=[structure,reconstruction,samples,geometry]"
-    metrics = train(compose(*small, "epochs=1", "data.test_fraction=0.05", "figures.only=[]", names), tmp_path)
+    metrics = train_run(compose(*small, "epochs=1", "data.test_fraction=0.05", "figures.only=[]", names), tmp_path)
     found = json.loads((tmp_path / "evaluation.json").read_text())
     assert math.isfinite(metrics["test/total"]) and "test/covariance_error" in found and "test/mse" not in found
     assert "the measure reconstruction failed (IndexError: list index out of range)" in caplog.text

@@ -86,9 +86,9 @@ def train_job(cfg: DictConfig) -> float:
             check(cfg, hydra.overrides.task)
             check_machine(cfg, visible_gpus)
             with signals.noted():
-                from vae.training.run import train  # only now: importing torch takes seconds
+                from vae.training.run import train_run  # only now: importing torch takes seconds
 
-            metrics = train(settings, folder)
+            metrics = train_run(settings, folder)
     except Interrupted:
         if not in_sweep:
             log.warning("interrupted; go on with: %s", sweep.resume(folder))
