@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from vae.evaluation.doubles import doubles
 from vae.model.noise import Draw
 from vae.model.vae import VAE, evaluating
 
@@ -44,7 +45,7 @@ def mean_recon(vae: VAE, batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
     """−log p(x|z) at z = E[z|x] of each image, (n,), float64 on the CPU, nats: all that an autoencoder says of it."""
     dtype = next(vae.parameters()).dtype
     with evaluating(vae):
-        found = [vae(images.to(dtype), labels, Draw(mean=True)).recon.cpu().double() for images, labels in batches]
+        found = [doubles(vae(images.to(dtype), labels, Draw(mean=True)).recon) for images, labels in batches]
     return torch.cat(found)
 
 
@@ -59,7 +60,7 @@ def weighed(vae: VAE, x: Tensor, labels: Tensor, q: Distribution, p: Distributio
     for done in range(0, samples, at_once):
         z = q.sample(torch.Size([min(at_once, samples - done)]))  # (draws, n, latent_dim)
         log_w = vae.decode(z, labels).log_prob(x) + p.log_prob(z) - q.log_prob(z)
-        log_w = log_w.cpu().double()  # first to the host: not every device has doubles
+        log_w = doubles(log_w)
         log_sum = torch.logaddexp(log_sum, log_w.logsumexp(0))
         log_squares = torch.logaddexp(log_squares, (2 * log_w).logsumexp(0))
         sum_log += log_w.sum(0)
