@@ -23,7 +23,7 @@ from vae.data.base import DataError, Dataset, DataSource, Part, one_line, split_
 log = logging.getLogger(__name__)
 
 LARGEST = 50_000_000  # pixels of an image that is decoded, of a JPEG after it was scaled down: in colour 400 MB
-LARGE = 2**23  # pixels from which on images are decoded one after the other
+LARGE = 2**23  # pixels; images with more are decoded one after the other
 MOST = 2**22  # pixels of the first image, where it gives all others their size
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged and of large files, which are named here

@@ -70,8 +70,8 @@ def _measure(run: Run) -> dict[str, Any]:
     """All that a total is measured with: the images, the likelihood, and whether the class is given."""
     inner = {key: value for key, value in run.flat.items() if key.startswith(("data.", "likelihood."))}
     fixed = {key: value for key, value in inner.items() if key not in TRAINING and not is_place(run.flat, key)}
-    told = run.value("conditional") or False
-    return {"data": run.metrics["data"], "likelihood": run.value("likelihood"), "conditional": told, **fixed}
+    conditional = run.value("conditional") or False
+    return {"data": run.metrics["data"], "likelihood": run.value("likelihood"), "conditional": conditional, **fixed}
 
 
 def with_real_data(run: Run) -> Run:

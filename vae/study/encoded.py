@@ -17,9 +17,9 @@ from vae.model.vae import VAE, evaluating
 
 
 class Encoded:
-    """Base of what is drawn and of what is measured: everything here is computed when the first of them asks.
+    """Base of `Scene` and `Subject`: each value here is computed once, when the first picture or measure asks.
 
-    It is the same whichever asks first, and the caller's random numbers stay as they were.
+    It is the same whichever asks, and the caller's random numbers stay as they were.
     """
 
     def __init__(self, vae: VAE, loader: BatchLoader, at_mean: bool):

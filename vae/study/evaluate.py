@@ -38,8 +38,8 @@ class Evaluation:
         """Measure the model of this training step and epoch, and write the values into its run's folder.
 
         Other values of an earlier evaluation of the same weights are kept. Each measure's values are written at once,
-        because the next one may be stopped. A measure that goes wrong, or a folder that cannot be
-        written to, is said and ends nothing: the run is trained, and the other values are right.
+        because the next one may be stopped. A measure that goes wrong and a folder that cannot be
+        written to are reported and end nothing: the run is trained, and the other values are right.
         """
         path = folder / EVALUATION
         before = read_json(path) or {}

@@ -96,7 +96,7 @@ def _annealed(subject: Subject, part: Part) -> Values:
 
 
 def _bits(subject: Subject, part: Part, found: Weighed) -> Values:
-    """Bits per dimension: of binary images their log p(x) says, a density is asked about dequantised ones."""
+    """Bits per dimension: from log p(x) of binary images, or of dequantised ones where p(x) is a density."""
     density = subject.vae.likelihood.pixels != "binary"
     pixels = "binary" if subject.binarized else "grey"
     if density and not subject.binarized:
@@ -186,7 +186,7 @@ def _samples(subject: Subject) -> Values:
     classifier = trained_classifier(subject.train, len(subject.data.classes), CACHE)
     test = subject.test.some(PICTURED)
     drawn = torch.cat([subject.vae.sample(len(labels), labels).cpu() for labels in test.labels.split(1000)])
-    if subject.binarized:  # grey means would be told from binary images by their greys alone
+    if subject.binarized:  # grey means would differ from binary images by their greys alone
         drawn = torch.bernoulli(drawn)
     found = quality.samples(classifier.features(test.images), classifier.features(drawn))
     return {f"samples_{name}": value for name, value in found.items()}

@@ -148,6 +148,6 @@ class Scene(Encoded):
 def small_print(about: Mapping[str, Any], epoch: int) -> str:
     """A run's essentials in one line."""
     config = about["config"]
-    told = " · conditional" if config.get("conditional") else ""
-    model = f"latent_dim {config['latent_dim']} · {kind(config['prior'])} prior{told} · {objective_name(config)}"
+    conditional = " · conditional" if config.get("conditional") else ""
+    model = f"latent_dim {config['latent_dim']} · {kind(config['prior'])} prior{conditional} · {objective_name(config)}"
     return f"{about['data']} · {model} · epoch {epoch}"
