@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from vae.training.callbacks.pictures import Pictures
 
 ROOT = Path(__file__).parents[2]
 TRAIN = (sys.executable, str(ROOT / "train.py"))
+Program = subprocess.Popen[bytes]
 PEAK = (
     "import resource, subprocess, sys\n"
     "subprocess.run(sys.argv[1:], check=True, stdout=sys.stderr)\n"
@@ -44,11 +45,28 @@ class Stamps(Pictures):
         write_json(self.folder.parent / "stamps.json", {"first": self.first, "last": self.last})
 
 
+class Steps(Pictures):
+    """Stands where a run's pictures do and leaves in its folder a file of one byte for each step begun."""
+
+    FILE = "steps"
+
+    def on_train_start(self, trainer: pl.Trainer, *arguments: Any) -> None:
+        self.file = (self.folder.parent / self.FILE).open("wb", buffering=0)
+
+    def on_train_batch_start(self, *arguments: Any) -> None:
+        self.file.write(b".")
+
+
+def surroundings() -> dict[str, str]:
+    """The environment in which a program finds this file's classes."""
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "scripts"), os.environ.get("PYTHONPATH", "")])
+    }
+
+
 def finished(*command: str) -> str:
     """What a command prints, after it has ended well."""
-    here = os.pathsep.join([str(ROOT), str(ROOT / "scripts"), os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | {"PYTHONPATH": here}
-    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    result = subprocess.run(command, env=surroundings(), capture_output=True, text=True)
     if result.returncode:
         raise RuntimeError(f"{' '.join(command)} failed: {result.stderr.strip()}")
     return result.stdout
@@ -119,45 +137,64 @@ def memory(options: Options) -> dict[str, Table]:
 
 
 def company(options: Options) -> dict[str, Table]:
-    """What an epoch takes beside other programs, by how OpenMP's threads wait for each other."""
-    quiet = [*options.limited, "figures=none"]
-    others: dict[str, Sequence[str]] = {
-        "nobody": (),
-        "a busy loop": (sys.executable, "-c", "while True: pass"),
-        "another training": (*TRAIN, *quiet, "epochs=100000", f"hydra.run.dir='{options.folder / 'other'}'"),
+    """What a step takes beside other programs, by how OpenMP's threads wait for each other."""
+    waiting: dict[str, dict[str, str]] = {
+        "ours": {},
+        "OpenMP's own": {"GOMP_SPINCOUNT": "300000"},
+        "one thread": {"OMP_NUM_THREADS": "1"},
     }
-    waiting = {"ours": (), "OpenMP's own": ("env", "GOMP_SPINCOUNT=300000"), "one thread": ("env", "OMP_NUM_THREADS=1")}
-
-    def epoch(prefix: Sequence[str]) -> float:
-        folder = options.folder / f"epoch {time.monotonic_ns()}"
-        finished(*prefix, *TRAIN, *quiet, "epochs=2", f"hydra.run.dir='{folder}'")
-        with (folder / "history.csv").open(encoding="utf-8") as file:
-            *_, last = csv.DictReader(file)
-        return float(last["seconds"])
-
-    rows = []
-    for name, command in others.items():
-        with _running(command):
-            rounds = in_turn({how: partial(epoch, prefix) for how, prefix in waiting.items()}, options.repeats)
-        rows.append({"beside": name, **{f"{how}, s": median(rounds, how) for how in waiting}})
+    with ExitStack() as started:
+        ways = {how: started.enter_context(_training(options, environment)) for how, environment in waiting.items()}
+        others: dict[str, Program | None] = {
+            "nobody": None,
+            "a busy loop": started.enter_context(_paused(sys.executable, "-c", "while True: pass")),
+            "another training": started.enter_context(_training(options, {}))[0],
+        }
+        rows = []
+        for beside, other in others.items():
+            steps = {how: partial(_seconds_a_step, *way, other) for how, way in ways.items()}
+            rounds = in_turn(steps, 6 * options.repeats)
+            row = {"beside": beside, **{f"{how}, ms": 1000 * median(rounds, how) for how in waiting}}
+            rows.append(row | {"ours ÷ OpenMP's": ratio(rounds, "ours", "OpenMP's own")["ratio"]})
     for row in rows:
-        row["ours ÷ alone"] = row["ours, s"] / rows[0]["ours, s"]
-    return {"company": table(rows, "Second epoch of a dense run, validation included.")}
+        row["ours ÷ alone"] = row["ours, ms"] / rows[0]["ours, ms"]
+    note = "Milliseconds a step of the dense default run. Each way trains for a second in turn, the others paused."
+    return {"company": table(rows, note)}
+
+
+def _seconds_a_step(training: Program, steps: Path, other: Program | None) -> float:
+    """Let a paused training run for a second, beside another program, and count its steps."""
+    programs = [training] if other is None else [other, training]
+    before = steps.stat().st_size
+    for program in programs:
+        program.send_signal(signal.SIGCONT)
+    start = time.perf_counter()
+    time.sleep(1)
+    for program in programs:
+        program.send_signal(signal.SIGSTOP)
+    return (time.perf_counter() - start) / max(1, steps.stat().st_size - before)
 
 
 @contextmanager
-def _running(command: Sequence[str]) -> Iterator[None]:
-    """A program in the background, which is ended afterwards."""
-    if not command:
-        yield
-        return
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        assert process.stdout is not None
-        if command[: len(TRAIN)] == TRAIN:  # imports come first
-            for line in process.stdout:
-                if line.startswith("epoch"):
-                    break
+def _training(options: Options, environment: Mapping[str, str]) -> Iterator[tuple[Program, Path]]:
+    """An endless training, paused after its first step, and the file of its steps."""
+    folder = options.folder / f"training {time.monotonic_ns()}"
+    quiet = [*options.limited, "epochs=100000", "figures._target_=benchmarks.processes.Steps"]
+    with _paused(*TRAIN, *quiet, f"hydra.run.dir='{folder}'", environment=environment) as process:
+        process.send_signal(signal.SIGCONT)
+        while process.poll() is None and not (folder / Steps.FILE).exists():
+            time.sleep(0.1)
+        process.send_signal(signal.SIGSTOP)
+        yield process, folder / Steps.FILE
+
+
+@contextmanager
+def _paused(*command: str, environment: Mapping[str, str] | None = None) -> Iterator[Program]:
+    """A program that stands still from its start, and is ended afterwards."""
+    own = surroundings() | (environment or {})
+    with subprocess.Popen(command, env=own, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        process.send_signal(signal.SIGSTOP)
         try:
-            yield
+            yield process
         finally:
             process.kill()
