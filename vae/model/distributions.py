@@ -17,22 +17,12 @@ from torch.distributions import (
 )
 
 
-def _normal(loc: Tensor, scale: Tensor) -> Normal:
-    """torch's own, without broadcasting parameters of one shape, which the backward pass would have to undo."""
-    if loc.shape != scale.shape:
-        return Normal(loc, scale, validate_args=False)
-    normal = Normal.__new__(Normal)
-    normal.loc, normal.scale = loc, scale
-    Distribution.__init__(normal, loc.shape, validate_args=False)
-    return normal
-
-
 class DiagonalNormal(Independent):
     """N(μ, diag σ²) with `loc` and `scale` of shape (…, latent_dim)."""
 
     def __init__(self, loc: Tensor, scale: Tensor):
         # Checking arguments on every step costs more than the formulas below; a NaN is caught by the training loop.
-        super().__init__(_normal(loc, scale), 1, validate_args=False)
+        super().__init__(Normal(loc, scale, validate_args=False), 1, validate_args=False)
 
     @property
     def loc(self) -> Tensor:
