@@ -16,7 +16,7 @@ from vae.evaluation.annealed import annealed, bidirectional
 from vae.evaluation.classifier import trained_classifier
 from vae.evaluation.gap import inference_gap
 from vae.evaluation.likelihood import Weighed, bits_per_dimension, dequantised, importance_likelihood
-from vae.model.distributions import draws
+from vae.model.draws import draws
 from vae.study.subject import NotApplicableError, Subject
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from vae.evaluation.geometry import contours, coordinates, ellipse, mean
 from vae.evaluation.true_posterior import true_posterior
 from vae.figures import curves, dimensions, images, latent, manifold, posterior, solid
 from vae.figures.style import axis_name
-from vae.model.distributions import draws
+from vae.model.draws import draws
 
 if TYPE_CHECKING:
     from vae.study.scene import Scene
