@@ -65,7 +65,7 @@ class Numpy:
         h = x
         for layer in ("backbone.encoder.1", "backbone.encoder.3"):
             h = np.maximum(self.linear(layer, h), 0)
-        return self.linear("posterior.mean", h), np.exp(0.5 * self.linear("posterior.log_var", h))
+        return self.linear("levels.0.encoding.mean", h), np.exp(0.5 * self.linear("levels.0.encoding.log_var", h))
 
     def recon(self, z: np.ndarray, x: np.ndarray) -> np.ndarray:
         h = z
