@@ -29,7 +29,7 @@ class Adversarial(ELBO):
 
     def loss(self, terms: Terms, batch: Batch, step: int) -> Loss:
         fooled = F.softplus(-self.critic(terms.p_x.mean.flatten(1))).mean()
-        return Loss(super().loss(terms, batch, step).value + fooled, {"fooled": fooled.detach()})
+        return Loss(super().loss(terms, batch, step).value + fooled, {"fooled": fooled})
 
     def told_apart(self, terms: Terms, batch: Batch, step: int) -> Loss:
         false, true = terms.p_x.mean.detach().flatten(1), batch.images.flatten(1)

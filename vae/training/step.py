@@ -38,6 +38,7 @@ class Descent:
         self.optimizer = optimizer
         self.schedule = schedule
         self.clip = clip
+        self.take: Callable[[], object] = optimizer.step  # may be replaced by what does the same
         self.weights = [weight for group in optimizer.param_groups for weight in group["params"]]
 
     def __call__(self, loss: Tensor, weights: Sequence[nn.Parameter] | None) -> None:
@@ -46,7 +47,7 @@ class Descent:
         loss.backward(inputs=weights)
         if self.clip is not None:
             self.clip(self.optimizer)
-        self.optimizer.step()
+        self.take()
         self.schedule.step()
 
 
@@ -55,7 +56,7 @@ def eager(model: VAE, objective: Objective, updates: Mapping[str, Update]) -> St
     players = objective.players(model)
     is_alone = len(players) == 1  # then no other weights get a gradient that nobody clears
 
-    def step(batch: Batch, step: int) -> Means:
+    def take(batch: Batch, step: int) -> Means:
         terms = objective.terms_of(model, batch)
         losses = {}
         for player in players:
@@ -65,7 +66,7 @@ def eager(model: VAE, objective: Objective, updates: Mapping[str, Update]) -> St
         model.observe(terms)
         return means_of(objective, terms, losses)
 
-    return step
+    return take
 
 
 def losses_of(model: VAE, objective: Objective, terms: Terms, batch: Batch, step: int) -> dict[str, Loss]:
@@ -79,7 +80,7 @@ def means_of(objective: Objective, terms: Terms, losses: Mapping[str, Loss]) -> 
     recon, kl = terms.recon.mean(), terms.kl.mean()
     every = {"total": recon + kl, "recon": recon, "kl": kl}
     (_, loss), *others = losses.items()
-    means = {"loss": loss.value.detach(), **{name: every[name] for name in objective.terms}, **loss.parts}
+    means = {"loss": loss.value, **{name: every[name] for name in objective.terms}, **loss.parts}
     for name, other in others:
-        means |= {f"{name}_loss": other.value.detach(), **other.parts}
-    return means
+        means |= {f"{name}_loss": other.value, **other.parts}
+    return {name: value.detach() for name, value in means.items()}
