@@ -150,7 +150,7 @@ def company(options: Options) -> dict[str, Table]:
             "a busy loop": started.enter_context(_paused(sys.executable, "-c", "while True: pass")),
             "another training": started.enter_context(_training(options, {}))[0],
         }
-        rows = []
+        rows: list[dict[str, Any]] = []
         for beside, other in others.items():
             steps = {how: partial(_seconds_a_step, *way, other) for how, way in ways.items()}
             rounds = in_turn(steps, 6 * options.repeats)
@@ -191,7 +191,7 @@ def _training(options: Options, environment: Mapping[str, str]) -> Iterator[tupl
 @contextmanager
 def _paused(*command: str, environment: Mapping[str, str] | None = None) -> Iterator[Program]:
     """A program that stands still from its start, and is ended afterwards."""
-    own = surroundings() | (environment or {})
+    own = surroundings() | dict(environment or {})
     with subprocess.Popen(command, env=own, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         process.send_signal(signal.SIGSTOP)
         try:

@@ -43,7 +43,7 @@ def good(**changed: Any) -> dict[str, Any]:
 
 
 def source(path: Path, **others: Any) -> FactorFile:
-    arguments = {
+    arguments: dict[str, Any] = {
         "test_fraction": 0.25, "batch_size": 8, "val_fraction": 0.2, "binarize": "none", "limit": None,
     } | others  # fmt: skip
     return FactorFile(path.name, root=path.parent, **arguments)

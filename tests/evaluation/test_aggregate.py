@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal, Normal, kl_divergence
 
 from vae.evaluation import aggregate
@@ -95,7 +96,7 @@ def test_but_for_the_bias_the_parts_are_those_of_training_where_the_batch_is_all
     q, p = posteriors(full, 30), MultivariateNormal(torch.ones(2).double(), turned(30))
     z = q.sample()
     none = torch.zeros(30)
-    expected = decomposed(Terms(none, none, z=z, q=q, p=p, p_x=None))  # type: ignore[arg-type]
+    expected = decomposed(Terms(none, none, z=z, q=q, p=p, p_x=None))
     found = decompose_seeded(q, z, p)
     mi, rest = expected[0], expected[1] + expected[2]
     assert found.mi.value - found.bias.value == pytest.approx(mi.mean().item())
@@ -180,7 +181,7 @@ def test_without_the_correction_distinct_images_are_known_by_their_codes():
     assert found.bias.value > 1  # which says that nothing is known of mi and tc
 
 
-def gaussian_aggregate(covariance, scale, n, m):
+def gaussian_aggregate(covariance: Tensor, scale: float, n: int, m: int) -> tuple[DiagonalNormal, Tensor, Tensor]:
     """n posteriors of one scale with N(0, covariance) as their limit, and one draw from each of m."""
     latent_dim = len(covariance)
     factor = torch.linalg.cholesky(covariance - scale**2 * torch.eye(latent_dim).double())

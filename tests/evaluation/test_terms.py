@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -7,19 +9,19 @@ from vae.data.loader import BatchLoader
 from vae.evaluation.terms import error_of_draws, mean_terms
 from vae.model.noise import Draw
 from vae.model.objectives import ELBO, Autoencoder, Needs
-from vae.model.vae import Terms
+from vae.model.vae import VAE, Terms
 
 
-class Brightness(nn.Module):
+class Brightness(VAE):
     """Terms that can be added up by hand: recon is the first pixel, kl the second."""
 
     def __init__(self) -> None:
-        super().__init__()
+        nn.Module.__init__(self)
         self.weight = nn.Parameter(torch.ones(1))
 
-    def forward(self, x: Tensor, *how: object) -> Terms:
+    def forward(self, x: Tensor, *how: Any, **named: Any) -> Terms:
         recon, kl = x.flatten(1)[:, :2].unbind(1)
-        return Terms(recon, kl, z=x, q=None, p=None, p_x=None)  # type: ignore[arg-type]
+        return Terms(recon, kl, z=x, q=None, p=None, p_x=None)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 4, 10, 64])
@@ -60,7 +62,7 @@ class Noisy(Brightness):
     def forward(self, x: Tensor, labels: Tensor | None = None, draw: Draw = Draw()) -> Terms:  # noqa: B008
         size = (len(x),) if draw.samples is None else (draw.samples, len(x))
         recon, kl = 2 * torch.randn(size) + 100 * x.flatten(1)[:, 0], 5**0.5 * torch.randn(size)
-        return Terms(recon, kl, z=x, q=None, p=None, p_x=None)  # type: ignore[arg-type]
+        return Terms(recon, kl, z=x, q=None, p=None, p_x=None)
 
 
 class Several(ELBO):
@@ -83,7 +85,7 @@ def test_nothing_is_kept_for_gradients():
     seen = []
 
     class Watching(Brightness):
-        def forward(self, x: Tensor, *how: object) -> Terms:
+        def forward(self, x: Tensor, *how: Any, **named: Any) -> Terms:
             seen.append(torch.is_grad_enabled())
             return super().forward(x)
 
@@ -95,7 +97,7 @@ def test_images_take_the_precision_of_the_model():
     seen = []
 
     class Watching(Brightness):
-        def forward(self, x: Tensor, *how: object) -> Terms:
+        def forward(self, x: Tensor, *how: Any, **named: Any) -> Terms:
             seen.append(x.dtype)
             return super().forward(x)
 

@@ -153,12 +153,13 @@ def test_a_run_takes_the_steps_of_a_plain_loop(config: Compose, tmp_path: Path, 
     model.start_at(data.train.images / 255, data.train.labels)
     model.double()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    posterior: Any = model.posterior
     prior = MultivariateNormal(torch.zeros(2).double(), model.prior().covariance_matrix)
 
     def terms(images: Tensor) -> tuple[Tensor, Tensor]:
         """recon and kl of each image."""
         features = model.backbone.encoder(images)
-        q = Independent(Normal(model.posterior.mean(features), (model.posterior.log_var(features) / 2).exp()), 1)
+        q = Independent(Normal(posterior.mean(features), (posterior.log_var(features) / 2).exp()), 1)
         z = q.mean + q.stddev * torch.randn_like(q.mean)
         p = model.backbone.decoder(z).sigmoid()
         recon = -(images * p.log() + (1 - images) * (1 - p).log()).sum((1, 2, 3))
@@ -258,7 +259,7 @@ def test_what_the_end_owes_is_done_by_whoever_finds_it_missing(
     assert without_seconds(resumed) == without_seconds(whole)
     pictures = [path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").glob("figures/*/*.png")]
     assert len(pictures) == 2
-    for path in [*pictures, "projector/codes.tsv", "projector_config.pbtxt"]:
+    for path in [*pictures, Path("projector/codes.tsv"), Path("projector_config.pbtxt")]:
         assert (tmp_path / "parts" / path).read_bytes() == (tmp_path / "whole" / path).read_bytes()
     for name in ("parts", "whole"):
         events = EventAccumulator(str(tmp_path / name))

@@ -61,7 +61,7 @@ def fitted(folder, straight, fused, **arguments):
     if straight:
         straighten(trainer)
         assert type(trainer.fit_loop.epoch_loop) is StraightLoop
-    trainer.fit(Linear(fused), DataLoader(torch.rand(5, 4), 2))
+    trainer.fit(Linear(fused), DataLoader(torch.rand(5, 4), 2))  # type: ignore[arg-type]
     trainer.save_checkpoint(folder / f"{straight}.ckpt")
     return watch.seen, torch.load(folder / f"{straight}.ckpt", weights_only=False)
 
