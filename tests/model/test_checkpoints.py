@@ -280,7 +280,7 @@ def test_parts_that_do_not_fit_each_other_are_refused(tmp_path: Path) -> None:
     saved["vae"]["classes"] = ["a", "b"]
     torch.save(saved, tmp_path / "a.ckpt")
     assert vae.load(tmp_path / "a.ckpt").sample(2, labels="a").isfinite().all()
-    saved["state_dict"]["vae.prior.labels"] += 7
+    saved["state_dict"]["vae.levels.0.prior.labels"] += 7
     assert "the checkpoint's model is of no use (" in refusal(saved, tmp_path / "a.ckpt")
 
 
@@ -425,10 +425,10 @@ def test_records_that_overlap_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_weights_that_are_not_finite_are_named(tmp_path: Path, value: float) -> None:
     saved = copy.deepcopy(OURS)
-    saved["state_dict"]["vae.posterior.mean.weight"][0, 1] = value
+    saved["state_dict"]["vae.levels.0.encoding.mean.weight"][0, 1] = value
     line = refusal(saved, tmp_path / "last.ckpt")
     assert (
-        line == "the checkpoint's weights posterior.mean.weight are not finite: "
+        line == "the checkpoint's weights levels.0.encoding.mean.weight are not finite: "
         "its training diverged, or it was changed since"
     )
 
@@ -436,8 +436,8 @@ def test_weights_that_are_not_finite_are_named(tmp_path: Path, value: float) -> 
 @pytest.mark.parametrize("kind", [torch.complex64, torch.int8, torch.bool])
 def test_weights_of_another_kind_are_refused(tmp_path: Path, kind: torch.dtype) -> None:
     saved = copy.deepcopy(OURS)
-    saved["state_dict"]["vae.posterior.mean.bias"] = torch.ones(2).to(kind)
-    assert f"weights posterior.mean.bias are {kind}" in refusal(saved, tmp_path / "a.ckpt")
+    saved["state_dict"]["vae.levels.0.encoding.mean.bias"] = torch.ones(2).to(kind)
+    assert f"weights levels.0.encoding.mean.bias are {kind}" in refusal(saved, tmp_path / "a.ckpt")
 
 
 def test_weights_beyond_all_bounds_are_refused(tmp_path: Path) -> None:

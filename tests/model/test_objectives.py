@@ -1,15 +1,18 @@
 import itertools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from models import terms
 from torch import Tensor
 from torch.distributions import Distribution, MultivariateNormal, Normal
 
 from vae.model.backbones import Dense
 from vae.model.distributions import DiagonalNormal, FullNormal, kl
+from vae.model.levels import Level
 from vae.model.likelihoods import Bernoulli, Gaussian
 from vae.model.objectives import DIP, ELBO, IWAE, MMD, TC, Autoencoder, Batch, Objective, decomposed
 from vae.model.posteriors import Diagonal, Full
@@ -20,10 +23,6 @@ BATCH, N = 7, 3
 KINDS = ("diagonal", "full")
 
 UNREAD = Batch(torch.empty(0))  # by most losses, which the terms are enough for
-
-
-def terms(recon: Tensor, kl: Tensor) -> Terms:
-    return Terms(recon, kl, z=None, q=None, p=None, p_x=None)
 
 
 def gaussian(kind: str, batch: int = BATCH, n: int = N) -> DiagonalNormal | FullNormal:
@@ -38,7 +37,7 @@ def encoded(q: Distribution, p: Distribution | None = None, z: Tensor | None = N
     """Terms of posteriors, with any recon."""
     p = Isotropic(q.event_shape[0]).double()() if p is None else p
     z = q.rsample() if z is None else z
-    return Terms(torch.rand(q.batch_shape, dtype=torch.float64), kl(q, p, z), z, q, p, p_x=None)
+    return terms(torch.rand(q.batch_shape, dtype=torch.float64), kl(q, p, z), z, q, p)
 
 
 def one(q: Distribution, i: int) -> MultivariateNormal:
@@ -162,13 +161,17 @@ class Linear:
             q = DiagonalNormal(*(a.expand(images, -1).clone().requires_grad_() for a in (self.loc, self.scale)))
         z = q.rsample((samples,))
         recon = -Normal(z @ self.w.T, NOISE).log_prob(self.x).sum(-1)
-        return Terms(recon, kl(q, self.p, z), z, q, self.p, p_x=None)
+        return terms(recon, kl(q, self.p, z), z, q, self.p)
+
+
+def changed(batch: Terms, **of_latent: Any) -> Terms:
+    return batch._replace(latents=(batch.latent._replace(**of_latent),))
 
 
 def log_weights(batch: Terms) -> Tensor:
     """log p(x, z) / q(z|x) by torch's own normals, (samples, images)."""
-    standard = Normal(0, 1).log_prob(batch.z).sum(-1)
-    return -batch.recon + standard - Normal(batch.q.loc, batch.q.scale).log_prob(batch.z).sum(-1)
+    standard = Normal(0, 1).log_prob(batch.latent.z).sum(-1)
+    return -batch.recon + standard - Normal(batch.latent.q.loc, batch.latent.q.scale).log_prob(batch.latent.z).sum(-1)
 
 
 def gradients(objective: Objective, batch: Terms, of: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -180,7 +183,7 @@ def gradients(objective: Objective, batch: Terms, of: list[Tensor]) -> tuple[Ten
 def test_iwae_is_the_mean_weight_in_value_and_gradient(k):
     model = Linear()
     batch = model.terms(k, images=5)
-    of = [model.w, batch.q.loc, batch.q.scale]
+    of = [model.w, batch.latent.q.loc, batch.latent.q.scale]
     expected = -log_weights(batch).exp().mean(0).log().mean()  # brute force: with the weights themselves
     by_hand = torch.autograd.grad(expected, of, retain_graph=True)
     value, found = gradients(IWAE(k), batch, of)
@@ -191,8 +194,8 @@ def test_iwae_is_the_mean_weight_in_value_and_gradient(k):
 
 def test_iwae_of_one_sample_is_the_elbo_with_a_sampled_kl():
     batch = Linear().terms(1, images=5)
-    sampled = batch.q.log_prob(batch.z) - batch.p.log_prob(batch.z)
-    plain = ELBO(1.0).loss(batch._replace(recon=batch.recon[0], kl=sampled[0]), UNREAD, 0).value
+    sampled = batch.latent.q.log_prob(batch.latent.z) - batch.latent.p.log_prob(batch.latent.z)
+    plain = ELBO(1.0).loss(terms(batch.recon[0], sampled[0]), UNREAD, 0).value
     assert torch.allclose(IWAE(1).loss(batch, UNREAD, 0).value, plain)
     assert torch.allclose(IWAE(1, dreg=True).loss(batch, UNREAD, 0).value, plain)
 
@@ -222,8 +225,8 @@ def test_dreg_has_the_value_of_iwae_and_the_decoder_s_gradient(k):
     model = Linear()
     batch = model.terms(k, images=5)
     value, (by_w,) = gradients(IWAE(k), batch, [model.w])
-    batch = batch._replace(z=batch.z.detach().requires_grad_())
-    batch = batch._replace(recon=-Normal(batch.z @ model.w.T, NOISE).log_prob(model.x).sum(-1))
+    batch = changed(batch, z=batch.latent.z.detach().requires_grad_())
+    batch = batch._replace(recon=-Normal(batch.latent.z @ model.w.T, NOISE).log_prob(model.x).sum(-1))
     doubly, (doubly_by_w,) = gradients(IWAE(k, dreg=True), batch, [model.w])
     assert torch.allclose(value, doubly) and torch.allclose(by_w, doubly_by_w)
     with torch.no_grad():
@@ -233,7 +236,7 @@ def test_dreg_has_the_value_of_iwae_and_the_decoder_s_gradient(k):
 def each_gradient(model: Linear, k: int, dreg: bool, images: int) -> Tensor:
     """Independent estimates of the encoder's gradient, (images, 2 latent_dim)."""
     batch = model.terms(k, images)
-    _, found = gradients(IWAE(k, dreg), batch, [batch.q.loc, batch.q.scale])
+    _, found = gradients(IWAE(k, dreg), batch, [batch.latent.q.loc, batch.latent.q.scale])
     return images * torch.cat(found, -1)
 
 
@@ -251,11 +254,11 @@ def test_the_gradient_of_dreg_is_its_formula():
     """Σ (wᵢ / Σ w)² ∂ log wᵢ / ∂zᵢ ∂zᵢ / ∂φ, the density's own parameters held."""
     model = Linear()
     batch = model.terms(4)
-    z, w = batch.z.detach().requires_grad_(), log_weights(batch).detach().softmax(0)
-    _, found = gradients(IWAE(4, dreg=True), batch, [batch.q.loc, batch.q.scale])
-    held = DiagonalNormal(batch.q.loc.detach(), batch.q.scale.detach())
+    z, w = batch.latent.z.detach().requires_grad_(), log_weights(batch).detach().softmax(0)
+    _, found = gradients(IWAE(4, dreg=True), batch, [batch.latent.q.loc, batch.latent.q.scale])
+    held = DiagonalNormal(batch.latent.q.loc.detach(), batch.latent.q.scale.detach())
     recon = -Normal(z @ model.w.T, NOISE).log_prob(model.x).sum(-1)
-    (by_z,) = torch.autograd.grad(log_weights(batch._replace(z=z, q=held, recon=recon)).sum(), z)
+    (by_z,) = torch.autograd.grad(log_weights(changed(batch._replace(recon=recon), z=z, q=held)).sum(), z)
     epsilon = ((z - held.loc) / held.scale).detach()
     by_loc, by_scale = (-(w.unsqueeze(-1) ** 2 * by_z * by).sum(0) for by in (1, epsilon))  # z = loc + scale epsilon
     assert torch.allclose(found[0], by_loc) and torch.allclose(found[1], by_scale)
@@ -267,7 +270,7 @@ def test_the_gradient_of_dreg_is_its_formula():
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_parts_are_the_sampled_kl_of_each_image(kind):
     batch = encoded(gaussian(kind))
-    expected = batch.q.log_prob(batch.z) - batch.p.log_prob(batch.z)
+    expected = batch.latent.q.log_prob(batch.latent.z) - batch.latent.p.log_prob(batch.latent.z)
     parts = decomposed(batch)
     assert all(part.shape == (BATCH,) for part in parts) and torch.allclose(torch.stack(parts).sum(0), expected)
 
@@ -277,14 +280,14 @@ def test_the_parts_are_those_of_the_batch_s_mixture(kind):
     """q(z) is the mixture of all posteriors, and its marginals are mixtures of theirs."""
     batch = encoded(gaussian(kind))
     found = decomposed(batch)
-    for i, z in enumerate(batch.z):
-        joint = np.mean([one(batch.q, j).log_prob(z).exp().item() for j in range(BATCH)])
+    for i, z in enumerate(batch.latent.z):
+        joint = np.mean([one(batch.latent.q, j).log_prob(z).exp().item() for j in range(BATCH)])
         margins = 1.0
         for d in range(N):
-            deviations = batch.q.covariance_matrix[:, d, d].sqrt()
-            each = [Normal(batch.q.loc[j, d], deviations[j]).log_prob(z[d]).exp().item() for j in range(BATCH)]
+            deviations = batch.latent.q.covariance_matrix[:, d, d].sqrt()
+            each = [Normal(batch.latent.q.loc[j, d], deviations[j]).log_prob(z[d]).exp().item() for j in range(BATCH)]
             margins *= math.fsum(each) / BATCH
-        own, prior = one(batch.q, i).log_prob(z).item(), batch.p.log_prob(z).item()
+        own, prior = one(batch.latent.q, i).log_prob(z).item(), batch.latent.p.log_prob(z).item()
         expected = (own - math.log(joint), math.log(joint) - math.log(margins), math.log(margins) - prior)
         assert [part[i].item() for part in found] == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
@@ -334,7 +337,9 @@ def test_a_batch_of_one_image_says_nothing_of_others(kind):
     batch = encoded(gaussian(kind, batch=1))
     mi, tc, dwkl = decomposed(batch)
     assert mi.abs() < 1e-12 and (tc.abs() < 1e-12) == (kind == "diagonal")
-    assert torch.allclose(mi + tc + dwkl, batch.q.log_prob(batch.z) - batch.p.log_prob(batch.z))
+    assert torch.allclose(
+        mi + tc + dwkl, batch.latent.q.log_prob(batch.latent.z) - batch.latent.p.log_prob(batch.latent.z)
+    )
 
 
 @pytest.mark.parametrize("beta", [0.0, 1.0, 6.0])
@@ -355,8 +360,10 @@ def test_a_correlated_prior_s_parts_are_those_of_its_own_coordinates(kind):
     p = prior()
     batch = encoded(gaussian(kind), p=p)
     inverse = torch.linalg.inv(p.scale_tril)
-    q = MultivariateNormal((batch.q.mean - p.mean) @ inverse.T, inverse @ batch.q.covariance_matrix @ inverse.T)
-    moved = encoded(FullNormal(q.loc, q.scale_tril), z=(batch.z - p.mean) @ inverse.T)
+    q = MultivariateNormal(
+        (batch.latent.q.mean - p.mean) @ inverse.T, inverse @ batch.latent.q.covariance_matrix @ inverse.T
+    )
+    moved = encoded(FullNormal(q.loc, q.scale_tril), z=(batch.latent.z - p.mean) @ inverse.T)
     for found, expected in zip(decomposed(batch), decomposed(moved), strict=True):
         assert torch.allclose(found, expected)
 
@@ -408,7 +415,7 @@ def test_infovae_weighs_kl_and_mmd(alpha, weight):
     torch.manual_seed(1)
     loss = MMD(alpha, weight).loss(batch, UNREAD, 0)
     torch.manual_seed(1)
-    mmd = brute_mmd(batch.z, batch.p.sample((BATCH,)))
+    mmd = brute_mmd(batch.latent.z, batch.latent.p.sample((BATCH,)))
     expected = batch.recon.mean().item() + (1 - alpha) * batch.kl.mean().item() + (alpha + weight - 1) * mmd
     assert loss.value.item() == pytest.approx(expected) and loss.parts["mmd"].item() == pytest.approx(mmd)
 
@@ -425,9 +432,9 @@ def test_one_image_has_no_mmd():
 @pytest.mark.parametrize("posterior", KINDS)
 def test_dip_is_numpy_s_covariance(posterior, kind):
     batch = encoded(gaussian(posterior))
-    c = np.cov(batch.q.loc.numpy().T, bias=True)
+    c = np.cov(batch.latent.q.loc.numpy().T, bias=True)
     if kind == 2:  # the law of total covariance
-        c = c + batch.q.covariance_matrix.mean(0).numpy()
+        c = c + batch.latent.q.covariance_matrix.mean(0).numpy()
     penalty = sum((7.0 if i != j else 3.0) * (c[i, j] - (i == j)) ** 2 for i in range(N) for j in range(N))
     loss = DIP(2.0, kind, off_diagonal=7.0, diagonal=3.0).loss(batch, UNREAD, 0)
     assert loss.value.item() == pytest.approx(batch.recon.mean().item() + 2 * batch.kl.mean().item() + penalty)
@@ -438,7 +445,7 @@ def test_dip_pulls_to_the_covariance_of_a_correlated_prior():
     p = Correlated(N).double()()
     batch = encoded(gaussian("full"), p=p)
     inverse = np.linalg.inv(np.linalg.cholesky(p.covariance_matrix.numpy()))
-    c = np.cov(batch.q.loc.numpy().T, bias=True) + batch.q.covariance_matrix.mean(0).numpy()
+    c = np.cov(batch.latent.q.loc.numpy().T, bias=True) + batch.latent.q.covariance_matrix.mean(0).numpy()
     c = inverse @ c @ inverse.T
     penalty = sum((7.0 if i != j else 3.0) * (c[i, j] - (i == j)) ** 2 for i in range(N) for j in range(N))
     assert DIP(2.0, 2, 7.0, 3.0).loss(batch, UNREAD, 0).parts["dip"].item() == pytest.approx(penalty)
@@ -471,7 +478,10 @@ OBJECTIVES: dict[str, Callable[[], Objective]] = {
     "dip-2": lambda: DIP(2.0, 2, 10.0, 10.0),
     "autoencoder": Autoencoder,
 }
-UNTRAINED = {"autoencoder": ("prior.", "posterior.log_var.", "posterior.factor."), "wae": ("prior.",)}
+UNTRAINED = {
+    "autoencoder": ("levels.0.prior.", "levels.0.encoding.log_var.", "levels.0.encoding.factor."),
+    "wae": ("levels.0.prior.",),
+}
 
 
 def model(posterior: str) -> VAE:
@@ -479,7 +489,7 @@ def model(posterior: str) -> VAE:
     prior = Learned(N)
     torch.nn.init.normal_(prior.factor, std=0.3)
     q = (Diagonal if posterior == "diagonal" else Full)(backbone.features, N)
-    return VAE(backbone, prior, q, Gaussian("learned")).double()
+    return VAE(backbone, [Level(prior, q)], Gaussian("learned")).double()
 
 
 @pytest.mark.parametrize("posterior", KINDS)
@@ -491,7 +501,7 @@ def test_an_objective_trains_every_weight_that_it_should(name, posterior):
     assert loss.value.shape == () and loss.value.isfinite() and loss.value.dtype == torch.float64
     assert all(part.shape == () for part in loss.parts.values())
     k = (3,) if isinstance(objective, IWAE) else ()
-    assert terms.recon.shape == (*k, 8) and terms.z.shape == (*k, 8, N)
+    assert terms.recon.shape == (*k, 8) and terms.latent.z.shape == (*k, 8, N)
     loss.value.backward()
     for weight_name, weight in vae.named_parameters():
         moved = weight.grad is not None and bool(weight.grad.any())
@@ -520,7 +530,7 @@ def test_an_objective_has_no_weights_and_says_what_it_is(name):
 def test_an_autoencoder_is_deterministic():
     vae, x = model("diagonal"), torch.rand(8, *SHAPE, dtype=torch.float64)
     (first, terms), (second, _) = Autoencoder()(vae, Batch(x), 0), Autoencoder()(vae, Batch(x), 1)
-    assert torch.equal(first.value, second.value) and torch.equal(terms.z, vae.encode(x).mean)
+    assert torch.equal(first.value, second.value) and torch.equal(terms.latent.z, vae.encode(x).mean)
     assert torch.allclose(first.value, -vae.decode(vae.encode(x).mean).log_prob(x).mean())
     with torch.no_grad():
         vae.posterior.log_var.bias += 3
@@ -530,7 +540,7 @@ def test_an_autoencoder_is_deterministic():
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_an_objective_lowers_its_own_loss(name):
     backbone = Dense(SHAPE, N, hidden=[32])
-    vae = VAE(backbone, Isotropic(N), Diagonal(backbone.features, N), Bernoulli())
+    vae = VAE(backbone, [Level(Isotropic(N), Diagonal(backbone.features, N))], Bernoulli())
     objective, x = OBJECTIVES[name](), (torch.rand(16, *SHAPE) > 0.5).float()
     objective.prepare(steps=60, epochs=60)
     optimizer = torch.optim.Adam(vae.parameters(), lr=0.01)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 
 from vae.model.backbones import Conv, Dense
+from vae.model.levels import Level
 from vae.model.likelihoods import Bernoulli, ContinuousBernoulli, Gaussian, Likelihood
 from vae.model.posteriors import Diagonal, Full, Tied
 from vae.model.priors import Correlated, Isotropic, Learned, Prior, Vamp
@@ -47,7 +48,7 @@ def build(name: str) -> VAE:
     )
     backbone = setup.backbone(setup.shape, setup.latent_dim, **told)
     posterior = setup.posterior(backbone.features, setup.latent_dim)
-    vae = VAE(backbone, setup.prior(setup.latent_dim), posterior, setup.likelihood).eval()
+    vae = VAE(backbone, [Level(setup.prior(setup.latent_dim), posterior)], setup.likelihood).eval()
     with torch.no_grad():
         for parameter in [*backbone.parameters(), *posterior.parameters()]:
             parameter.mul_(2)

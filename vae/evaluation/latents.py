@@ -11,7 +11,7 @@ from torch.distributions import Normal
 
 from vae.evaluation.geometry import Geometry, covariance, in_parts, mean, moments
 from vae.model.distributions import DiagonalNormal, TiedNormal
-from vae.model.vae import VAE
+from vae.model.vae import VAE, only
 
 MATRICES = 2**24  # numbers of the posteriors' covariances at a time
 ACTIVE = 0.01  # variance of the posterior mean above which a unit is active (Burda et al., 2016)
@@ -38,8 +38,8 @@ def encode(vae: VAE, batches: Iterable[tuple[Tensor, Tensor]], at_mean: bool = F
     total = torch.zeros(n, n, dtype=torch.float64)
     for images, batch_labels in batches:
         labels.append(batch_labels.cpu())
-        for features in vae.backbone.encode(images, batch_labels).split(max(1, MATRICES // n**2)):
-            q = vae.posterior(features, prior)
+        for features in only(vae.backbone.encode(images, batch_labels)).split(max(1, MATRICES // n**2)):
+            q = vae.posterior.q(features, prior)
             if isinstance(q, DiagonalNormal | TiedNormal):  # their covariances need not be made
                 middle, spread = q.mean, q.variance
             else:

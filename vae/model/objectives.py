@@ -156,14 +156,16 @@ class IWAE(Objective):
         self.dreg = dreg
 
     def loss(self, terms: Terms, batch: Batch, step: int) -> Loss:
-        q = detached(terms.q) if self.dreg else terms.q
-        log_w = terms.p.log_prob(terms.z) - q.log_prob(terms.z) - terms.recon  # (samples, batch)
+        if self.dreg:
+            latent = terms.latent
+            terms = terms._replace(latents=(latent._replace(q=detached(latent.q)),))
+        log_w = terms.log_weight  # (samples, batch)
         bound = log_w.logsumexp(0) - math.log(len(log_w))
-        if not self.dreg or not terms.z.requires_grad:
+        if not self.dreg or not latent.z.requires_grad:
             return Loss(-bound.mean())
         w = log_w.detach().softmax(0)
         # ∂z brings in w a second time; all other weights of the model get it once, as without dreg.
-        terms.z.register_hook(lambda gradient: (w.unsqueeze(-1) * gradient).to(gradient.dtype))
+        latent.z.register_hook(lambda gradient: (w.unsqueeze(-1) * gradient).to(gradient.dtype))
         surrogate = (w * log_w).sum(0)
         return Loss(-(surrogate + (bound - surrogate).detach()).mean())
 
@@ -212,9 +214,10 @@ def decomposed(terms: Terms) -> tuple[Tensor, Tensor, Tensor]:
     larger and tc smaller. Their stratified estimate is unbiased for q(z), but its logarithm is so noisy that tc comes
     out at −2 nats where it is 0.1.
     """
-    if not isinstance(terms.q, DiagonalNormal | FullNormal):
-        raise ValueError(f"{type(terms.q).__name__}: must be a Gaussian, whose marginals are known")
-    q, each_z, p = whitened(terms.q, terms.z, terms.p)
+    latent = terms.latent
+    if not isinstance(latent.q, DiagonalNormal | FullNormal):
+        raise ValueError(f"{type(latent.q).__name__}: must be a Gaussian, whose marginals are known")
+    q, each_z, p = whitened(latent.q, latent.z, latent.p)
     z = each_z.unsqueeze(1)  # (batch, 1, latent_dim): each z under the posterior of each image
     log_joint = q.log_prob(z)  # (batch, batch)
     log_each = marginals(q).base_dist.log_prob(z)  # (batch, batch, latent_dim)
@@ -241,9 +244,10 @@ class MMD(Objective):
         self.weight = weight
 
     def loss(self, terms: Terms, batch: Batch, step: int) -> Loss:
+        z = terms.latent.z
         with torch.no_grad():
-            p = sampled(terms.p, batch.noise, terms.z.shape[:1])
-        mmd = self.mmd(terms.z, p)
+            p = sampled(terms.latent.p, batch.noise, z.shape[:1])
+        mmd = self.mmd(z, p)
         value = terms.recon.mean() + (1 - self.alpha) * terms.kl.mean() + (self.alpha + self.weight - 1) * mmd
         return Loss(value, {"mmd": mmd})
 
@@ -286,8 +290,9 @@ class DIP(Objective):
         self.diagonal = diagonal
 
     def loss(self, terms: Terms, batch: Batch, step: int) -> Loss:
-        assert isinstance(terms.q, DiagonalNormal | FullNormal)
-        q, _, _ = whitened(terms.q, terms.z, terms.p)
+        latent = terms.latent
+        assert isinstance(latent.q, DiagonalNormal | FullNormal)
+        q, _, _ = whitened(latent.q, latent.z, latent.p)
         centred = q.mean - q.mean.mean(0)
         c = centred.T @ centred / len(centred)
         if self.kind == 2:
@@ -331,9 +336,10 @@ class Autoencoder(Objective):
 
 def _kl_per_dimension(terms: Terms) -> Tensor:
     """(batch, latent_dim), where the KL is a sum over dimensions."""
-    if not (isinstance(terms.q, DiagonalNormal) and isinstance(terms.p, DiagonalNormal)):
+    latent = terms.latent
+    if not (isinstance(latent.q, DiagonalNormal) and isinstance(latent.p, DiagonalNormal)):
         raise ValueError(
             "objective.free_bits_per=dimension: needs a KL that is a sum over dimensions, as of posterior=diagonal "
             "with prior=isotropic; use objective.free_bits_per=total"
         )
-    return kl(terms.q.base_dist, terms.p.base_dist, terms.z)
+    return kl(latent.q.base_dist, latent.p.base_dist, latent.z)

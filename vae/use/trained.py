@@ -20,7 +20,7 @@ from vae.evaluation.geometry import Geometry
 from vae.evaluation.likelihood import importance_likelihood, mean_recon
 from vae.model import checkpoints
 from vae.model.distributions import draws
-from vae.model.vae import VAE, evaluating
+from vae.model.vae import VAE, evaluating, only
 from vae.settings.config import is_at_mean
 
 AT_ONCE = 2**20  # numbers of images encoded or decoded at once, to bound the memory whatever their count
@@ -70,8 +70,8 @@ class Trained:
         """q(z|x) of n images, with batch shape (n,) and event shape (latent_dim,), on the model's device."""
         with evaluating(self.vae):
             # Features are joined, because posteriors of any class can be made of them.
-            features = [self.vae.backbone.encode(x, classes) for x, classes in self.batches(images, labels)]
-            return self.vae.posterior(torch.cat(features), self.vae.prior())
+            features = [only(self.vae.backbone.encode(x, classes)) for x, classes in self.batches(images, labels)]
+            return self.vae.posterior.q(torch.cat(features), self.vae.prior())
 
     @torch.no_grad()
     def decode(self, z: ArrayLike | Tensor, labels: Labels | None = None) -> Tensor:

@@ -269,7 +269,7 @@ class Mixture(Prior):
         super().__init__()
         self.means = nn.Parameter(torch.stack([torch.full((latent_dim,), -2.0), torch.full((latent_dim,), 2.0)]))
 
-    def forward(self):
+    def forward(self, state=None):
         return MixtureSameFamily(Categorical(torch.ones(2)), Independent(Normal(self.means, 0.5), 1))
 
 
