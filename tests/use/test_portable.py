@@ -90,6 +90,6 @@ def test_a_sampler_that_cannot_be_had_is_left_out():
 
 def test_an_encoder_that_cannot_be_had_is_refused():
     model = a_model()
-    model.vae.posterior = Laplaces()
+    model.vae.levels[0].encoding = Laplaces()
     with pytest.raises(ValueError, match=r"^posterior Laplaces: must be Gaussian to be exported$"):
         programs_of(model)
