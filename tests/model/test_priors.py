@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.distributions import MultivariateNormal
+from torch.distributions import MixtureSameFamily, MultivariateNormal
 
 from vae.model.backbones import Dense
 from vae.model.distributions import DiagonalNormal, FullNormal, kl
@@ -91,7 +91,7 @@ def test_the_factor_of_a_near_singular_covariance_is_not_lost_in_single_precisio
 # Every prior, with other weights than it starts with ------------------------------------------------------------------
 
 SHAPE = (1, 3, 4)
-FLOWS = {f"{kind}-{layers}": (kind, layers) for kind in ("nsf", "maf") for layers in (0, 1, 3)}
+FLOWS = [f"{kind}-{layers}" for kind in ("nsf", "maf") for layers in (0, 1, 3)]
 
 
 def vamp(n: int, posterior: type = Diagonal, init: str = "random", components: int = 3) -> Vamp:
@@ -101,19 +101,24 @@ def vamp(n: int, posterior: type = Diagonal, init: str = "random", components: i
     return prior
 
 
-EVERY = {
+FIXED = {
     "isotropic": Isotropic,
     "correlated": Correlated,
+    "nsf-0": lambda n: Flow(n, kind="nsf", layers=0, hidden=[16, 16]),
+    "maf-0": lambda n: Flow(n, kind="maf", layers=0, hidden=[16, 16]),
+}
+LEARNED = {
     "learned": Learned,
     "mixture-full": lambda n: Mixture(n, components=3, covariance="full"),
     "mixture-diagonal": lambda n: Mixture(n, components=3, covariance="diagonal"),
     "vamp-diagonal": vamp,
     "vamp-full": lambda n: vamp(n, Full),
-    **{
-        name: lambda n, kind=kind, layers=layers: Flow(n, kind=kind, layers=layers, hidden=[16, 16])
-        for name, (kind, layers) in FLOWS.items()
-    },
+    "nsf-1": lambda n: Flow(n, kind="nsf", layers=1, hidden=[16, 16]),
+    "nsf-3": lambda n: Flow(n, kind="nsf", layers=3, hidden=[16, 16]),
+    "maf-1": lambda n: Flow(n, kind="maf", layers=1, hidden=[16, 16]),
+    "maf-3": lambda n: Flow(n, kind="maf", layers=3, hidden=[16, 16]),
 }
+EVERY = FIXED | LEARNED
 
 
 def weights_of(prior: nn.Module) -> list[nn.Parameter]:
@@ -150,7 +155,8 @@ def test_a_density_is_that_of_its_samples_and_integrates_to_one(name, mean_is):
     p = trained(name)()
     z = grid()
     mass = p.log_prob(z).exp() * CELL**2
-    assert mass.sum().item() == pytest.approx(1, abs=1e-3 if name in FLOWS else 1e-6)  # splines have corners
+    smooth = isinstance(p, DiagonalNormal | FullNormal | MixtureSameFamily)  # others may have corners
+    assert mass.sum().item() == pytest.approx(1, abs=1e-6 if smooth else 3e-3)
     mean = (mass[..., None] * z).sum((0, 1))
     second = torch.einsum("ab,abi,abj->ij", mass, z, z)
     samples = p.sample((10_000,))
@@ -178,7 +184,7 @@ def test_shapes_types_and_gradients(name, n):
     assert p.log_prob(z).shape == (7,)
     assert torch.allclose(p.log_prob(z.view(7, 1, n).expand(7, 3, n)), p.log_prob(z).view(7, 1).expand(7, 3))
     weights = weights_of(prior)
-    assert bool(weights) == (name not in ("isotropic", "correlated", "nsf-0", "maf-0"))
+    assert bool(weights) == (name in LEARNED)
     if weights:
         p.log_prob(z).sum().backward()
         for weight in weights:
