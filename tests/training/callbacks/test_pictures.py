@@ -276,7 +276,7 @@ class Mixture(Prior):
 @pytest.mark.parametrize(("latent_dim", "grid"), [(1, "quantile"), (2, "quantile"), (3, "whitened"), (4, "quantile")])
 def test_a_prior_that_is_not_gaussian_is_drawn(compose, latent_dim, grid):
     view = scene(latent_dim=latent_dim, compose=compose)
-    view.vae.prior, view.grid = Mixture(latent_dim), grid
+    view.vae.levels[0].prior, view.grid = Mixture(latent_dim), grid
     for tag in LATENT:
         if tag in view.tags:
             view.draw(tag)
