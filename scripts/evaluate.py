@@ -61,7 +61,7 @@ def evaluate(
     trust: bool,
 ) -> Findings:
     """Measure one run or checkpoint; writes `evaluation.json` beside its metrics, prints a table, tells TensorBoard."""
-    from vae.model import checkpoints
+    from vae.model import checkpoints, restored
     from vae.settings.config import is_at_mean
     from vae.study import measures
     from vae.study.evaluate import Evaluation
@@ -73,8 +73,8 @@ def evaluate(
     effort = measures.FULL if full else measures.Effort(count, samples, method)
     evaluation = Evaluation(metrics or None, effort.images, effort.samples, effort.method)
     checkpoint = checkpoints.read(file := checkpoints.file_of(run))
-    source, data = checkpoints.data_of(checkpoint["vae"], data_root, trust)
-    model = checkpoints.model_of(checkpoint, trust)
+    source, data = restored.data_of(checkpoint["vae"], data_root, trust)
+    model = restored.model_of(checkpoint, trust)
     other, at_mean = _other_data(against) if against else None, is_at_mean(checkpoint["vae"]["config"])
     subject = measures.Subject(model, source, data, effort, other, at_mean)
     folder = checkpoints.folder_of(file)

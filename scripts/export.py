@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def export(run: Path, to: str, int8: bool, out: Path | None, data_root: str | None, trust: bool) -> None:
     """Write the files, read them again, and print what they compute beside what torch does."""
     from vae.data.loader import evaluation_loader
-    from vae.model import checkpoints
+    from vae.model import checkpoints, restored
     from vae.use.export import metadata_of, refuse
     from vae.use.parity import parity
     from vae.use.portable import programs_of
@@ -55,8 +55,8 @@ def export(run: Path, to: str, int8: bool, out: Path | None, data_root: str | No
     refuse(to, int8)
     out = out or programs.inside(run) / "export"
     checkpoint = checkpoints.read(file := checkpoints.file_of(run))
-    model = Trained(checkpoints.model_of(checkpoint, trust), checkpoint["vae"])
-    source, data = checkpoints.data_of(checkpoint["vae"], data_root, trust)
+    model = Trained(restored.model_of(checkpoint, trust), checkpoint["vae"])
+    source, data = restored.data_of(checkpoint["vae"], data_root, trust)
     metadata = metadata_of(checkpoint, checkpoints.folder_of(file).resolve().name)
     ours, left_out = programs_of(model)
 

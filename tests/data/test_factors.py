@@ -13,7 +13,8 @@ from vae.data import factors
 from vae.data.base import DataError, Dataset
 from vae.data.factors import FactorFile
 from vae.model.build import build
-from vae.model.checkpoints import data_of, file_of, model_of, read
+from vae.model.checkpoints import file_of, read
+from vae.model.restored import data_of, model_of
 from vae.study import measures
 from vae.study.measures import Subject, measure
 from vae.training.run import train

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal, Normal, kl_divergence
 
 from vae.evaluation import aggregate
+from vae.model.batchwise import decomposed
 from vae.model.distributions import DiagonalNormal, FullNormal
-from vae.model.objectives import decomposed
 
 STANDARD = DiagonalNormal(torch.zeros(2).double(), torch.ones(2).double())
 EVERY = 40_000  # draws, where a mean over them is checked

@@ -6,7 +6,7 @@ from torch.distributions import MultivariateNormal, Normal, kl_divergence
 from vae.evaluation import latents
 from vae.evaluation.geometry import Geometry
 from vae.evaluation.theory import Known
-from vae.model import distributions
+from vae.model import draws as drawing
 from vae.model.distributions import DiagonalNormal, FullNormal
 from vae.model.levels import Level
 from vae.model.likelihoods import Bernoulli
@@ -137,7 +137,7 @@ def test_a_collapsed_model_has_no_active_units_and_no_nan():
 @pytest.mark.parametrize("posterior", [Diagonal, Full, Tied])
 def test_codes_in_parts_are_those_of_the_posteriors(monkeypatch, posterior):
     monkeypatch.setattr(latents, "MATRICES", 7 * 3**2)
-    monkeypatch.setattr(distributions, "CHUNK", 7 * 3)
+    monkeypatch.setattr(drawing, "CHUNK", 7 * 3)
     vae = VAE(Known(nn.Identity()), [Level(Correlated(3), posterior(features=6, latent_dim=3))], Bernoulli())
     images = batches(torch.randn(50, 6), 20)
     codes = latents.encode(vae, images)
@@ -151,7 +151,7 @@ def test_what_is_computed_in_parts_is_what_the_whole_gives(monkeypatch):
     codes = latents.encode(encoder(3), batches(torch.randn(50, 3)))
     prior = Geometry.of(Correlated(3)())
     whole = [latents.kl_per_dimension(codes, prior), latents.variance(codes.means), latents.covariance(codes.means)]
-    monkeypatch.setattr(distributions, "CHUNK", 21)
+    monkeypatch.setattr(drawing, "CHUNK", 21)
     parts = [latents.kl_per_dimension(codes, prior), latents.variance(codes.means), latents.covariance(codes.means)]
     for found, expected in zip(parts, whole, strict=True):
         assert torch.allclose(found, expected, atol=1e-12)

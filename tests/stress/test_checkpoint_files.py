@@ -15,7 +15,8 @@ import pytest
 import torch
 
 import vae
-from vae.model.checkpoints import data_of, read, write_weights
+from vae.model.checkpoints import read, write_weights
+from vae.model.restored import data_of
 from vae.training.run import train
 
 pytestmark = pytest.mark.slow

@@ -59,14 +59,14 @@ def scene(
     not where they were.
     """
     from vae.data.loader import evaluation_loader
-    from vae.model import checkpoints
+    from vae.model import checkpoints, restored
     from vae.study.pictures import Scene
 
     file = checkpoints.file_of(Path(run))
     checkpoint = checkpoints.read(file)
     about = checkpoint["vae"]
-    model = checkpoints.model_of(checkpoint, trust)
-    source, data = checkpoints.data_of(about, data_root, trust)
+    model = restored.model_of(checkpoint, trust)
+    source, data = restored.data_of(about, data_root, trust)
     last = file.with_name("last.ckpt")  # knows of all epochs
     told = checkpoints.read(last) if last.is_file() else checkpoint
     own = about["config"].get("figures", {})

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, MultivariateNormal
 
-from vae.model import distributions
-from vae.model.distributions import DiagonalNormal, FullNormal, at_once, draws
+from vae.model import draws as drawing
+from vae.model.distributions import DiagonalNormal, FullNormal
+from vae.model.draws import at_once, draws
 
 SAMPLES = 20_000  # of a distribution that has no formulas
 GRID = 120  # points along each axis when a density is contoured
@@ -30,7 +31,7 @@ def moments(distribution: Distribution, samples: int = 100) -> tuple[Tensor, Ten
 
 def in_parts(points: Tensor) -> Iterator[Tensor]:
     """The rows of (count, n), a few at a time, in double precision: a copy of all of them may take too much memory."""
-    return (part.double() for part in points.split(max(1, distributions.CHUNK // points.shape[1])))
+    return (part.double() for part in points.split(max(1, drawing.CHUNK // points.shape[1])))
 
 
 def mean(points: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from vae.model.backbones import Backbone
-from vae.model.distributions import draws
+from vae.model.draws import draws
 from vae.model.levels import Latent, Level
 from vae.model.likelihoods import Likelihood
 from vae.model.noise import Draw

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import threading
 import time
-import warnings
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,6 @@ from omegaconf import DictConfig
 
 from vae.common import signals
 from vae.runs.record import read_status
-
-# Files in conf/hydra have the names of Hydra's and its plugins' own schemas: Hydra 1.3 then checks them by these.
-warnings.filterwarnings("ignore", message=r"\s*'hydra/(launcher|sweeper)/\w+' is validated against ConfigStore schema")
 
 
 def visible_gpus() -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -13,6 +14,9 @@ from typing import Any
 import hydra
 from hydra import initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
+
+# Files in conf/hydra have the names of Hydra's and its plugins' own schemas: Hydra 1.3 then checks them by these.
+warnings.filterwarnings("ignore", message=r"\s*'hydra/(launcher|sweeper)/\w+' is validated against ConfigStore schema")
 
 # Of an installed package; else of a checkout.
 CONF = next(path / "conf" for path in Path(__file__).parents[1:] if (path / "conf" / "config.yaml").is_file())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 
 from hydra.errors import InstantiationException, MissingConfigException, OverrideParseException
@@ -119,3 +121,12 @@ def _one_line(error: BaseException) -> str:
     lines = str(error).splitlines() or [type(error).__name__]
     kept = [line.strip() for line in lines if not re.match(r"\s*(full_key|object_type|reference_type)[:=]", line)]
     return " ".join(line for line in kept if line)
+
+
+@contextmanager
+def in_one_line(prefix: str = "") -> Iterator[None]:
+    """Shorten what is said of values that a stranger chose, which may have any length and any letters."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{prefix}{explain(error)}") from error

@@ -185,9 +185,12 @@ RANGES: Mapping[str, Mapping[str, Ranges]] = {
             "capacity": optional(number(0)),
         },
         "vae.model.objectives.IWAE": {"samples": integer(1, 100_000), "dreg": boolean},
-        "vae.model.objectives.TC": {"beta": _BETA},
-        "vae.model.objectives.MMD": {"alpha": number(high=1, why=", which leaves the KL out"), "weight": _WEIGHT},
-        "vae.model.objectives.DIP": {
+        "vae.model.batchwise.TC": {"beta": _BETA},
+        "vae.model.batchwise.MMD": {
+            "alpha": number(high=1, why=", which leaves the KL out"),
+            "weight": _WEIGHT,
+        },
+        "vae.model.batchwise.DIP": {
             "beta": _BETA,
             "kind": one_of("1 (the posterior means) or 2 (the aggregate)", 1, 2),
             "off_diagonal": number(0),

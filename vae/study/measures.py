@@ -21,7 +21,8 @@ from vae.evaluation.classifier import trained_classifier
 from vae.evaluation.gap import inference_gap
 from vae.evaluation.geometry import Geometry
 from vae.evaluation.likelihood import Likelihood, bits_per_dimension, dequantised, importance_likelihood, mean_recon
-from vae.model.distributions import DiagonalNormal, FullNormal, draws, gaussian, parameters
+from vae.model.distributions import DiagonalNormal, FullNormal, gaussian, parameters
+from vae.model.draws import draws
 from vae.model.vae import VAE
 
 log = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from vae.evaluation.geometry import Geometry, contours, coordinates, covariance,
 from vae.evaluation.true_posterior import true_posterior
 from vae.figures import curves, images, latent, manifold, posterior, solid
 from vae.figures.style import axis_name
-from vae.model.distributions import draws
+from vae.model.draws import draws
 from vae.model.vae import VAE, evaluating
 from vae.settings.config import is_at_mean, kind, objective_name
 

@@ -18,8 +18,8 @@ from vae.data.inputs import Images, as_batch, to_unit
 from vae.evaluation import grids
 from vae.evaluation.geometry import Geometry
 from vae.evaluation.likelihood import importance_likelihood, mean_recon
-from vae.model import checkpoints
-from vae.model.distributions import draws
+from vae.model import checkpoints, restored
+from vae.model.draws import draws
 from vae.model.vae import VAE, evaluating, only
 from vae.settings.config import is_at_mean
 
@@ -150,7 +150,7 @@ def load(path: str | Path, trust: bool = False) -> Trained:
     Never runs code from the file. Only classes of this package are built, unless `trust` allows others.
     """
     checkpoint = checkpoints.read(checkpoints.file_of(Path(path)))
-    return Trained(checkpoints.model_of(checkpoint, trust), checkpoint["vae"], checkpoint["epoch"] + 1)
+    return Trained(restored.model_of(checkpoint, trust), checkpoint["vae"], checkpoint["epoch"] + 1)
 
 
 def interpolate(model: Trained, a: Images, b: Images, steps: int = 8, label: Labels | None = None) -> Tensor:
