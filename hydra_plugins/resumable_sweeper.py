@@ -17,14 +17,14 @@ class ResumableSweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         assert self.hydra_context is not None and self.launcher is not None and self.config is not None
-        loader = self.hydra_context.config_loader
+        loader, config = self.hydra_context.config_loader, self.config
         parser = OverridesParser.create(config_loader=loader)
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
         combinations = [job for batch in self.split_arguments(overrides, None) for job in batch]
 
         folder = Path(self.config.hydra.sweep.dir)
         here = type(self.launcher).__name__ in ("BasicLauncher", "JoblibLauncher")
-        jobs = sweep.plan(folder, combinations, lambda job: loader.load_sweep_config(self.config, job), here)
+        jobs = sweep.plan(folder, combinations, lambda job: loader.load_sweep_config(config, job), here)
         todo = [job.launched for job in jobs if not job.done]
         # One after another in this process: the launcher keeps all configurations until it returns.
         size = 1 if isinstance(self.launcher, BasicLauncher) else self.max_batch_size

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import installed  # noqa: F401
 from comparisons.pictures import pictures
@@ -107,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--where", action="append", default=[], metavar="KEY=VALUE", help="only such runs (repeatable)")
     parser.add_argument("--sort", default="validation", metavar="COLUMN", help="of the table to sort by (validation)")
     parser.add_argument("--metrics", type=_words, metavar="A,B", help="columns of evaluations, or all (the main ones)")
-    file = {"nargs": "?", "type": Path, "const": programs.STDOUT[0], "metavar": "FILE"}
+    file: dict[str, Any] = {"nargs": "?", "type": Path, "const": programs.STDOUT[0], "metavar": "FILE"}
     parser.add_argument("--csv", **file, help="write CSV with full precision; without FILE, instead of the table")
     parser.add_argument("--markdown", **file, help="write Markdown; without FILE, instead of the table")
     parser.add_argument("--figures", type=Path, metavar="FOLDER", help="draw pictures into this folder")

@@ -55,8 +55,10 @@ def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def sprites(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a small file of dSprites' name, layout and order: 240 squares and bars of 16×16 pixels."""
-    grid = [[1.0], [1.0, 2.0], [0.5, 0.75, 1.0], [0.0, 1.6], np.linspace(0, 1, 5), np.linspace(0, 1, 4)]
-    classes = np.stack([axis.ravel() for axis in np.meshgrid(*map(np.arange, map(len, grid)), indexing="ij")], 1)
+    grid: list[Any] = [[1.0], [1.0, 2.0], [0.5, 0.75, 1.0], [0.0, 1.6], np.linspace(0, 1, 5), np.linspace(0, 1, 4)]
+    classes = np.stack(
+        [axis.ravel() for axis in np.meshgrid(*(np.arange(len(axis)) for axis in grid), indexing="ij")], 1
+    )
     values = np.stack([np.asarray(axis)[index] for axis, index in zip(grid, classes.T, strict=True)], 1)
     _, shape, scale, orientation, x, y = classes.T[:, :, None]
     short, long = 1 + 2 * scale, 1 + 2 * scale + 2 * shape

@@ -155,7 +155,7 @@ def test_the_default_configuration_trains_a_run(overrides, small, tmp_path):
 
 
 def as_written(path: Path) -> dict[str, Any]:
-    content = OmegaConf.to_container(OmegaConf.load(path))
+    content: Any = OmegaConf.to_container(OmegaConf.load(path))
     assert isinstance(content, dict)
     return content
 
@@ -223,4 +223,4 @@ def test_every_group_is_known_everywhere():
 )
 def test_hydra_s_own_groups_are_used(path):
     node = OmegaConf.to_container(composed(with_hydra=True).hydra[path.parent.name])
-    assert node.items() >= as_written(path).items()  # type: ignore[union-attr]
+    assert node.items() >= as_written(path).items()

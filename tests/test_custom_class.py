@@ -61,7 +61,8 @@ def test_it_is_loaded_only_with_trust(trained, monkeypatch):
     assert "mypkg" not in sys.modules  # refused before it was imported
     monkeypatch.syspath_prepend(trained.parent)
     model = vae.load(trained, trust=True).vae
-    assert type(model.prior).__name__ == "MyPrior" and model.prior.scale.tolist() == [2.0, 2.0]
+    prior: Any = model.prior
+    assert type(prior).__name__ == "MyPrior" and prior.scale.tolist() == [2.0, 2.0]
     terms = model(torch.rand(4, 1, 10, 12))
     assert terms.total.shape == (4,) and terms.total.isfinite().all()
 

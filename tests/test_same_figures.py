@@ -122,7 +122,10 @@ def make_data(root: Path) -> dict[str, str]:
         folder = root / "images" / "ab"[i % 2]
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(folder / f"{i}.png")
-    arrays = {"images": rng.integers(0, 256, (240, 8, 8), np.uint8), "factors": rng.normal(size=(240, 3))}
+    arrays: dict[str, Any] = {
+        "images": rng.integers(0, 256, (240, 8, 8), np.uint8),
+        "factors": rng.normal(size=(240, 3)),
+    }
     np.savez(root / "factors.npz", **arrays)
     return digests
 

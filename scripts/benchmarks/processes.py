@@ -35,7 +35,8 @@ PEAK = (
 class Stamps(Pictures):
     """Stands where a run's pictures do and leaves in its folder when the first step began and the last one ended."""
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: VAEModule, *arguments: Any) -> None:
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *arguments: Any) -> None:
+        assert isinstance(pl_module, VAEModule)
         if pl_module.steps_taken == 0:
             self.first = time.time()
 
@@ -47,14 +48,14 @@ class Stamps(Pictures):
 
 
 class Steps(Pictures):
-    """Stands where a run's pictures do and leaves in its folder a file of one byte for each step begun."""
+    """Stands where a run's pictures do and leaves in its folder a file of one byte for each step."""
 
     FILE = "steps"
 
     def on_train_start(self, trainer: pl.Trainer, *arguments: Any) -> None:
         self.file = (self.folder.parent / self.FILE).open("wb", buffering=0)
 
-    def on_train_batch_start(self, *arguments: Any) -> None:
+    def on_step_end(self, *arguments: Any) -> None:
         self.file.write(b".")
 
 
@@ -151,7 +152,7 @@ def company(options: Options) -> dict[str, Table]:
             "a busy loop": started.enter_context(_paused(sys.executable, "-c", "while True: pass")),
             "another training": started.enter_context(_training(options, {}))[0],
         }
-        rows = []
+        rows: list[dict[str, Any]] = []
         for beside, other in others.items():
             steps = {how: partial(_seconds_a_step, *way, other) for how, way in ways.items()}
             rounds = in_turn(steps, 6 * options.repeats)
@@ -192,7 +193,7 @@ def _training(options: Options, environment: Mapping[str, str]) -> Iterator[tupl
 @contextmanager
 def _paused(*command: str, environment: Mapping[str, str] | None = None) -> Iterator[Program]:
     """A program that stands still from its start, and is ended afterwards."""
-    own = surroundings() | (environment or {})
+    own = surroundings() | dict(environment or {})
     with subprocess.Popen(command, env=own, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         process.send_signal(signal.SIGSTOP)
         try:

@@ -121,6 +121,7 @@ runpy.run_path({str(ROOT / "train.py")!r}, run_name="__main__")
 
 def test_an_error_in_the_handling_of_an_interruption_is_one():
     def put_away() -> None:
+        f: int
         try:
             raise Interrupted(2)
             f = 1

@@ -30,7 +30,7 @@ def test_the_split_is_disjoint_complete_and_always_the_same() -> None:
     assert data.val.labels.tolist() != list(range(136, 140))  # spread over the set, not its end
     assert torch.equal(data.val.labels, again.val.labels) and torch.equal(data.train.images, again.train.images)
     torch.manual_seed(1)
-    assert torch.equal(data.val.labels, load().val.labels)  # type: ignore[union-attr]
+    assert torch.equal(data.val.labels, load().val.labels)
     assert data.shape == (1, 2, 3)
 
 

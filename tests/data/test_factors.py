@@ -44,7 +44,8 @@ def good(**changed: Any) -> dict[str, Any]:
 
 
 def source(path: Path, **others: Any) -> FactorFile:
-    return FactorFile(path.parent, 8, 0.2, file=path.name, **{"test_fraction": 0.25} | others)
+    arguments: dict[str, Any] = {"test_fraction": 0.25} | others
+    return FactorFile(path.parent, 8, 0.2, file=path.name, **arguments)
 
 
 @pytest.fixture

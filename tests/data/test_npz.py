@@ -155,7 +155,7 @@ def test_hostile_archives_are_refused_at_once(tmp_path: Path, kind: str) -> None
 @pytest.mark.parametrize("key", ["factors", "labels", "factor_names"])
 def test_small_arrays_are_small(tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(npz, "WHOLE", 1000)
-    pack(tmp_path / "a.npz", **{key: member(np.arange(200.0))})
+    pack(tmp_path / "a.npz", zipfile.ZIP_DEFLATED, **{key: member(np.arange(200.0))})
     with pytest.raises(DataError, match=rf"{key} has 1,600 bytes, more than the 1,000 that are read"):
         FactorFile(tmp_path, file="a.npz", test_fraction=0.25).read()
 

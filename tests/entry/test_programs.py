@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -86,7 +87,7 @@ def test_a_reader_that_has_gone_is_no_error(lines):
         f"with programs.ending_in_one_line():\n    for i in range({lines}):\n        print(i)"
     )
     environment = os.environ | {"PYTHONPATH": str(SCRIPTS.parent)}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     started = subprocess.Popen([sys.executable, "-c", code], env=environment, **pipes)
     assert started.stdout is not None
     started.stdout.close()

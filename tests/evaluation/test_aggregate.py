@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from models import terms
+from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal, Normal, kl_divergence
 
 from vae.evaluation import aggregate
@@ -180,7 +181,7 @@ def test_without_the_correction_distinct_images_are_known_by_their_codes():
     assert found.bias.value > 1  # which says that nothing is known of mi and tc
 
 
-def gaussian_aggregate(covariance, scale, n, m):
+def gaussian_aggregate(covariance: Tensor, scale: float, n: int, m: int) -> tuple[DiagonalNormal, Tensor, Tensor]:
     """n posteriors of one scale with N(0, covariance) as their limit, and one draw from each of m."""
     latent_dim = len(covariance)
     factor = torch.linalg.cholesky(covariance - scale**2 * torch.eye(latent_dim).double())

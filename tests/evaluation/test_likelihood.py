@@ -1,8 +1,9 @@
 import math
+from typing import Any
 
 import pytest
 import torch
-from models import IMAGES, MORE_PRIORS, PRIORS, SHAPE, N, exact_elbo, linear_gaussian, made
+from models import IMAGES, MORE_PRIORS, PRIORS, SHAPE, Exact, N, exact_elbo, linear_gaussian, made
 from torch import Tensor, nn
 from torch.distributions import Normal
 
@@ -46,6 +47,7 @@ class Given(nn.Module):
 def too_wide(prior: str) -> tuple[VAE, Tensor, Tensor]:
     """A linear model whose posterior has twice the exact variances: its weights have a variance, as few others do."""
     vae, x, log_p = linear_gaussian(prior, "exact")
+    assert isinstance(vae.posterior, Exact)
     vae.posterior.covariance = 2 * vae.posterior.covariance
     return vae, x, log_p
 
@@ -125,7 +127,8 @@ def test_each_batch_is_encoded_once_and_every_image_has_its_place():
 def test_weights_of_any_size_neither_overflow_nor_vanish(offset, portion, monkeypatch):
     monkeypatch.setattr(likelihood, "DECODED", portion * 3)
     log_w = torch.tensor([[0, -1e3, 0], [-1e3, 0, 0], [-1e3, -1e3, 0], [-1e3, math.log(3), 0]], dtype=torch.float64)
-    found = importance_likelihood(Given(offset + log_w), batch(torch.zeros(3, 1, 1, 1)), 4)
+    model: Any = Given(offset + log_w)
+    found = importance_likelihood(model, batch(torch.zeros(3, 1, 1, 1)), 4)
     assert torch.allclose(found.log_p - offset, torch.tensor([-math.log(4), 0, 0], dtype=torch.float64))
     assert torch.allclose(found.ess, torch.tensor([1, 16 / 10, 4], dtype=torch.float64))
     assert torch.allclose(found.elbo - offset, log_w.mean(0))

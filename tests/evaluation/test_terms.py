@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from models import terms
@@ -8,17 +10,17 @@ from vae.data.loader import BatchLoader
 from vae.evaluation.terms import error_of_draws, mean_terms
 from vae.model.noise import Draw
 from vae.model.objectives import ELBO, Autoencoder, Needs
-from vae.model.vae import Terms
+from vae.model.vae import VAE, Terms
 
 
-class Brightness(nn.Module):
+class Brightness(VAE):
     """Terms that can be added up by hand: recon is the first pixel, kl the second."""
 
     def __init__(self) -> None:
-        super().__init__()
+        nn.Module.__init__(self)
         self.weight = nn.Parameter(torch.ones(1))
 
-    def forward(self, x: Tensor, *how: object) -> Terms:
+    def forward(self, x: Tensor, *how: Any, **named: Any) -> Terms:
         recon, kl = x.flatten(1)[:, :2].unbind(1)
         return terms(recon, kl)
 
@@ -84,7 +86,7 @@ def test_nothing_is_kept_for_gradients():
     seen = []
 
     class Watching(Brightness):
-        def forward(self, x: Tensor, *how: object) -> Terms:
+        def forward(self, x: Tensor, *how: Any, **named: Any) -> Terms:
             seen.append(torch.is_grad_enabled())
             return super().forward(x)
 
@@ -96,7 +98,7 @@ def test_images_take_the_precision_of_the_model():
     seen = []
 
     class Watching(Brightness):
-        def forward(self, x: Tensor, *how: object) -> Terms:
+        def forward(self, x: Tensor, *how: Any, **named: Any) -> Terms:
             seen.append(x.dtype)
             return super().forward(x)
 

@@ -66,9 +66,10 @@ def test_all_modes_are_found(monkeypatch, latent_dim):
     monkeypatch.setattr("models.N", latent_dim)
     backbone = Linear()
     backbone.decoder.insert(0, Even())
-    vae = VAE(backbone, [Level(Isotropic(latent_dim), Full(backbone.features, latent_dim))], Unbounded()).double()
-    nn.init.normal_(backbone.decoder[1].weight)
-    for layer, value in ((vae.posterior.mean, 1.3), (vae.posterior.factor, -1.0)):
+    posterior = Full(backbone.features, latent_dim)
+    vae = VAE(backbone, [Level(Isotropic(latent_dim), posterior)], Unbounded()).double()
+    backbone.decoder[1].weight.data.normal_()
+    for layer, value in ((posterior.mean, 1.3), (posterior.factor, -1.0)):
         nn.init.zeros_(layer.weight)
         nn.init.constant_(layer.bias, value)
     side = torch.linspace(-8, 8, {1: 20_001, 2: 501}[latent_dim], dtype=torch.float64)
@@ -104,6 +105,7 @@ def test_any_prior_against_the_sum_over_a_large_grid(prior):
 
 def test_a_q_far_off_and_narrow_has_its_kl():
     vae, x, log_p = linear_gaussian("correlated", "diagonal")
+    assert isinstance(vae.posterior, Diagonal)
     nn.init.constant_(vae.posterior.mean.bias, 9.0)
     nn.init.zeros_(vae.posterior.log_var.weight)
     nn.init.constant_(vae.posterior.log_var.bias, -10.0)

@@ -112,7 +112,7 @@ def test_curves_show_every_run_and_the_means(check, groups, epochs):
 
 def test_a_mean_ends_with_the_shortest_run():
     figure = curves([("", [[(1, 5.0), (2, 4.0)], [(1, 7.0)]])], "", NOTE)
-    assert np.allclose(figure.axes[0].lines[2].get_data(), [[1], [6]])
+    assert np.allclose(figure.axes[0].lines[2].get_xydata(), [[1, 6]])
 
 
 def picture(width=60, height=40):

@@ -39,7 +39,7 @@ def test_the_ring_is_on_the_loss_where_that_is_no_term(check):
 
 def test_the_ring_is_at_the_epoch_that_is_reported():
     (axes, *_) = losses(history(5), 3).axes
-    assert axes.lines[2].get_label() == "reported: 54.00" and axes.lines[2].get_xdata()[0] == 3
+    assert axes.lines[2].get_label() == "reported: 54.00" and np.asarray(axes.lines[2].get_xdata())[0] == 3
 
 
 def test_an_autoencoder_has_one_curve(check):

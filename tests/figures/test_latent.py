@@ -6,6 +6,7 @@ import pytest
 import torch
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
+from mpl_toolkits.mplot3d import Axes3D
 
 from vae.evaluation.geometry import Geometry, ellipse
 from vae.figures import latent, solid, style
@@ -110,6 +111,7 @@ def test_clusters_in_space_have_outlines_on_the_walls_behind(check):
         walls[i, j] = (flat.prior, flat.aggregate)
     figure = solid.clusters_3d(means, torch.arange(500) % 3, CLASSES, walls, points=100, note=NOTE)
     (axes,) = figure.axes
+    assert isinstance(axes, Axes3D)
     assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_zlabel()) == ("z₀", "z₁", "z₂")
     assert len(axes.lines) == 12 and len(axes.collections[0].get_offsets()) == 100
     low, high = axes.get_xlim()

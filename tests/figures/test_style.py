@@ -101,6 +101,7 @@ def test_pyplot_is_never_imported():
 def test_a_notebook_shows_the_same_pixels_in_few_colours(channels, off):
     images = torch.rand(3, 3, channels, 4, 4)
     figure = manifold.manifold([images], [np.stack(np.meshgrid([0, 1, 2], [0, 1, 2]), -1)])
+    assert isinstance(figure, style.Picture)
     shown = Image.open(io.BytesIO(figure._repr_png_()))
     assert shown.mode == ("L" if channels == 1 else "P")
     difference = np.abs(np.asarray(shown.convert("RGB")).astype(int) - style.rasterise(figure))

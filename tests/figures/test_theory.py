@@ -42,7 +42,7 @@ def test_planes_are_round_and_rows_share_their_limits(check, rows, columns):
 def test_points_have_the_shades_of_their_values():
     plane = Plane("", [("q", ROUND)], torch.zeros(2, 2), torch.tensor([0.0, 1.0]))
     (axes,) = theory.planes([[plane]], [("x", "y")], "gray").axes
-    assert [to_hex(shade) for shade in axes.collections[0].get_facecolors()] == ["#000000", "#ffffff"]
+    assert [to_hex(shade) for shade in np.asarray(axes.collections[0].get_facecolor())] == ["#000000", "#ffffff"]
 
 
 def test_convergence_shows_medians_bands_and_the_truth(check):

@@ -1,4 +1,5 @@
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -87,7 +88,7 @@ def of_torch(layer: nn.Module) -> nn.Module:
     """The layer, or torch's own with its weights where it is one of ours."""
     layer = copy.copy(layer)
     if isinstance(layer, ConvTranspose2d):
-        layer.__class__ = nn.ConvTranspose2d
+        layer.__class__ = nn.ConvTranspose2d  # type: ignore[assignment]
     return layer
 
 
@@ -114,7 +115,7 @@ def test_the_transposed_convolution_is_torch_s(arguments):
 def test_the_memory_layout_changes_no_numbers(shape):
     backbone = Conv(shape, 2, channels=[4, 6], hidden=16).double()
     images, latents = torch.rand(5, *shape, dtype=torch.float64), torch.randn(5, 2, dtype=torch.float64)
-    networks = (backbone.encoder, backbone.decoder)
+    networks: tuple[Any, ...] = (backbone.encoder, backbone.decoder)
     plain_layers = [
         nn.Sequential(*(of_torch(module) for module in network if not isinstance(module, ChannelsLast)))
         for network in networks
@@ -122,7 +123,7 @@ def test_the_memory_layout_changes_no_numbers(shape):
     assert all(len(plain) < len(network) for plain, network in zip(plain_layers, networks, strict=True))
     fast = backbone.encoder(images), backbone.decoder(latents)
     other = backbone.encoder(images.to(memory_format=torch.channels_last))
-    backbone.to(memory_format=torch.contiguous_format)
+    backbone.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     plain = plain_layers[0](images), plain_layers[1](latents)
     for a, b in ((fast[0], plain[0]), (fast[1], plain[1]), (other, plain[0])):
         assert torch.allclose(a, b, rtol=1e-10, atol=1e-12)
@@ -166,7 +167,8 @@ def test_a_conditional_backbone_is_told_the_class_and_no_other_one(make, shape):
         assert torch.allclose(same[0], same[3]) and not torch.allclose(same[0], same[1])
         with pytest.raises(ValueError, match=r"^labels: a conditional model needs a class from 0 to 2 for each image"):
             network(argument)
-    assert torch.equal(*other.encode(x, labels), other.encoder(x)) and torch.equal(other.image(z), other.decoder(z))
+    (features,) = other.encode(x, labels)
+    assert torch.equal(features, other.encoder(x)) and torch.equal(other.image(z), other.decoder(z))
     # The class stands beside the image: the first layer has so many inputs more, and each is used.
     first, last = next(told.encoder.parameters()), next(told.decoder.parameters())
     (told.encode(x, labels)[0].sum() + told.image(z, labels).sum()).backward()

@@ -17,7 +17,7 @@ import vae
 from vae.model.build import build_model
 from vae.model.checkpoints import FORMAT, MIGRATIONS, AtomicCheckpointIO, read, write_weights
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "latent_dim": 2,
     "conditional": False,
     "data": {"_target_": "vae.data.strokes.Strokes"},
@@ -414,7 +414,7 @@ def test_records_that_overlap_are_refused(tmp_path: Path) -> None:
             again.header_offset = start
             parts.filelist.append(again)
             parts.NameToInfo[f"{i}"] = again
-        parts._didModify = True  # type: ignore[attr-defined]
+        parts._didModify = True
     with pytest.raises(ValueError, match="its records overlap"):
         read(file)
 

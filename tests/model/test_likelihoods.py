@@ -136,7 +136,9 @@ def blobs(count: int) -> torch.Tensor:
     """Grey images of one soft spot each, of any place, width and brightness, and a little noise: (count, 1, 12, 10)."""
     draws = np.random.default_rng(0)
     y, x = np.mgrid[0:12, 0:10]
-    row, column, width, light = (draws.uniform(*ends, (count, 1, 1)) for ends in ((3, 9), (3, 7), (1.5, 4), (0.3, 0.9)))
+    row, column, width, light = (
+        draws.uniform(low, high, (count, 1, 1)) for low, high in ((3, 9), (3, 7), (1.5, 4), (0.3, 0.9))
+    )
     spots = 0.1 + light * np.exp(-((x - column) ** 2 + (y - row) ** 2) / (2 * width**2))
     noisy = spots + 0.02 * draws.standard_normal(spots.shape)
     return torch.from_numpy(noisy.clip(0, 1).astype(np.float32))[:, None]

@@ -88,7 +88,7 @@ def encoded(prior: str, posterior: str) -> tuple[Distribution, Distribution, Ten
     if isinstance(p, Vamp):
         VAE(Dense((1, 2, 2), N, hidden=[FEATURES]).double(), [Level(p, module)], Bernoulli())
     for weight in p.double().parameters():
-        weight += 0.2 * torch.randn_like(weight)
+        weight.add_(0.2 * torch.randn_like(weight))
     features, p_z = torch.randn(BATCH, FEATURES, dtype=torch.float64), p()
     sigma = p_z.covariance_matrix.numpy() if prior in GAUSSIAN else np.eye(N)
     return module.q(features, p_z), p_z, covariance(module, features, sigma)
@@ -197,10 +197,11 @@ def test_a_full_posterior_has_correlations_of_its_own_for_each_image():
 def test_tied_takes_the_correlations_that_are_learned():
     prior, tied = Learned(N).double(), Tied(FEATURES, N).double()
     with torch.no_grad():
-        prior.factor += torch.randn_like(prior.factor)
+        prior.factor.add_(torch.randn_like(prior.factor))
     q = tied.q(torch.randn(BATCH, FEATURES, dtype=torch.float64), prior())
-    found, expected = q.covariance_matrix[0].detach().numpy(), prior().covariance_matrix.detach().numpy()
-    assert np.allclose(*(sigma / np.sqrt(np.outer(sigma.diagonal(), sigma.diagonal())) for sigma in (found, expected)))
+    sigmas = q.covariance_matrix[0].detach().numpy(), prior().covariance_matrix.detach().numpy()
+    found, expected = (sigma / np.sqrt(np.outer(sigma.diagonal(), sigma.diagonal())) for sigma in sigmas)
+    assert np.allclose(found, expected)
     q.rsample().sum().backward()
     assert prior.factor.grad.any()
 

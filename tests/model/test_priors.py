@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.distributions import MultivariateNormal
+from torch.distributions import MixtureSameFamily, MultivariateNormal
 
 from vae.model.backbones import Dense
 from vae.model.distributions import DiagonalNormal, FullNormal, kl
@@ -91,7 +91,7 @@ def test_the_factor_of_a_near_singular_covariance_is_not_lost_in_single_precisio
 # Every prior, with other weights than it starts with ------------------------------------------------------------------
 
 SHAPE = (1, 3, 4)
-FLOWS = {f"{kind}-{layers}": (kind, layers) for kind in ("nsf", "maf") for layers in (0, 1, 3)}
+FLOWS = [f"{kind}-{layers}" for kind in ("nsf", "maf") for layers in (0, 1, 3)]
 
 
 def vamp(n: int, posterior: type = Diagonal, init: str = "random", components: int = 3) -> Vamp:
@@ -101,19 +101,24 @@ def vamp(n: int, posterior: type = Diagonal, init: str = "random", components: i
     return prior
 
 
-EVERY = {
+FIXED = {
     "isotropic": Isotropic,
     "correlated": Correlated,
+    "nsf-0": lambda n: Flow(n, kind="nsf", layers=0, hidden=[16, 16]),
+    "maf-0": lambda n: Flow(n, kind="maf", layers=0, hidden=[16, 16]),
+}
+LEARNED = {
     "learned": Learned,
     "mixture-full": lambda n: Mixture(n, components=3, covariance="full"),
     "mixture-diagonal": lambda n: Mixture(n, components=3, covariance="diagonal"),
     "vamp-diagonal": vamp,
     "vamp-full": lambda n: vamp(n, Full),
-    **{
-        name: lambda n, kind=kind, layers=layers: Flow(n, kind=kind, layers=layers, hidden=[16, 16])
-        for name, (kind, layers) in FLOWS.items()
-    },
+    "nsf-1": lambda n: Flow(n, kind="nsf", layers=1, hidden=[16, 16]),
+    "nsf-3": lambda n: Flow(n, kind="nsf", layers=3, hidden=[16, 16]),
+    "maf-1": lambda n: Flow(n, kind="maf", layers=1, hidden=[16, 16]),
+    "maf-3": lambda n: Flow(n, kind="maf", layers=3, hidden=[16, 16]),
 }
+EVERY = FIXED | LEARNED
 
 
 def weights_of(prior: nn.Module) -> list[nn.Parameter]:
@@ -131,7 +136,7 @@ def trained(name: str, n: int = 2) -> nn.Module:
     for module in getattr(prior, "_encoder", ()):
         module.double()
     for weight in weights_of(prior):
-        weight += (0.15 if name in FLOWS else 0.3) * torch.randn_like(weight)
+        weight.add_((0.15 if name in FLOWS else 0.3) * torch.randn_like(weight))
     return prior
 
 
@@ -150,7 +155,8 @@ def test_a_density_is_that_of_its_samples_and_integrates_to_one(name, mean_is):
     p = trained(name)()
     z = grid()
     mass = p.log_prob(z).exp() * CELL**2
-    assert mass.sum().item() == pytest.approx(1, abs=1e-3 if name in FLOWS else 1e-6)  # splines have corners
+    smooth = isinstance(p, DiagonalNormal | FullNormal | MixtureSameFamily)  # others may have corners
+    assert mass.sum().item() == pytest.approx(1, abs=1e-6 if smooth else 3e-3)
     mean = (mass[..., None] * z).sum((0, 1))
     second = torch.einsum("ab,abi,abj->ij", mass, z, z)
     samples = p.sample((10_000,))
@@ -178,7 +184,7 @@ def test_shapes_types_and_gradients(name, n):
     assert p.log_prob(z).shape == (7,)
     assert torch.allclose(p.log_prob(z.view(7, 1, n).expand(7, 3, n)), p.log_prob(z).view(7, 1).expand(7, 3))
     weights = weights_of(prior)
-    assert bool(weights) == (name not in ("isotropic", "correlated", "nsf-0", "maf-0"))
+    assert bool(weights) == (name in LEARNED)
     if weights:
         p.log_prob(z).sum().backward()
         for weight in weights:
@@ -267,8 +273,8 @@ def test_a_mixture_of_one_is_a_gaussian(covariance, mean_is):
     z = torch.randn(7, 3, dtype=torch.float64)
     assert torch.allclose(prior().log_prob(z), standard.log_prob(z))
     with torch.no_grad():
-        prior.loc += torch.randn_like(prior.loc)
-        prior.factor += 0.3 * torch.randn_like(prior.factor)
+        prior.loc.add_(torch.randn_like(prior.loc))
+        prior.factor.add_(0.3 * torch.randn_like(prior.factor))
     single = Learned(3).double()
     numbers = torch.zeros(6, dtype=torch.float64)
     numbers[: prior.factor.shape[1]] = prior.factor[0].detach()
@@ -294,7 +300,7 @@ def test_a_vamp_prior_is_the_mean_of_the_posteriors_at_its_pseudo_inputs(posteri
         q.mean.weight.mul_(5)
     z = torch.randn(7, 2)
     each = [q.q(backbone.encoder(image[None]), None).log_prob(z).exp() for image in prior.logits.sigmoid()]
-    assert torch.allclose(prior().log_prob(z).exp(), sum(each) / 4, rtol=1e-4)
+    assert torch.allclose(prior().log_prob(z).exp(), torch.stack(each).mean(0), rtol=1e-4)
     assert (each[0] - each[1]).abs().max() > 1e-3
 
 
@@ -327,7 +333,7 @@ def test_the_pseudo_inputs_of_a_conditional_model_keep_their_classes():
     assert torch.equal(vae.state_dict()["levels.0.prior.labels"], labels)
     z = torch.randn(7, 2)
     each = [vae.encode(prior.logits.sigmoid()[i : i + 1], labels[i : i + 1]).log_prob(z).exp() for i in range(4)]
-    assert torch.allclose(prior().log_prob(z).exp(), sum(each) / 4, rtol=1e-4)
+    assert torch.allclose(prior().log_prob(z).exp(), torch.stack(each).mean(0), rtol=1e-4)
 
 
 def vamp_vae() -> VAE:
@@ -363,7 +369,7 @@ def test_a_copy_of_a_model_has_a_vamp_prior_of_its_own():
     optimizer.step()
     assert torch.equal(vae.prior().log_prob(z), before)
     assert not torch.equal(copied.prior().log_prob(z), before)
-    assert not torch.equal(copied.prior.logits, vae.prior.logits)  # pseudo-inputs are trained
+    assert (copied.prior.logits != vae.prior.logits).any()  # pseudo-inputs are trained
 
 
 # Flow -----------------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from vae.runs import sweep
 from vae.settings.compose import composed
@@ -47,7 +47,7 @@ def states(folder: Path) -> dict[str, str]:
 def plan(folder: Path, *combinations: list[str], subdir: str = "${hydra.job.num}_") -> list[sweep.Job]:
     """Of an imaginary program with a key, epochs and a place of its data."""
 
-    def compose(overrides: list[str]) -> OmegaConf:
+    def compose(overrides: list[str]) -> DictConfig:
         values = dict(text.split("=") for text in overrides)
         name = subdir + ",".join(overrides) if subdir.endswith("_") else subdir
         hydra = {"job": {"num": None}, "sweep": {"subdir": name}}

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import compare
 import pytest
@@ -18,7 +19,7 @@ from vae.runs.results import find_runs
 PATH = Path(__file__).parents[2] / "scripts" / "compare.py"
 
 MANIFOLD = pictures.SHEETS["manifolds"]
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "latent_dim": 2,
     "beta": 1.0,
     "seed": 0,
@@ -69,8 +70,8 @@ def table(capsys, *arguments):
 
 def test_seeds_are_pooled_and_the_best_is_marked(sweep, capsys):
     for prior, totals in (("isotropic", (110, 114)), ("correlated", (100, 103))):
-        for seed, total in enumerate(totals):
-            sweep(total, prior=prior, seed=seed)
+        for seed, each in enumerate(totals):
+            sweep(each, prior=prior, seed=seed)
     compare.main(["s"])
     head, rule, names, _, best, other, *_ = capsys.readouterr().out.splitlines()
     assert head == "4 runs on mnist: nats per image on the test set, ranked by validation" and set(rule) == {"─"}

@@ -3,6 +3,7 @@ import math
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import examples
 import numpy as np
@@ -43,13 +44,19 @@ def trained(monkeypatch):
         in_sweep = "-m" in overrides
         for i, prior in enumerate(PRIORS if in_sweep else ["isotropic"]):
             path = folder / f"{i}_{prior}" if in_sweep else folder
-            config = {"beta": 1.0, "seed": 0, "data": {"_target_": "vae.data.idx.IdxFiles", "root": "/home/me"}}
+            config: dict[str, Any] = {
+                "beta": 1.0,
+                "seed": 0,
+                "data": {"_target_": "vae.data.idx.IdxFiles", "root": "/home/me"},
+            }
             config |= {"prior": {"_target_": PRIORS[prior], "latent_dim": 2}, "likelihood": {"_target_": "x"}}
             config |= {"objective": {"_target_": "vae.model.objectives.ELBO", "beta": 1.0}}
             choices = {"data": "mnist", "prior": prior, "likelihood": "bernoulli"}
             status = {"state": "completed", "error": None, "config": config, "choices": choices}
             terms = {"total": 100.04 + i, "recon": 95.0, "kl": 5.04 + i}
-            metrics = {f"{part}/{name}": value for part in ("val", "test") for name, value in terms.items()}
+            metrics: dict[str, Any] = {
+                f"{part}/{name}": value for part in ("val", "test") for name, value in terms.items()
+            }
             metrics |= {"data": "mnist"}
             (figures := path / "figures" / "latent").mkdir(parents=True, exist_ok=True)
             for name in ("manifold", "activity"):

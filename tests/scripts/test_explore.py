@@ -12,7 +12,7 @@ def test_writes_a_page_into_the_runs_folder(run, capsys):
 
 
 def test_two_checkpoints_share_a_page_that_opens_in_the_browser(run, tmp_path, monkeypatch):
-    opened = []
+    opened: list[str] = []
     monkeypatch.setattr(explore.webbrowser, "open", opened.append)
     checkpoint = run("latent_dim=3") / "checkpoints" / "last.ckpt"
     out = tmp_path / "pages" / "both.html"

@@ -50,6 +50,7 @@ def files(tmp_path_factory: pytest.TempPathFactory, compose, image_folder: Path)
 def used(file: Path, folder: Path) -> torch.Tensor | str:
     """Images of the model in a file, or the line by which it is refused."""
     seconds, memory = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    images: torch.Tensor | str
     try:
         images = _images(file)
     except (ValueError, RuntimeError) as error:  # a DataError is a RuntimeError

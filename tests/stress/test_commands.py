@@ -9,7 +9,7 @@ import random
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +124,9 @@ def overridden(choices: list[str], overrides: list[str]) -> DictConfig:
 
 def keys_of(node: Any, prefix: str = "") -> Iterator[str]:
     """Every key below a node, those of groups and of lists' entries included."""
-    entries = range(len(node)) if isinstance(node, ListConfig) else node if isinstance(node, DictConfig) else ()
+    entries: Iterable[Any] = (
+        range(len(node)) if isinstance(node, ListConfig) else node if isinstance(node, DictConfig) else ()
+    )
     for key in entries:
         yield f"{prefix}{key}"
         if not OmegaConf.is_missing(node, key):

@@ -10,6 +10,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -191,7 +192,7 @@ class Cache:
         )
 
 
-KINDS = [Idx, PackedIdx, Factors, PackedFactors, Array, Folder, Photos, Bitmaps, Scans, Animations, Cache]
+KINDS: list[Any] = [Idx, PackedIdx, Factors, PackedFactors, Array, Folder, Photos, Bitmaps, Scans, Animations, Cache]
 
 
 def test_damaged_files(

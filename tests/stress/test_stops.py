@@ -13,6 +13,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -47,11 +48,11 @@ def enter(arguments: list[str], folder: Path, said: Path, stop: Stop) -> None:
     if stop.rename is not None:
         count, replace = 0, os.replace
 
-        def counting(*names: object) -> None:
+        def counting(*names: Any, **how: Any) -> None:
             nonlocal count
             if count == 2 * stop.rename:
                 os.kill(os.getpid(), stop.signals[0])
-            replace(*names)
+            replace(*names, **how)
             if count == 2 * stop.rename + 1:
                 os.kill(os.getpid(), stop.signals[0])
             count += 2

@@ -1,5 +1,7 @@
 """Models to be exported, and what their programs are given."""
 
+from typing import Any
+
 import torch
 
 import vae
@@ -24,7 +26,7 @@ def flow(kind):
     return {"_target_": "vae.model.priors.Flow", "latent_dim": N, "kind": kind, "layers": 1, "hidden": [4]}
 
 
-MODELS = {
+MODELS: dict[str, dict[str, Any]] = {
     "plain": {},
     "gated": {"backbone": DENSE | {"gated": True}},
     "correlated conv": {"backbone": CONV, "prior": CORRELATED},

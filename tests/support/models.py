@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.distributions import Independent, MultivariateNormal, Normal
 
 from vae.model.backbones import Backbone, Conv, Dense
-from vae.model.distributions import FullNormal
+from vae.model.distributions import DiagonalNormal, FullNormal
 from vae.model.levels import Latent, Level
 from vae.model.likelihoods import Bernoulli, ContinuousBernoulli, Gaussian, Likelihood
 from vae.model.posteriors import Diagonal, Full, Posterior, Tied
-from vae.model.priors import Correlated, Flow, Isotropic, Learned, Mixture, Vamp
+from vae.model.priors import Correlated, Flow, Isotropic, Learned, Mixture, Prior, Vamp
 from vae.model.vae import VAE, Terms
 
 SHAPE, PIXELS, N = (2, 1, 3), 6, 2
@@ -28,6 +28,8 @@ def terms(recon: Tensor, kl: Any = None, z: Any = None, q: Any = None, p: Any = 
 
 class Linear(Backbone):
     """x ↦ x as features, z ↦ W z + b as image parameters."""
+
+    decoder: nn.Sequential
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,9 +59,12 @@ class Exact(Posterior):
         return FullNormal((features - self.b) @ self.map.T, factor)
 
 
-PRIORS = {"isotropic": lambda: Isotropic(N), "correlated": lambda: Correlated(N, [[2.0, -0.7], [-0.7, 1.5]])}
+PRIORS: dict[str, Callable[[], Prior]] = {
+    "isotropic": lambda: Isotropic(N),
+    "correlated": lambda: Correlated(N, [[2.0, -0.7], [-0.7, 1.5]]),
+}
 
-POSTERIORS: dict[str, Callable[..., nn.Module]] = {"diagonal": Diagonal, "tied": Tied, "full": Full}
+POSTERIORS: dict[str, Callable[..., Posterior]] = {"diagonal": Diagonal, "tied": Tied, "full": Full}
 
 LATENTS = list(itertools.product(PRIORS, POSTERIORS))
 
@@ -76,10 +81,18 @@ def linear_gaussian(prior: str, posterior: str) -> tuple[VAE, Tensor, Tensor]:
     return vae, x.view(1, *SHAPE), marginal.log_prob(x)
 
 
+def affine(vae: VAE) -> tuple[nn.Parameter, nn.Parameter]:
+    """W and b of a linear model."""
+    assert isinstance(vae.backbone, Linear)
+    w, b = vae.backbone.decoder[0].parameters()
+    return w, b
+
+
 def exact_elbo(vae: VAE, x: Tensor) -> Tensor:
     """E_q[log p(x|z)] − KL(q ‖ p) of one image, by formulas that share nothing with the model's."""
     q, p = vae.encode(x), vae.prior()
-    w, b = vae.backbone.decoder[0].parameters()
+    w, b = affine(vae)
+    assert isinstance(q, DiagonalNormal | FullNormal)
     mean, cov = q.mean[0], q.covariance_matrix[0]
     inside = Normal(w @ mean + b, NOISE).log_prob(x.flatten()).sum() - (w @ cov @ w.T).trace() / (2 * NOISE**2)
     reference = MultivariateNormal(torch.zeros(N, dtype=torch.float64), p.covariance_matrix)
@@ -87,11 +100,11 @@ def exact_elbo(vae: VAE, x: Tensor) -> Tensor:
 
 
 def linear_exact(vae: VAE) -> Exact:
-    w, b = (weight.detach() for weight in vae.backbone.decoder[0].parameters())
+    w, b = (weight.detach() for weight in affine(vae))
     return Exact(w, b, vae.prior().covariance_matrix)
 
 
-LIKELIHOODS = {
+LIKELIHOODS: dict[str, Callable[[], Likelihood]] = {
     "bernoulli": Bernoulli,
     "gaussian": lambda: Gaussian(0.3),
     "learned": lambda: Gaussian("learned"),
@@ -99,14 +112,14 @@ LIKELIHOODS = {
     "continuous": ContinuousBernoulli,
 }
 
-MORE_PRIORS = {
+MORE_PRIORS: dict[str, Callable[[], Prior]] = {
     "learned": lambda: Learned(N),
     "mixture": lambda: Mixture(N, components=3, covariance="full"),
     "vamp": lambda: Vamp(N, components=3, init="images"),
     "flow": lambda: Flow(N, kind="nsf", layers=2, hidden=[8]),
 }
 
-BACKBONES = {
+BACKBONES: dict[str, Callable[..., Backbone]] = {
     "dense": lambda shape: Dense(shape, N, hidden=[32, 16]),
     "conv": lambda shape: Conv(shape, N, channels=[8, 8], hidden=16),
 }

@@ -4,13 +4,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
 
 from vae.model.backbones import Conv, Dense
 from vae.model.levels import Level
-from vae.model.likelihoods import Bernoulli, ContinuousBernoulli, Gaussian
+from vae.model.likelihoods import Bernoulli, ContinuousBernoulli, Gaussian, Likelihood
 from vae.model.posteriors import Diagonal, Full, Tied
-from vae.model.priors import Correlated, Isotropic, Learned, Vamp
+from vae.model.priors import Correlated, Isotropic, Learned, Prior, Vamp
 from vae.model.vae import VAE
 
 CLASSES = ("a", "b", "</script>")
@@ -21,10 +20,10 @@ class Setup(NamedTuple):
     latent_dim: int = 2
     backbone: type[Dense] | type[Conv] = Dense
     conditional: bool = False
-    prior: Callable[..., nn.Module] = Isotropic
+    prior: Callable[..., Prior] = Isotropic
     posterior: type[Diagonal] | type[Full] = Diagonal
     gated: bool = False
-    likelihood: nn.Module = Bernoulli()
+    likelihood: Likelihood = Bernoulli()
 
 
 MODELS = {

@@ -16,6 +16,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
+from trained_runs import assert_same_training, weights, without_seconds
 
 import vae
 from vae.common import signals
@@ -42,29 +43,6 @@ def config(compose: Compose, image_folder: Path) -> Compose:
         return compose("data=images", *base, "epochs=3", "trainer.log_every_n_steps=2", "figures=none", *overrides)
 
     return small
-
-
-def weights(folder: Path, name: str = "last") -> dict[str, Any]:
-    return torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
-
-
-def without_seconds(metrics: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in metrics.items() if not name.startswith("seconds/")}
-
-
-def assert_same_training(a: Path, b: Path) -> None:
-    """Weights, optimiser, schedule and history are the same to the last bit."""
-    first, second = weights(a), weights(b)
-    for name, value in first["state_dict"].items():
-        assert torch.equal(value, second["state_dict"][name]), name
-    for index, state in first["optimizer_states"][0]["state"].items():
-        for key, value in state.items():
-            assert torch.equal(value, second["optimizer_states"][0]["state"][index][key])
-    assert first["lr_schedulers"] == second["lr_schedulers"]
-    assert first["global_step"] == second["global_step"]
-    rows = [[{k: v for k, v in row.items() if k != "seconds"} for row in c["callbacks"]["Scalars"]["history"]]
-            for c in (first, second)]  # fmt: skip
-    assert rows[0] == rows[1]
 
 
 def test_what_a_run_leaves_behind(config: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -154,12 +132,13 @@ def test_a_run_takes_the_steps_of_a_plain_loop(config: Compose, tmp_path: Path, 
     model.start_at(data.train.images / 255, data.train.labels)
     model.double()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    posterior: Any = model.posterior
     prior = MultivariateNormal(torch.zeros(2).double(), model.prior().covariance_matrix)
 
     def terms(images: Tensor) -> tuple[Tensor, Tensor]:
         """recon and kl of each image."""
         features = model.backbone.encoder(images)
-        q = Independent(Normal(model.posterior.mean(features), (model.posterior.log_var(features) / 2).exp()), 1)
+        q = Independent(Normal(posterior.mean(features), (posterior.log_var(features) / 2).exp()), 1)
         z = q.mean + q.stddev * torch.randn_like(q.mean)
         p = model.backbone.decoder(z).sigmoid()
         recon = -(images * p.log() + (1 - images) * (1 - p).log()).sum((1, 2, 3))
@@ -259,7 +238,7 @@ def test_what_the_end_owes_is_done_by_whoever_finds_it_missing(
     assert without_seconds(resumed) == without_seconds(whole)
     pictures = [path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").glob("figures/*/*.png")]
     assert len(pictures) == 2
-    for path in [*pictures, "projector/codes.tsv", "projector_config.pbtxt"]:
+    for path in [*pictures, Path("projector/codes.tsv"), Path("projector_config.pbtxt")]:
         assert (tmp_path / "parts" / path).read_bytes() == (tmp_path / "whole" / path).read_bytes()
     for name in ("parts", "whole"):
         events = EventAccumulator(str(tmp_path / name))

@@ -30,11 +30,11 @@ def made(name: str, total_steps: int, warmup: float) -> LambdaLR:
 
 def rates(schedule: LambdaLR, steps: int) -> list[float]:
     """The rate that each of the next steps is made with, and the one that comes after them."""
-    found = [schedule.get_last_lr()[0]]
+    found = [float(schedule.get_last_lr()[0])]
     for _ in range(steps):
         schedule.optimizer.step()
         schedule.step()
-        found.append(schedule.get_last_lr()[0])
+        found.append(float(schedule.get_last_lr()[0]))
     return found
 
 

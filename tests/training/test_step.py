@@ -4,13 +4,14 @@ import copy
 
 import pytest
 import torch
+from models import PIXELS, SHAPE, linear_gaussian
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
 
-from tests.support.models import PIXELS, SHAPE, linear_gaussian
 from vae.model.objectives import ELBO, Batch, Loss, Player
+from vae.model.posteriors import Diagonal
 from vae.model.vae import VAE, Terms
 from vae.training.step import Descent, eager, losses_of, means_of
 
@@ -107,8 +108,9 @@ def test_shares_add_up_to_the_step_of_the_whole_batch() -> None:
     def moved(images: Tensor, weight: float | None) -> list[Tensor]:
         torch.manual_seed(0)
         model, updates = made(ELBO(1.0))
-        model.posterior.log_var.weight.data.zero_()
-        model.posterior.log_var.bias.data.fill_(-100.0)  # without noise
+        assert isinstance(model.posterior, Diagonal)
+        nn.init.zeros_(model.posterior.log_var.weight)
+        nn.init.constant_(model.posterior.log_var.bias, -100.0)  # without noise
         before = [value.clone() for value in model.parameters()]
         eager(model, ELBO(1.0), updates)(Batch(images, weight=weight), 0)
         return [value - start for value, start in zip(model.parameters(), before, strict=True)]

@@ -42,7 +42,7 @@ def test_errors_are_the_largest_and_are_counted_where_they_are():
         calls.append(1)
         return coded
 
-    calls = []
+    calls: list[int] = []
     found = parity(model, runs(model), theirs | {"encoder": shifted}, images)
     assert found.errors["mean"] == pytest.approx(0.25) and found.errors["scale"] == found.errors["samples"] == 0
     assert found.errors["images"] > 0 and found.loss != 0
