@@ -19,6 +19,7 @@ from vae.data.loader import BatchLoader
 from vae.evaluation.terms import mean_terms
 from vae.model.build import build
 from vae.training import run
+from vae.training.assembly import refuse_to_share
 
 ROOT = Path(__file__).parents[2]
 TERMS = ("total", "recon", "kl")
@@ -106,7 +107,7 @@ def test_what_needs_a_whole_batch_is_not_shared(
     with pytest.raises(
         ValueError, match=rf"^trainer\.devices=2: must be 1 with this {what}, which needs a whole batch"
     ):
-        run._refuse_to_share(2, **parts)
+        refuse_to_share(2, **parts)
 
 
 @pytest.mark.parametrize("devices", ["0", "-1", "1.5", "true", "all", "[]", "[0,0]", "[a]", "null"])

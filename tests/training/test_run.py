@@ -26,7 +26,7 @@ from vae.data.base import Part
 from vae.data.loader import BatchLoader, evaluation_loader
 from vae.evaluation.terms import mean_terms
 from vae.model.checkpoints import model_weights
-from vae.training import run
+from vae.training import assembly, run
 from vae.training.callbacks.pictures import Pictures
 from vae.training.callbacks.scalars import Scalars
 from vae.training.module import Stepped, VAEModule
@@ -128,7 +128,7 @@ def test_a_run_takes_the_steps_of_a_plain_loop(config: Compose, tmp_path: Path, 
     source = run.build(settings, "data")
     data = source.load()
     torch.manual_seed(0)
-    model = run.build_model(settings, data.shape, len(data.classes))
+    model = assembly.build_model(settings, data.shape, len(data.classes))
     model.start_at(data.train.images / 255, data.train.labels)
     model.double()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)

@@ -14,7 +14,7 @@ from vae.common import signals
 from vae.common.signals import Interrupted
 from vae.data.base import Part
 from vae.data.loader import BatchLoader
-from vae.training import module, run
+from vae.training import assembly, module, run
 from vae.training.callbacks.scalars import Scalars
 from vae.training.module import Stepped, VAEModule
 from vae.training.strides import Strides
@@ -74,7 +74,7 @@ def config(compose: Compose, image_folder: Path) -> Compose:
 
 
 def in_strides(patch: pytest.MonkeyPatch, length: int) -> None:
-    patch.setattr(run, "LENGTH", length)
+    patch.setattr(assembly, "LENGTH", length)
 
 
 @pytest.mark.parametrize("overrides", [[], ["trainer.precision=64-true"], ["optimizer.fused=false"]])
@@ -94,7 +94,7 @@ def test_steps_through_lightning_are_the_same(
     config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str]
 ) -> None:
     usual = run.train_run(config(*overrides), tmp_path / "usual")
-    monkeypatch.setattr(run, "_asks_lightning", lambda trainer: True)
+    monkeypatch.setattr(assembly, "_asks_lightning", lambda trainer: True)
     other = run.train_run(config(*overrides), tmp_path / "other")
     assert without_seconds(usual) == without_seconds(other)
     assert_same_training(tmp_path / "usual", tmp_path / "other")

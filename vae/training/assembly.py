@@ -1,0 +1,209 @@
+"""All that trains a run, built of its configuration: the only place that wires everything together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins.environments import LightningEnvironment
+
+from vae.data.base import Dataset, DataSource
+from vae.data.loader import BatchLoader, evaluation_loader
+from vae.model.build import build, build_model
+from vae.model.checkpoints import AtomicCheckpointIO, about, read
+from vae.model.likelihoods import Likelihood
+from vae.model.objectives import Objective
+from vae.model.vae import VAE
+from vae.settings.ranges import RANGES
+from vae.training.callbacks.checkpoints import BestAndLast
+from vae.training.callbacks.collapse import Collapse
+from vae.training.callbacks.pictures import Pictures
+from vae.training.callbacks.progress import Progress
+from vae.training.callbacks.randomness import Randomness
+from vae.training.callbacks.scalars import Scalars
+from vae.training.callbacks.stop import StopBetweenSteps
+from vae.training.ledger import Ledger
+from vae.training.module import VAEModule
+from vae.training.strides import LENGTH, Strides
+from vae.training.tensorboard import RunLogger
+
+CLIP = ("gradient_clip_val", "gradient_clip_algorithm")
+
+
+class Files(NamedTuple):
+    """The checkpoints of a run."""
+
+    best: Path
+    last: Path
+    reported: Path  # one of the two
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], folder: Path) -> Files:
+        best, last = folder / "checkpoints" / "best.ckpt", folder / "checkpoints" / "last.ckpt"
+        return cls(best, last, last if config["report"] == "last" else best)
+
+
+class Watchers(NamedTuple):
+    """The callbacks that are asked for something afterwards."""
+
+    scalars: Scalars
+    checkpoints: BestAndLast
+    pictures: Pictures
+
+
+class Assembly(NamedTuple):
+    """What trains a run in one of its processes."""
+
+    model: VAE
+    objective: Objective
+    ledger: Ledger
+    loaders: dict[str, BatchLoader]  # of whole parts
+    files: Files
+    logger: RunLogger
+    watchers: Watchers
+    trainer: pl.Trainer
+    module: VAEModule
+    strides: Strides  # of this process's share, as are the next
+    validation: BatchLoader
+    resumed: bool
+
+    @property
+    def device(self) -> torch.device:
+        return self.trainer.strategy.root_device
+
+    def fit(self) -> None:
+        """Train to the end, from where the last checkpoint was if there is one."""
+        last = self.files.last if self.resumed else None
+        self.trainer.fit(self.module, self.strides, self.validation, ckpt_path=last)
+
+
+def assemble(
+    config: Mapping[str, Any], folder: Path, source: DataSource, data: Dataset, rank: int, processes: int
+) -> Assembly:
+    """Of the process `rank`; a run that has a last checkpoint goes on from it."""
+    model = build_model(config, data.shape, len(data.classes))
+    loaders = _loaders(source, data, config["seed"])
+    files = Files.of(config, folder)
+    resumed = read(files.last) if files.last.exists() else None
+    torch.set_num_threads(Randomness.threads(resumed) or max(1, torch.get_num_threads() // processes))
+    if resumed is not None:
+        _refuse_other_data(folder, resumed["vae"], data)
+    else:
+        some = data.train.some(100_000)  # whose mean is good enough: as floats, images take four times the memory
+        model.start_at(some.images / 255, some.labels, config["optimizer"].get("lr", 1e-3))
+    objective: Objective = build(config, "objective")
+    if processes > 1:
+        refuse_to_share(processes, objective, model.likelihood)
+    ledger = Ledger.of(objective, model, data.test.images[:2] / 255, data.test.labels[:2])
+    logger = RunLogger(folder, purge_step=resumed["global_step"] + 1 if resumed else None)
+    callbacks, watchers = _callbacks(config, folder, files, loaders["test"], rank)
+    trainer = _trainer(config, folder, logger, callbacks, processes)
+    for loader in loaders.values():
+        loader.to(trainer.strategy.root_device)
+    by_lightning = processes > 1 or _asks_lightning(config["trainer"])
+    module = _module(config, data, model, objective, len(loaders["train"]), by_lightning)
+    share, validation = (loaders[part].of_process(rank, processes) for part in ("train", "val"))
+    strides = Strides(share, 1 if by_lightning else LENGTH)
+    return Assembly(
+        *(model, objective, ledger, loaders, files, logger, watchers, trainer, module, strides, validation),
+        resumed=resumed is not None,
+    )
+
+
+def _callbacks(
+    config: Mapping[str, Any], folder: Path, files: Files, images: BatchLoader, rank: int
+) -> tuple[list[pl.Callback], Watchers]:
+    """In the order in which they are called; only the first process shows something."""
+    every = config["trainer"]["log_every_n_steps"]
+    scalars = Scalars(every)
+    checkpoints = BestAndLast(None if files.reported == files.last else files.best, files.last)
+    pictures: Pictures = build(config, "figures", folder=folder, loader=images, scalars=scalars)
+    showing = [Progress(scalars, every), Collapse(scalars), pictures] if rank == 0 else []
+    callbacks = [Randomness(config["seed"]), scalars, *showing, checkpoints, StopBetweenSteps(files.last)]
+    return callbacks, Watchers(scalars, checkpoints, pictures)
+
+
+def _module(
+    config: Mapping[str, Any], data: Dataset, model: VAE, objective: Objective, batches: int, by_lightning: bool
+) -> VAEModule:
+    total_steps = config["epochs"] * batches
+    objective.prepare(total_steps, config["epochs"])
+    return VAEModule(
+        model,
+        objective=objective,
+        optimizer=build(config, "optimizer"),
+        scheduler=build(config, "scheduler"),
+        total_steps=total_steps,
+        about=about(config, data),
+        clip={key: config["trainer"].get(key) for key in CLIP} if config["trainer"].get(CLIP[0]) else None,
+        by_lightning=by_lightning,
+    )
+
+
+def _refuse_other_data(folder: Path, before: Mapping[str, Any], data: Dataset) -> None:
+    """What data=auto finds may be other images than when the run began, and so may a root that was changed since."""
+    now = (data.name, list(data.shape), list(data.classes))
+    if now != (before["data"], before["shape"], before["classes"]):
+        raise ValueError(
+            f"the run in {folder} was trained on {before['data']}, images of {before['shape']}, but the data are now "
+            f"{data.name}, {list(data.shape)}, or have other classes; set VAE_DATA or data.root to where the former are"
+        )
+
+
+def refuse_to_share(processes: int, objective: Objective, likelihood: Likelihood) -> None:
+    """Where a loss is no mean over images, several processes would minimise something else than one does."""
+    for group, part, needed in (
+        ("objective", objective, objective.needs.whole_batch),
+        ("likelihood", likelihood, likelihood.whole_batch),
+    ):
+        if needed:
+            what = f"this {group} ({type(part).__name__})"
+            raise ValueError(f"trainer.devices={processes}: must be 1 with {what}, which needs a whole batch at once")
+
+
+def _trainer(
+    config: Mapping[str, Any], folder: Path, logger: RunLogger, callbacks: list[pl.Callback], processes: int
+) -> pl.Trainer:
+    several = processes > 1
+    accumulated = config["trainer"].get("accumulate_grad_batches", 1)
+    if accumulated != 1:
+        raise ValueError(f"trainer.accumulate_grad_batches={accumulated}: must be 1; set a larger data.batch_size")
+    trainer: pl.Trainer = build(
+        config,
+        "trainer",
+        default_root_dir=folder,
+        logger=logger,
+        callbacks=callbacks,
+        # This environment is told by `run_processes` which of the processes it is in, and starts none.
+        plugins=[AtomicCheckpointIO(), *([LightningEnvironment()] if several else [])],
+        strategy=config["trainer"]["strategy"] if several else "auto",
+        **dict.fromkeys(CLIP),  # by the module, because Lightning clips only where it takes the steps
+        num_sanity_val_steps=0,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    precision = config["trainer"]["precision"]
+    if trainer.strategy.root_device.type == "cpu" and "16" in precision:
+        raise ValueError(f"trainer.precision={precision}: must be 32-true or 64-true on a CPU, where 16 bits are slow")
+    return trainer
+
+
+def _asks_lightning(trainer: Mapping[str, Any]) -> bool:
+    """Whether Lightning is to scale losses, or to do what the YAMLs do not know of and it may count in batches."""
+    usual = RANGES["trainer"]["pytorch_lightning.Trainer"].keys() | {"_target_", "strategy", *CLIP}
+    return "16" in trainer["precision"] or not trainer.keys() <= usual
+
+
+def _loaders(source: DataSource, data: Dataset, seed: int) -> dict[str, BatchLoader]:
+    """The parts' loaders; only training shuffles, and only its Bernoulli draws change with the epoch."""
+    assert data.val is not None
+    return {
+        "train": BatchLoader(data.train, source.batch_size, seed, shuffle=True, dynamic=source.binarize == "dynamic"),
+        # It only tells whether the model overfits: more images than these would take longer than all else at the end.
+        "some of train": evaluation_loader(source, data.train.some(10_000), "train"),
+        "val": evaluation_loader(source, data.val, "val"),
+        "test": evaluation_loader(source, data.test, "test"),
+    }
