@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vae.data.loader import BatchLoader
-    from vae.use.parity import Parity, Run
+    from vae.use.parity import Parity, Runnable
     from vae.use.portable import Program
 
 METADATA = "metadata.json"
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def export(run: Path, to: str, int8: bool, out: Path | None, data_root: str | None, trust: bool) -> None:
     """Write the files, read them again, and print what they compute beside what torch does."""
     from vae.data.loader import evaluation_loader
-    from vae.model import checkpoints
+    from vae.model import checkpoints, restored
     from vae.use.export import metadata_of, refuse
     from vae.use.parity import parity
     from vae.use.portable import programs_of
@@ -55,12 +55,12 @@ def export(run: Path, to: str, int8: bool, out: Path | None, data_root: str | No
     refuse(to, int8)
     out = out or programs.inside(run) / "export"
     checkpoint = checkpoints.read(file := checkpoints.file_of(run))
-    model = Trained(checkpoints.model_of(checkpoint, trust), checkpoint["vae"])
-    source, data = checkpoints.data_of(checkpoint["vae"], data_root, trust)
+    model = Trained(restored.model_of(checkpoint, trust), checkpoint["vae"])
+    source, data = restored.data_of(checkpoint["vae"], data_root, trust)
     metadata = metadata_of(checkpoint, checkpoints.folder_of(file).resolve().name)
     ours, left_out = programs_of(model)
 
-    theirs: dict[str, Run] = {}
+    theirs: dict[str, Runnable] = {}
     files: dict[str, Any] = {}
     if to != "onnx":
         theirs, files = _write_weights(checkpoint, out, to, metadata, trust)
@@ -79,7 +79,7 @@ def export(run: Path, to: str, int8: bool, out: Path | None, data_root: str | No
 
 def _write_weights(
     checkpoint: Mapping[str, Any], out: Path, to: str, metadata: Mapping[str, Any], trust: bool
-) -> tuple[dict[str, Run], dict[str, Any]]:
+) -> tuple[dict[str, Runnable], dict[str, Any]]:
     """What the model that was read again computes, and what the file is."""
     from vae.model.checkpoints import write_weights
     from vae.use.export import read_model, texts
@@ -91,11 +91,11 @@ def _write_weights(
 
 def _write_programs(
     ours: Mapping[str, Program], out: Path, to: str, int8: bool, metadata: Mapping[str, Any]
-) -> tuple[dict[str, Run], dict[str, Any], dict[str, str]]:
+) -> tuple[dict[str, Runnable], dict[str, Any], dict[str, str]]:
     """What the programs that were read again compute, what their files are, and why there is none of the sampler."""
     from vae.use.export import UnfollowedError, write
 
-    theirs: dict[str, Run] = {}
+    theirs: dict[str, Runnable] = {}
     files: dict[str, Any] = {}
     for name, program in ours.items():
         path = out / f"{name}{'_int8' * int8}.{'onnx' if to == 'onnx' else 'pt2'}"

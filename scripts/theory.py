@@ -25,6 +25,7 @@ from vae.figures import theory as figures
 from vae.figures.theory import Candidate, Checked, Estimates, Plane
 from vae.model import distributions
 from vae.model.distributions import DiagonalNormal, FullNormal, TiedNormal, from_noise
+from vae.model.levels import Level
 from vae.model.priors import Correlated, Isotropic
 from vae.model.vae import VAE
 
@@ -94,7 +95,7 @@ def elbo() -> Figure:
     standins = {"the prior": (0.0, 1.0), "off the mark": (0.45, 0.35), "near a mode": (1.05, 0.27)}
     loc, scale = torch.tensor(list(standins.values()), dtype=torch.float64).T[..., None]  # (three, 1) each
     q = DiagonalNormal(loc, scale)
-    vae = VAE(toys.Known(toys.Curve(tilt=0.3)), Isotropic(1).double(), toys.Given(q), toys.Noisy(0.5))
+    vae = VAE(toys.Known(toys.Curve(tilt=0.3)), [Level(Isotropic(1).double(), toys.Given(q))], toys.Noisy(0.5))
     x = torch.tensor([1.2, 0.5], dtype=torch.float64).expand(len(loc), 1, 1, 2)
     end = torch.tensor([4.0], dtype=torch.float64)
     found = gridded(vae, x, torch.zeros(len(loc), dtype=torch.int64), -end, end)

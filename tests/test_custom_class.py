@@ -27,7 +27,7 @@ class MyPrior(Prior):
         super().__init__()
         self.register_buffer("scale", torch.full((latent_dim,), float(scale)))
 
-    def forward(self):
+    def forward(self, state=None):
         return Independent(Laplace(torch.zeros_like(self.scale), self.scale), 1)
 '''
 

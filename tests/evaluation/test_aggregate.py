@@ -3,12 +3,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from models import terms
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal, Normal, kl_divergence
 
 from vae.evaluation import aggregate
+from vae.model.batchwise import decomposed
 from vae.model.distributions import DiagonalNormal, FullNormal
-from vae.model.objectives import decomposed
-from vae.model.vae import Terms
 
 STANDARD = DiagonalNormal(torch.zeros(2).double(), torch.ones(2).double())
 EVERY = 40_000  # draws, where a mean over them is checked
@@ -95,7 +95,7 @@ def test_but_for_the_bias_the_parts_are_those_of_training_where_the_batch_is_all
     q, p = posteriors(full, 30), MultivariateNormal(torch.ones(2).double(), turned(30))
     z = q.sample()
     none = torch.zeros(30)
-    expected = decomposed(Terms(none, none, z=z, q=q, p=p, p_x=None))  # type: ignore[arg-type]
+    expected = decomposed(terms(none, none, z=z, q=q, p=p))
     found = decompose_seeded(q, z, p)
     mi, rest = expected[0], expected[1] + expected[2]
     assert found.mi.value - found.bias.value == pytest.approx(mi.mean().item())

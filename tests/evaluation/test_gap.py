@@ -7,6 +7,7 @@ from torch.distributions import Independent, Laplace, MultivariateNormal, kl_div
 from vae.evaluation.gap import Gap, family, inference_gap
 from vae.model.backbones import Dense
 from vae.model.distributions import DiagonalNormal, FullNormal
+from vae.model.levels import Level
 from vae.model.likelihoods import Bernoulli
 from vae.model.posteriors import Diagonal, Full, Tied
 from vae.model.priors import Isotropic, mixture
@@ -111,7 +112,7 @@ def test_the_model_is_left_as_it_was(prior, posterior):
 
 
 def test_a_conditional_model_is_told_the_label():
-    vae = VAE(Dense(SHAPE, N, hidden=[8], classes=3), Isotropic(N), Diagonal(8, N), Bernoulli()).double()
+    vae = VAE(Dense(SHAPE, N, hidden=[8], classes=3), [Level(Isotropic(N), Diagonal(8, N))], Bernoulli()).double()
     nn.init.normal_(vae.backbone.decoder[0].weight, std=5.0)  # each class has a map of its own from latents to images
     nn.init.normal_(vae.backbone.decoder[2].weight, std=0.5)
     x, labels = torch.rand(1, *SHAPE).round().expand(3, *SHAPE), torch.tensor([2, 0, 1])

@@ -6,8 +6,9 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Mul
 
 from vae.evaluation import geometry
 from vae.evaluation.geometry import Geometry, ellipse, moments
-from vae.model import distributions
-from vae.model.distributions import DiagonalNormal, FullNormal, draws
+from vae.model import draws as drawing
+from vae.model.distributions import DiagonalNormal, FullNormal
+from vae.model.draws import draws
 from vae.model.priors import Correlated, Flow, Isotropic, Mixture
 
 SIGMA = torch.tensor([[1.0, 0.4], [0.4, 0.5]], dtype=torch.float64)
@@ -124,8 +125,8 @@ def test_draws_and_densities_in_parts_are_torchs(monkeypatch, prior):
     torch.manual_seed(1)
     expected = p.sample(torch.Size([500]))
     monkeypatch.setattr(geometry, "SAMPLES", 500)
-    monkeypatch.setattr(distributions, "CHUNK", 2000)
-    monkeypatch.setattr(distributions, "SPLINES", 5)
+    monkeypatch.setattr(drawing, "CHUNK", 2000)
+    monkeypatch.setattr(drawing, "SPLINES", 5)
     torch.manual_seed(1)
     assert torch.allclose(draws(p, 500), expected, atol=1e-5)
     torch.manual_seed(1)
@@ -153,12 +154,12 @@ def test_a_flow_is_inverted_in_fewer_passes_than_it_has_dimensions(monkeypatch):
     expected, calls = p.transform.inv(y), []
     for step in steps:
         monkeypatch.setattr(step, "meta", lambda z, meta=step.meta: calls.append(1) or meta(z))
-    assert torch.equal(distributions._inverted(steps, y), expected)
+    assert torch.equal(drawing._inverted(steps, y), expected)
     assert len(calls) < 60  # zuko takes 80
 
 
 def test_coordinates_along_axes_are_those_of_all_samples(monkeypatch):
-    monkeypatch.setattr(distributions, "CHUNK", 3000)
+    monkeypatch.setattr(drawing, "CHUNK", 3000)
     prior = Geometry.of(uneven(Mixture(3, 2, "full"))())
     axes, origin = torch.tensor([[0.6, 0.8, 0.0], [0.0, 0.0, 1.0]]).double(), torch.ones(3).double()
     assert torch.allclose(prior.along(axes, origin).samples, (prior.samples.double() - origin) @ axes.T)

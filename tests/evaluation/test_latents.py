@@ -6,8 +6,9 @@ from torch.distributions import MultivariateNormal, Normal, kl_divergence
 from vae.evaluation import latents
 from vae.evaluation.geometry import Geometry
 from vae.evaluation.theory import Known
-from vae.model import distributions
+from vae.model import draws as drawing
 from vae.model.distributions import DiagonalNormal, FullNormal
+from vae.model.levels import Level
 from vae.model.likelihoods import Bernoulli
 from vae.model.posteriors import Diagonal, Full, Posterior, Tied
 from vae.model.priors import Correlated, Isotropic
@@ -21,7 +22,7 @@ class Around(Posterior):
         super().__init__()
         self.scale_tril, self.scale = scale_tril, scale
 
-    def forward(self, means, prior):
+    def q(self, means, prior):
         if self.scale_tril is None:
             return DiagonalNormal(means, torch.full_like(means, self.scale))
         return FullNormal(means, self.scale_tril.expand(len(means), -1, -1))
@@ -29,7 +30,7 @@ class Around(Posterior):
 
 def encoder(n, scale_tril=None, scale=0.5):
     """A model that encodes images of n pixels as means."""
-    return VAE(Known(nn.Identity()), Isotropic(n), Around(scale_tril, scale), Bernoulli())
+    return VAE(Known(nn.Identity()), [Level(Isotropic(n), Around(scale_tril, scale))], Bernoulli())
 
 
 def batches(means, size=64):
@@ -136,8 +137,8 @@ def test_a_collapsed_model_has_no_active_units_and_no_nan():
 @pytest.mark.parametrize("posterior", [Diagonal, Full, Tied])
 def test_codes_in_parts_are_those_of_the_posteriors(monkeypatch, posterior):
     monkeypatch.setattr(latents, "MATRICES", 7 * 3**2)
-    monkeypatch.setattr(distributions, "CHUNK", 7 * 3)
-    vae = VAE(Known(nn.Identity()), Correlated(3), posterior(features=6, latent_dim=3), Bernoulli())
+    monkeypatch.setattr(drawing, "CHUNK", 7 * 3)
+    vae = VAE(Known(nn.Identity()), [Level(Correlated(3), posterior(features=6, latent_dim=3))], Bernoulli())
     images = batches(torch.randn(50, 6), 20)
     codes = latents.encode(vae, images)
     with torch.no_grad():
@@ -150,7 +151,7 @@ def test_what_is_computed_in_parts_is_what_the_whole_gives(monkeypatch):
     codes = latents.encode(encoder(3), batches(torch.randn(50, 3)))
     prior = Geometry.of(Correlated(3)())
     whole = [latents.kl_per_dimension(codes, prior), latents.variance(codes.means), latents.covariance(codes.means)]
-    monkeypatch.setattr(distributions, "CHUNK", 21)
+    monkeypatch.setattr(drawing, "CHUNK", 21)
     parts = [latents.kl_per_dimension(codes, prior), latents.variance(codes.means), latents.covariance(codes.means)]
     for found, expected in zip(parts, whole, strict=True):
         assert torch.allclose(found, expected, atol=1e-12)

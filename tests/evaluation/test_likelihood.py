@@ -10,6 +10,7 @@ from vae.evaluation import likelihood
 from vae.evaluation.likelihood import bits_per_dimension, dequantised, importance_likelihood, weighed
 from vae.model.backbones import Dense
 from vae.model.distributions import DiagonalNormal
+from vae.model.levels import Level
 from vae.model.likelihoods import Bernoulli, Gaussian
 from vae.model.posteriors import Diagonal
 from vae.model.priors import Isotropic
@@ -110,7 +111,7 @@ def test_each_batch_is_encoded_once_and_every_image_has_its_place():
     vae = made("dense", "isotropic", "diagonal", "bernoulli").double()
     x = torch.rand(5, *IMAGES).round()
     calls = []
-    vae.posterior.register_forward_hook(lambda *_: calls.append(1))
+    vae.backbone.encoder.register_forward_hook(lambda *_: calls.append(1))
     whole = importance_likelihood(vae, batch(x), 3000)
     parts = importance_likelihood(vae, [*batch(x[:2]), *batch(x[2:])], 3000)
     assert len(calls) == 3
@@ -162,7 +163,7 @@ def test_any_prior_against_the_sum_over_a_grid(prior):
 
 
 def test_a_conditional_model_is_told_the_label():
-    vae = VAE(Dense(SHAPE, N, hidden=[8], classes=3), Isotropic(N), Diagonal(8, N), Bernoulli()).double()
+    vae = VAE(Dense(SHAPE, N, hidden=[8], classes=3), [Level(Isotropic(N), Diagonal(8, N))], Bernoulli()).double()
     nn.init.normal_(vae.backbone.decoder[0].weight[:, N:], std=5.0)
     x, labels = torch.rand(1, *SHAPE).round().expand(3, *SHAPE), torch.tensor([2, 0, 1])
     found = importance_likelihood(vae, [(x, labels)], 2000)
@@ -173,7 +174,7 @@ def test_a_conditional_model_is_told_the_label():
 
 def test_the_model_is_left_as_it_was_and_gives_its_precision():
     backbone = Dense(SHAPE, N, hidden=[4])
-    vae = VAE(backbone, Isotropic(N), Diagonal(4, N), Gaussian("optimal"))
+    vae = VAE(backbone, [Level(Isotropic(N), Diagonal(4, N))], Gaussian("optimal"))
     before = {name: value.clone() for name, value in vae.state_dict().items()}
     for dtype in (torch.float32, torch.float64):
         seen = []
@@ -231,7 +232,7 @@ def test_pixels_are_one_of_three_kinds():
 
 def test_probabilities_of_all_binary_images_add_up_to_one():
     """What entitles a Bernoulli's log p(x) to be called bits."""
-    vae = VAE(Dense((1, 1, 3), N, hidden=[4]), Isotropic(N), Diagonal(4, N), Bernoulli()).double()
+    vae = VAE(Dense((1, 1, 3), N, hidden=[4]), [Level(Isotropic(N), Diagonal(4, N))], Bernoulli()).double()
     x = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 3).view(8, 1, 1, 3)
     found = importance_likelihood(vae, batch(x), 20_000)
     assert found.log_p.exp().sum().item() == pytest.approx(1, abs=6 * (found.log_p.exp() * found.error).norm().item())

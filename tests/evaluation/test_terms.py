@@ -1,5 +1,6 @@
 import pytest
 import torch
+from models import terms
 from torch import Tensor, nn
 
 from vae.data.base import Part
@@ -19,7 +20,7 @@ class Brightness(nn.Module):
 
     def forward(self, x: Tensor, *how: object) -> Terms:
         recon, kl = x.flatten(1)[:, :2].unbind(1)
-        return Terms(recon, kl, z=x, q=None, p=None, p_x=None)  # type: ignore[arg-type]
+        return terms(recon, kl)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 4, 10, 64])
@@ -60,7 +61,7 @@ class Noisy(Brightness):
     def forward(self, x: Tensor, labels: Tensor | None = None, draw: Draw = Draw()) -> Terms:  # noqa: B008
         size = (len(x),) if draw.samples is None else (draw.samples, len(x))
         recon, kl = 2 * torch.randn(size) + 100 * x.flatten(1)[:, 0], 5**0.5 * torch.randn(size)
-        return Terms(recon, kl, z=x, q=None, p=None, p_x=None)  # type: ignore[arg-type]
+        return terms(recon, kl)
 
 
 class Several(ELBO):

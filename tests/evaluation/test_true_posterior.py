@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from vae.evaluation import true_posterior as module
 from vae.evaluation.true_posterior import true_posterior
 from vae.model.backbones import Dense
+from vae.model.levels import Level
 from vae.model.likelihoods import Bernoulli
 from vae.model.posteriors import Diagonal, Full
 from vae.model.priors import Isotropic
@@ -38,7 +39,7 @@ def test_a_linear_model_s_posterior_is_the_exact_one(monkeypatch, latent_dim, pr
     x = torch.cat([x, -x, x.flip(2)])
     found = unlabelled(vae, x)
     with torch.no_grad():
-        exact = linear_exact(vae)(x.flatten(1), None)
+        exact = linear_exact(vae).q(x.flatten(1), None)
         log_joint = vae.decode(exact.mean).log_prob(x) + vae.prior().log_prob(exact.mean)
         log_p = log_joint - exact.log_prob(exact.mean)
         elbo = torch.stack([exact_elbo(vae, image) for image in x.split(1)])
@@ -65,7 +66,7 @@ def test_all_modes_are_found(monkeypatch, latent_dim):
     monkeypatch.setattr("models.N", latent_dim)
     backbone = Linear()
     backbone.decoder.insert(0, Even())
-    vae = VAE(backbone, Isotropic(latent_dim), Full(backbone.features, latent_dim), Unbounded()).double()
+    vae = VAE(backbone, [Level(Isotropic(latent_dim), Full(backbone.features, latent_dim))], Unbounded()).double()
     nn.init.normal_(backbone.decoder[1].weight)
     for layer, value in ((vae.posterior.mean, 1.3), (vae.posterior.factor, -1.0)):
         nn.init.zeros_(layer.weight)
@@ -113,7 +114,7 @@ def test_a_q_far_off_and_narrow_has_its_kl():
 
 
 def test_images_are_decoded_with_their_labels():
-    vae = VAE(Dense(SHAPE, 2, hidden=[8], classes=3), Isotropic(2), Diagonal(8, 2), Bernoulli()).double()
+    vae = VAE(Dense(SHAPE, 2, hidden=[8], classes=3), [Level(Isotropic(2), Diagonal(8, 2))], Bernoulli()).double()
     nn.init.normal_(vae.backbone.decoder[0].weight[:, 2:], std=5.0)
     x, labels = torch.rand(1, *SHAPE).round().expand(3, *SHAPE), torch.tensor([2, 0, 1])
     found = true_posterior(vae, x, labels, *ends(2))

@@ -68,6 +68,9 @@ def test_layers_that_the_page_cannot_run_are_refused():
 @pytest.mark.parametrize("part", ["posterior", "likelihood"])
 def test_other_parts_that_the_page_cannot_run_are_refused(scene_of, part):
     vae = scene_of("dense").vae
-    setattr(vae, part, {"posterior": Posterior, "likelihood": Likelihood}[part]())
+    if part == "posterior":
+        vae.levels[0].encoding = Posterior()
+    else:
+        vae.likelihood = Likelihood()
     with pytest.raises(ValueError, match=f"(?i){part}={part}: must "):
         networks(vae, (1, 10, 12))

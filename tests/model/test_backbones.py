@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from vae.model.backbones import ChannelsLast, Conv, ConvTranspose2d, Dense
+from vae.model.levels import Level
 from vae.model.likelihoods import Bernoulli
 from vae.model.posteriors import Diagonal
 from vae.model.priors import Isotropic
@@ -142,7 +143,7 @@ def test_training_begins_around_the_mean_image():
     dense, conv = Dense((3, 20, 28), 2, hidden=[16]), Conv((3, 20, 28), 2, channels=[4], hidden=5)
     for backbone, expected in ((dense, mean.clamp(min=1e-3)), (conv, mean.mean((1, 2), keepdim=True).expand_as(mean))):
         before = [weight.clone() for weight in backbone.parameters()]
-        VAE(backbone, Isotropic(2), Diagonal(backbone.features, 2), Bernoulli())
+        VAE(backbone, [Level(Isotropic(2), Diagonal(backbone.features, 2))], Bernoulli())
         backbone.start_at(images, torch.zeros(2), 1e-3)
         assert all(torch.equal(a, b) for a, b in zip(before[:-1], list(backbone.parameters())[:-1], strict=True))
         list(backbone.decoder.parameters())[-2].data.zero_()  # what is left is the bias
@@ -160,15 +161,15 @@ def test_training_begins_around_the_mean_image():
 def test_a_conditional_backbone_is_told_the_class_and_no_other_one(make, shape):
     told, other = make(shape, 3), make(shape, 0)
     x, z, labels = torch.rand(4, *shape), torch.randn(4, 2), torch.tensor([0, 1, 2, 0])
-    for network, argument in ((told.encode, x), (told.decode, z)):
+    for network, argument in ((lambda *given: told.encode(*given)[0], x), (told.image, z)):
         same = network(argument[:1].expand_as(argument), labels)
         assert torch.allclose(same[0], same[3]) and not torch.allclose(same[0], same[1])
         with pytest.raises(ValueError, match=r"^labels: a conditional model needs a class from 0 to 2 for each image"):
             network(argument)
-    assert torch.equal(other.encode(x, labels), other.encoder(x)) and torch.equal(other.decode(z), other.decoder(z))
+    assert torch.equal(*other.encode(x, labels), other.encoder(x)) and torch.equal(other.image(z), other.decoder(z))
     # The class stands beside the image: the first layer has so many inputs more, and each is used.
     first, last = next(told.encoder.parameters()), next(told.decoder.parameters())
-    (told.encode(x, labels).sum() + told.decode(z, labels).sum()).backward()
+    (told.encode(x, labels)[0].sum() + told.image(z, labels).sum()).backward()
     assert first.shape[1] == next(other.encoder.parameters()).shape[1] + 3 and last.shape[1] == 5
     assert last.grad[:, 2:].abs().sum(0).all()
 
@@ -182,6 +183,6 @@ def test_gated_layers_are_products_with_sigmoids():
         value, gate = layer.weight.chunk(2), layer.bias.chunk(2)
         h = (h @ value[0].T + gate[0]) * torch.sigmoid(h @ value[1].T + gate[1])
     assert h.shape == (7, network.features) == (7, 4)
-    torch.testing.assert_close(network.encode(x), h)
+    torch.testing.assert_close(network.encode(x), (h,))
     assert not any(isinstance(module, torch.nn.ReLU) for module in network.modules())
-    assert network.decode(torch.randn(7, 2)).shape == x.shape
+    assert network.image(torch.randn(7, 2)).shape == x.shape

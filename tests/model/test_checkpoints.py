@@ -14,11 +14,8 @@ import torch
 from models import Unbounded
 
 import vae
-from vae.data.auto import Auto
-from vae.data.base import DataError
-from vae.data.idx import IdxFiles
 from vae.model.build import build_model
-from vae.model.checkpoints import FORMAT, MIGRATIONS, AtomicCheckpointIO, data_of, read, write_weights
+from vae.model.checkpoints import FORMAT, MIGRATIONS, AtomicCheckpointIO, read, write_weights
 
 CONFIG = {
     "latent_dim": 2,
@@ -231,7 +228,7 @@ def test_a_missing_or_wrong_key_is_named(tmp_path: Path, key: str) -> None:
         ),
         (
             "vae.config.objective",
-            {"_target_": "vae.model.objectives.TC", "beta": "4"},
+            {"_target_": "vae.model.batchwise.TC", "beta": "4"},
             r"objective\.beta='4': must be a number from 0 to 1e\+30$",
         ),
         (
@@ -280,7 +277,7 @@ def test_parts_that_do_not_fit_each_other_are_refused(tmp_path: Path) -> None:
     saved["vae"]["classes"] = ["a", "b"]
     torch.save(saved, tmp_path / "a.ckpt")
     assert vae.load(tmp_path / "a.ckpt").sample(2, labels="a").isfinite().all()
-    saved["state_dict"]["vae.prior.labels"] += 7
+    saved["state_dict"]["vae.levels.0.prior.labels"] += 7
     assert "the checkpoint's model is of no use (" in refusal(saved, tmp_path / "a.ckpt")
 
 
@@ -425,10 +422,10 @@ def test_records_that_overlap_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_weights_that_are_not_finite_are_named(tmp_path: Path, value: float) -> None:
     saved = copy.deepcopy(OURS)
-    saved["state_dict"]["vae.posterior.mean.weight"][0, 1] = value
+    saved["state_dict"]["vae.levels.0.encoding.mean.weight"][0, 1] = value
     line = refusal(saved, tmp_path / "last.ckpt")
     assert (
-        line == "the checkpoint's weights posterior.mean.weight are not finite: "
+        line == "the checkpoint's weights levels.0.encoding.mean.weight are not finite: "
         "its training diverged, or it was changed since"
     )
 
@@ -436,8 +433,8 @@ def test_weights_that_are_not_finite_are_named(tmp_path: Path, value: float) -> 
 @pytest.mark.parametrize("kind", [torch.complex64, torch.int8, torch.bool])
 def test_weights_of_another_kind_are_refused(tmp_path: Path, kind: torch.dtype) -> None:
     saved = copy.deepcopy(OURS)
-    saved["state_dict"]["vae.posterior.mean.bias"] = torch.ones(2).to(kind)
-    assert f"weights posterior.mean.bias are {kind}" in refusal(saved, tmp_path / "a.ckpt")
+    saved["state_dict"]["vae.levels.0.encoding.mean.bias"] = torch.ones(2).to(kind)
+    assert f"weights levels.0.encoding.mean.bias are {kind}" in refusal(saved, tmp_path / "a.ckpt")
 
 
 def test_weights_beyond_all_bounds_are_refused(tmp_path: Path) -> None:
@@ -510,74 +507,6 @@ def test_going_on_runs_no_code_of_the_file_whatever_lightning_asks_for(asked: di
     io.save_checkpoint({"step": Path("/")}, path)
     with pytest.raises(pickle.UnpicklingError):
         io.load_checkpoint(path, **asked)
-
-
-# Data -----------------------------------------------------------------------------------------------------------------
-
-
-def described(image_folder: Path, compose, *overrides: str, **data: object) -> dict:
-    """What a run on these images says of itself, with other values of its data."""
-    config = compose("data=images", f"data.root={image_folder}", "data.channels=1", *overrides)
-    config["data"] |= data
-    return {"config": config, "shape": [1, 10, 12], "data": "images", "classes": ["a", "b"]}
-
-
-def test_the_data_of_a_run_are_found(image_folder: Path, compose) -> None:
-    source, data = data_of(described(image_folder, compose))
-    assert len(data.test) == 6 and source.batch_size == 128
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"batch_size": "8"}, "^data.batch_size='8': must be an integer from 1 to 1000000$"),
-        ({"batch_size": 0}, "^data.batch_size=0: must be"),
-        ({"_partial_": True}, "^data._partial_: no such key"),
-        ({"_args_": ["/"]}, "^data._args_: no such key"),
-        ({"limit": {"_target_": "os.system"}}, "asks for the data source"),
-        ({"root": "${oc.env:HOME}"}, "asks for the data source"),
-        ({"root": None}, "^data.root=None: must be a text$"),
-        ({"size": [10_000, 10_000]}, r"^data.size=\[10000, 10000\]: must be \[10, 12\], as the model's images are$"),
-        ({"_target_": "vae.data.base.DataSource"}, "^data._target_=vae.data.base.DataSource: must be one of vae.data."),
-    ],
-)
-def test_data_that_a_file_may_not_ask_for(image_folder: Path, compose, changes: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        data_of(described(image_folder, compose, **changes))
-
-
-def test_a_file_of_factors_lies_below_its_root(compose, tmp_path: Path) -> None:
-    about = {"config": compose("data=factors", f"data.root={tmp_path / 'data'}", "data.file=../outside.npz")}
-    about |= {"shape": [1, 10, 12], "data": "factors", "classes": []}
-    with pytest.raises(ValueError, match=r"^data\.file=\.\./outside\.npz: must lie below data\.root"):
-        data_of(about)
-    with pytest.raises(DataError, match="there is no file"):
-        data_of(about, trust=True)
-
-
-@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "of a stranger"])
-@pytest.mark.parametrize("data", ["mnist", "auto"])
-def test_nothing_is_downloaded_from_where_a_file_says(
-    compose, tmp_path: Path, monkeypatch, data: str, name: str
-) -> None:
-    asked = []
-
-    def read(source: IdxFiles) -> None:
-        asked.append(source)
-        raise DataError("enough")
-
-    monkeypatch.setattr(IdxFiles, "read", read)
-    monkeypatch.setattr(Auto, "read", read)
-    config = compose(f"data={data}", "data.mirrors=[http://stranger.invalid/]", f"data.root={tmp_path}")
-    config["data"] |= {"name": name, "digests": {"train-images-idx3-ubyte": "0"}}
-    about = {"config": config, "shape": [1, 28, 28], "data": name, "classes": list(config["data"]["classes"])}
-    for trust in (False, True):
-        with pytest.raises(DataError, match="enough"):
-            data_of(about, trust=trust)
-    ours, theirs = asked
-    assert theirs.mirrors == ("http://stranger.invalid/",)
-    own = compose(f"data={name}")["data"] if " " not in name else {"mirrors": [], "digests": {}}
-    assert (list(ours.mirrors), ours.digests) == (own["mirrors"], own["digests"])
 
 
 def test_what_trained_it_does_not_matter(tmp_path: Path) -> None:

@@ -3,14 +3,16 @@ import math
 import numpy as np
 import pytest
 import torch
+from models import terms
 from scipy.integrate import quad
 
 from vae.model.backbones import Dense
 from vae.model.build import build_model
+from vae.model.levels import Level
 from vae.model.likelihoods import Bernoulli, ContinuousBernoulli, Gaussian, Likelihood
 from vae.model.posteriors import Diagonal
 from vae.model.priors import Isotropic
-from vae.model.vae import VAE, Terms
+from vae.model.vae import VAE
 
 SHAPE = (4, 3, 5, 2)
 PIXELS = 3 * 5 * 2
@@ -143,7 +145,7 @@ def blobs(count: int) -> torch.Tensor:
 def trained(x: torch.Tensor, batch: int, epochs: int, lr: float = 1e-3) -> tuple[VAE, list[tuple[float, float]]]:
     """A small model, and after each epoch log σ − ½ log MSE of all images, and their kl."""
     backbone = Dense((1, 12, 10), 3, hidden=[64, 32])
-    model = VAE(backbone, Isotropic(3), Diagonal(backbone.features, 3), Gaussian("learned"))
+    model = VAE(backbone, [Level(Isotropic(3), Diagonal(backbone.features, 3))], Gaussian("learned"))
     model.start_at(x, torch.zeros(len(x)), lr)
     optimizer = torch.optim.Adam(model.parameters(), lr)
     found = []
@@ -294,7 +296,7 @@ def learn(likelihood, logits, x):
     before = likelihood.log_sigma.clone()
     recon = -p_x.log_prob(x)
     assert torch.equal(likelihood.log_sigma, before)  # a forward pass changes nothing
-    likelihood.observe(Terms(recon, torch.zeros(len(x)), z=None, q=None, p=None, p_x=p_x))
+    likelihood.observe(terms(recon, p_x=p_x))
 
 
 def test_outside_of_training_the_optimal_sigma_is_the_running_one_and_no_image_has_a_say():

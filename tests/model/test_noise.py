@@ -3,7 +3,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Laplace
 
-from vae.model.distributions import DiagonalNormal, FullNormal, draws
+from vae.model.distributions import DiagonalNormal, FullNormal
+from vae.model.draws import draws
 from vae.model.noise import FRESH, Draw, SharedNoise, sampled
 from vae.model.priors import Flow, Mixture
 

@@ -6,6 +6,7 @@ from torch.distributions import Categorical, Distribution, MixtureSameFamily, Mu
 
 from vae.model.backbones import Dense
 from vae.model.distributions import DiagonalNormal, FullNormal, kl
+from vae.model.levels import Level
 from vae.model.likelihoods import Bernoulli
 from vae.model.posteriors import Diagonal, Full, Tied
 from vae.model.priors import Correlated, Flow, Isotropic, Learned, Mixture, Vamp
@@ -27,7 +28,7 @@ def made(prior: str, posterior: str) -> tuple[Distribution, Distribution, Tensor
     p = make().double()()
     module = POSTERIORS[posterior](FEATURES, N).double()
     features = torch.randn(BATCH, FEATURES, dtype=torch.float64)
-    return module(features, p), p, covariance(module, features, sigma), sigma
+    return module.q(features, p), p, covariance(module, features, sigma), sigma
 
 
 @torch.no_grad()
@@ -85,12 +86,12 @@ def encoded(prior: str, posterior: str) -> tuple[Distribution, Distribution, Ten
     """q, p, and q's covariances, where both have seen some training."""
     module, p = POSTERIORS[posterior](FEATURES, N).double(), OTHERS[prior]().double()
     if isinstance(p, Vamp):
-        VAE(Dense((1, 2, 2), N, hidden=[FEATURES]).double(), p, module, Bernoulli())
+        VAE(Dense((1, 2, 2), N, hidden=[FEATURES]).double(), [Level(p, module)], Bernoulli())
     for weight in p.double().parameters():
         weight += 0.2 * torch.randn_like(weight)
     features, p_z = torch.randn(BATCH, FEATURES, dtype=torch.float64), p()
     sigma = p_z.covariance_matrix.numpy() if prior in GAUSSIAN else np.eye(N)
-    return module(features, p_z), p_z, covariance(module, features, sigma)
+    return module.q(features, p_z), p_z, covariance(module, features, sigma)
 
 
 @pytest.mark.parametrize("posterior", POSTERIORS)
@@ -123,10 +124,10 @@ def test_mean_and_scale_are_linear_in_the_features(posterior):
     module = POSTERIORS[posterior](FEATURES, N)
     p = Isotropic(N)()
     x, y = torch.randn(2, BATCH, FEATURES)
-    assert torch.allclose(module(x, p).mean, x @ module.mean.weight.T + module.mean.bias, atol=1e-6)
+    assert torch.allclose(module.q(x, p).mean, x @ module.mean.weight.T + module.mean.bias, atol=1e-6)
     if posterior == "full":  # its L is checked above
         return
-    a, b, middle = (module(features, p).variance.log() for features in (x, y, (x + y) / 2))
+    a, b, middle = (module.q(features, p).variance.log() for features in (x, y, (x + y) / 2))
     assert torch.allclose((a + b) / 2, middle, atol=1e-5)
 
 
@@ -148,43 +149,43 @@ def test_tied_to_an_isotropic_prior_is_diagonal():
     diagonal, tied = Diagonal(FEATURES, N).double(), Tied(FEATURES, N).double()
     tied.load_state_dict(diagonal.state_dict())
     features = torch.randn(BATCH, FEATURES, dtype=torch.float64)
-    a, b = diagonal(features, p), tied(features, p)
+    a, b = diagonal.q(features, p), tied.q(features, p)
     z = a.sample()
     assert torch.allclose(kl(a, p, z), kl(b, p, z)) and torch.allclose(a.log_prob(z), b.log_prob(z))
 
 
 def test_tied_takes_correlations_only_not_the_scale_of_the_prior():
     tied, features = Tied(FEATURES, N).double(), torch.randn(BATCH, FEATURES, dtype=torch.float64)
-    a, b = (tied(features, Correlated(N, (c * SIGMA).tolist()).double()()) for c in (1, 25))
+    a, b = (tied.q(features, Correlated(N, (c * SIGMA).tolist()).double()()) for c in (1, 25))
     assert torch.allclose(a.covariance_matrix, b.covariance_matrix, rtol=1e-6)
     scaled_diagonal = DiagonalNormal(torch.zeros(N).double(), torch.tensor([0.1, 1.0, 10.0]).double())
     assert torch.allclose(
-        tied(features, scaled_diagonal).covariance_matrix, tied(features, Isotropic(N)()).variance.diag_embed()
+        tied.q(features, scaled_diagonal).covariance_matrix, tied.q(features, Isotropic(N)()).variance.diag_embed()
     )
 
 
 def test_tied_refuses_a_prior_without_correlations():
     components = DiagonalNormal(torch.zeros(2, N), torch.ones(2, N))
     with pytest.raises(ValueError, match=r"tied.*Gaussian prior, not from MixtureSameFamily"):
-        Tied(FEATURES, N)(torch.zeros(BATCH, FEATURES), MixtureSameFamily(Categorical(torch.ones(2)), components))
+        Tied(FEATURES, N).q(torch.zeros(BATCH, FEATURES), MixtureSameFamily(Categorical(torch.ones(2)), components))
 
 
 @pytest.mark.parametrize("n", [1, 2, 16])
 @pytest.mark.parametrize("posterior", POSTERIORS)
 def test_any_number_of_latents(posterior, n):
-    q = POSTERIORS[posterior](FEATURES, n)(torch.randn(BATCH, FEATURES), Correlated(n)())
+    q = POSTERIORS[posterior](FEATURES, n).q(torch.randn(BATCH, FEATURES), Correlated(n)())
     assert q.rsample().shape == (BATCH, n) and kl(q, Correlated(n)(), q.mean).shape == (BATCH,)
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_the_factor_of_a_full_posterior_is_lower_triangular_with_a_positive_diagonal(n):
     module = Full(FEATURES, n)
-    q = module(3 * torch.randn(BATCH, FEATURES), Isotropic(n)())
+    q = module.q(3 * torch.randn(BATCH, FEATURES), Isotropic(n)())
     assert isinstance(q, FullNormal)
     assert (q.scale_tril.triu(1) == 0).all() and (q.scale_tril.diagonal(dim1=1, dim2=2) > 0).all()
     for weight in module.parameters():
         nn.init.zeros_(weight)
-    q = module(torch.randn(BATCH, FEATURES), Isotropic(n)())
+    q = module.q(torch.randn(BATCH, FEATURES), Isotropic(n)())
     assert torch.equal(q.scale_tril, torch.eye(n).expand(BATCH, n, n))
 
 
@@ -197,7 +198,7 @@ def test_tied_takes_the_correlations_that_are_learned():
     prior, tied = Learned(N).double(), Tied(FEATURES, N).double()
     with torch.no_grad():
         prior.factor += torch.randn_like(prior.factor)
-    q = tied(torch.randn(BATCH, FEATURES, dtype=torch.float64), prior())
+    q = tied.q(torch.randn(BATCH, FEATURES, dtype=torch.float64), prior())
     found, expected = q.covariance_matrix[0].detach().numpy(), prior().covariance_matrix.detach().numpy()
     assert np.allclose(*(sigma / np.sqrt(np.outer(sigma.diagonal(), sigma.diagonal())) for sigma in (found, expected)))
     q.rsample().sum().backward()
@@ -206,6 +207,6 @@ def test_tied_takes_the_correlations_that_are_learned():
 
 def test_tied_says_that_a_vamp_prior_has_no_correlations():
     prior = Vamp(N, components=3, init="random")
-    VAE(Dense((1, 2, 2), N, hidden=[FEATURES]), prior, Tied(FEATURES, N), Bernoulli())
+    VAE(Dense((1, 2, 2), N, hidden=[FEATURES]), [Level(prior, Tied(FEATURES, N))], Bernoulli())
     with pytest.raises(ValueError, match=r"^posterior=tied takes .* Gaussian prior, not from a mixture of posteriors$"):
         prior()

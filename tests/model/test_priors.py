@@ -10,6 +10,7 @@ from torch.distributions import MultivariateNormal
 
 from vae.model.backbones import Dense
 from vae.model.distributions import DiagonalNormal, FullNormal, kl
+from vae.model.levels import Level
 from vae.model.likelihoods import Bernoulli
 from vae.model.posteriors import Diagonal, Full
 from vae.model.priors import Correlated, Flow, Isotropic, Learned, Mixture, Vamp, default_covariance
@@ -96,7 +97,7 @@ FLOWS = {f"{kind}-{layers}": (kind, layers) for kind in ("nsf", "maf") for layer
 def vamp(n: int, posterior: type = Diagonal, init: str = "random", components: int = 3) -> Vamp:
     backbone = Dense(SHAPE, n, hidden=[16, 8])
     prior = Vamp(n, components=components, init=init)
-    VAE(backbone, prior, posterior(backbone.features, n), Bernoulli())
+    VAE(backbone, [Level(prior, posterior(backbone.features, n))], Bernoulli())
     return prior
 
 
@@ -292,7 +293,7 @@ def test_a_vamp_prior_is_the_mean_of_the_posteriors_at_its_pseudo_inputs(posteri
     with torch.no_grad():
         q.mean.weight.mul_(5)
     z = torch.randn(7, 2)
-    each = [q(backbone.encoder(image[None]), None).log_prob(z).exp() for image in prior.logits.sigmoid()]
+    each = [q.q(backbone.encoder(image[None]), None).log_prob(z).exp() for image in prior.logits.sigmoid()]
     assert torch.allclose(prior().log_prob(z).exp(), sum(each) / 4, rtol=1e-4)
     assert (each[0] - each[1]).abs().max() > 1e-3
 
@@ -320,10 +321,10 @@ def test_a_vamp_prior_may_start_at_random():
 def test_the_pseudo_inputs_of_a_conditional_model_keep_their_classes():
     backbone, prior = Dense(SHAPE, 2, hidden=[16, 8], classes=3), Vamp(2, components=4, init="images")
     posterior = Diagonal(backbone.features, 2)
-    vae = VAE(backbone, prior, posterior, Bernoulli())
+    vae = VAE(backbone, [Level(prior, posterior)], Bernoulli())
     labels = torch.tensor([2, 0, 1, 1])
     vae.start_at(torch.rand(4, *SHAPE), labels)
-    assert torch.equal(vae.state_dict()["prior.labels"], labels)
+    assert torch.equal(vae.state_dict()["levels.0.prior.labels"], labels)
     z = torch.randn(7, 2)
     each = [vae.encode(prior.logits.sigmoid()[i : i + 1], labels[i : i + 1]).log_prob(z).exp() for i in range(4)]
     assert torch.allclose(prior().log_prob(z).exp(), sum(each) / 4, rtol=1e-4)
@@ -332,13 +333,13 @@ def test_the_pseudo_inputs_of_a_conditional_model_keep_their_classes():
 def vamp_vae() -> VAE:
     backbone, prior = Dense(SHAPE, 2, hidden=[16, 8]), Vamp(2, components=3, init="images")
     posterior = Diagonal(backbone.features, 2)
-    return VAE(backbone, prior, posterior, Bernoulli())
+    return VAE(backbone, [Level(prior, posterior)], Bernoulli())
 
 
 def test_the_encoder_of_a_vamp_prior_is_the_model_s_and_is_stored_once():
     vae = vamp_vae()
-    prior_state = {name for name in vae.state_dict() if name.startswith("prior.")}
-    assert prior_state == {"prior.logits"}
+    prior_state = {name for name in vae.state_dict() if name.startswith("levels.0.prior.")}
+    assert prior_state == {"levels.0.prior.logits"}
     weights = list(vae.parameters())
     assert len({id(weight) for weight in weights}) == len(weights) == len(vae.state_dict())
     z = torch.randn(7, 2)

@@ -21,6 +21,7 @@ from models import (
 from torch import Tensor
 
 from vae.model.backbones import Dense
+from vae.model.levels import Level
 from vae.model.likelihoods import Bernoulli
 from vae.model.noise import Draw
 from vae.model.objectives import ELBO, IWAE, Batch
@@ -44,8 +45,7 @@ def test_the_exact_posterior_reaches_the_evidence(prior, mean_is):
     mean_is(-terms.total, log_p)
     assert torch.allclose(exact_elbo(vae, x), log_p)
     # p(x|z) p(z) / p(z|x) is p(x) at every z, without any noise.
-    weight = terms.p_x.log_prob(many(x)) + terms.p.log_prob(terms.z) - terms.q.log_prob(terms.z)
-    assert torch.allclose(weight, log_p.expand(DRAWS))
+    assert torch.allclose(terms.log_weight, log_p.expand(DRAWS))
 
 
 @pytest.mark.parametrize(("prior", "posterior"), LATENTS)
@@ -62,9 +62,9 @@ def test_any_other_posterior_gives_its_elbo_below_the_evidence(prior, posterior,
 def test_several_samples_give_the_same_elbo_and_importance_weights_the_evidence(prior, posterior, mean_is):
     vae, x, log_p = linear_gaussian(prior, posterior)
     terms = vae(x.expand(3, *SHAPE), draw=Draw(samples=DRAWS // 4))
-    assert terms.recon.shape == terms.total.shape == (DRAWS // 4, 3) and terms.z.shape == (DRAWS // 4, 3, N)
+    assert terms.recon.shape == terms.total.shape == (DRAWS // 4, 3) and terms.latent.z.shape == (DRAWS // 4, 3, N)
     assert terms.kl.shape == (3,)  # exact: the same for each sample
-    assert len(terms.z.flatten(0, 1).unique(dim=0)) == 3 * (DRAWS // 4)
+    assert len(terms.latent.z.flatten(0, 1).unique(dim=0)) == 3 * (DRAWS // 4)
     mean_is(-terms.total, exact_elbo(vae, x).expand(3))
     loss, _ = IWAE(DRAWS)(vae, Batch(x), 0)
     assert torch.allclose(-loss.value, log_p, atol=0.1)
@@ -104,8 +104,8 @@ def test_terms_are_of_each_image_and_every_weight_learns(names):
     vae, x = made(*names), torch.rand(5, *IMAGES)
     terms = vae(x)
     assert terms.recon.shape == terms.kl.shape == terms.total.shape == (5,)
-    assert terms.z.shape == (5, N) and terms.p_x.mean.shape == x.shape
-    assert torch.allclose(terms.recon, -vae.decode(terms.z).log_prob(x), rtol=1e-4)
+    assert terms.latent.z.shape == (5, N) and terms.p_x.mean.shape == x.shape
+    assert torch.allclose(terms.recon, -vae.decode(terms.latent.z).log_prob(x), rtol=1e-4)
     assert torch.equal(terms.total, terms.recon + terms.kl)
     assert (terms.kl >= 0).all() or names[1] in ("mixture", "vamp", "flow")  # whose KL is that of one sample
     ELBO(1.0).loss(terms, UNREAD, 0).value.backward()
@@ -127,12 +127,12 @@ def test_an_image_s_terms_do_not_depend_on_its_batch(names):
 
 def test_noise_is_drawn_anew_for_every_image_and_every_pass():
     vae, x = made("dense", "isotropic", "diagonal", "bernoulli"), torch.rand(1, *IMAGES).expand(4, *IMAGES)
-    first, second = vae(x).z, vae(x).z
+    first, second = vae(x).latent.z, vae(x).latent.z
     assert len(torch.cat([first, second]).detach().unique(dim=0)) == 8
     torch.manual_seed(3)
-    again = vae(x).z
+    again = vae(x).latent.z
     torch.manual_seed(3)
-    assert torch.equal(vae(x).z, again)
+    assert torch.equal(vae(x).latent.z, again)
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
@@ -155,22 +155,23 @@ def test_several_samples_are_several_passes(prior):
     vae, x = made("dense", prior, "full", "bernoulli").double(), torch.rand(4, *IMAGES, dtype=torch.float64)
     terms = vae(x, draw=Draw(samples=3))
     for i in range(3):
-        assert torch.allclose(terms.recon[i], -vae.decode(terms.z[i]).log_prob(x))
-        sampled = terms.q.log_prob(terms.z[i]) - terms.p.log_prob(terms.z[i])
+        assert torch.allclose(terms.recon[i], -vae.decode(terms.latent.z[i]).log_prob(x))
+        sampled = terms.latent.q.log_prob(terms.latent.z[i]) - terms.latent.p.log_prob(terms.latent.z[i])
         exact = terms.kl.shape == (4,)
         assert exact == (prior in ("isotropic", "correlated", "learned"))
         assert exact or torch.allclose(terms.kl[i], sampled)
     torch.manual_seed(1)
     single = vae(x)
     torch.manual_seed(1)
-    for one, same in zip(vae(x, draw=Draw(samples=1))[:3], single[:3], strict=True):
-        assert torch.allclose(one.squeeze(0), same)
+    one = vae(x, draw=Draw(samples=1))
+    for value, same in ((one.recon, single.recon), (one.kl, single.kl), (one.latent.z, single.latent.z)):
+        assert torch.allclose(value.squeeze(0), same)
 
 
 def test_at_the_mean_there_is_no_noise():
     vae, x = made("dense", "isotropic", "diagonal", "bernoulli"), torch.rand(4, *IMAGES)
     terms = vae(x, draw=Draw(mean=True))
-    assert torch.equal(terms.z, vae.encode(x).mean)
+    assert torch.equal(terms.latent.z, vae.encode(x).mean)
     assert torch.equal(terms.recon, vae(x, draw=Draw(mean=True)).recon)
     assert torch.allclose(terms.recon, -vae.decode(vae.encode(x).mean).log_prob(x))
     assert torch.allclose(terms.kl, vae(x).kl)
@@ -195,7 +196,7 @@ def test_training_starts_at_the_images():
 @pytest.mark.parametrize("labels", [None, 1, torch.tensor([0, 1, 2, 0, 1])])
 def test_samples_are_of_the_classes_asked_for(labels):
     backbone = Dense(SHAPE, N, hidden=[4], classes=0 if labels is None else 3)
-    vae = VAE(backbone, Isotropic(N), Diagonal(4, N), Bernoulli())
+    vae = VAE(backbone, [Level(Isotropic(N), Diagonal(4, N))], Bernoulli())
     torch.manual_seed(3)
     found = vae.sample(5, labels)
     torch.manual_seed(3)
@@ -206,8 +207,8 @@ def test_samples_are_of_the_classes_asked_for(labels):
 
 
 def test_several_samples_of_an_image_share_its_label():
-    vae = VAE(Dense(SHAPE, N, hidden=[4], classes=3), Isotropic(N), Diagonal(4, N), Bernoulli())
+    vae = VAE(Dense(SHAPE, N, hidden=[4], classes=3), [Level(Isotropic(N), Diagonal(4, N))], Bernoulli())
     x, labels = torch.rand(6, *SHAPE).round(), torch.tensor([0, 1, 2, 2, 1, 0])
     terms = vae(x, labels, draw=Draw(samples=3))
-    for each, z in zip(terms.recon, terms.z, strict=True):
+    for each, z in zip(terms.recon, terms.latent.z, strict=True):
         assert torch.allclose(each, -vae.decode(z, labels).log_prob(x))

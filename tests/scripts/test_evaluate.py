@@ -8,7 +8,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vae.common.types import TERMS
-from vae.model import checkpoints
+from vae.model import checkpoints, restored
 from vae.study import measures
 
 SMALL = ["--samples", "5", "--images", "6"]
@@ -94,7 +94,7 @@ def test_a_sweep_without_completed_runs_is_refused(tmp_path):
 def test_scores_of_anomalies_are_drawn(run, monkeypatch):
     folder = run()
     (folder / "metrics.json").write_text("{}")
-    _, data = checkpoints.data_of(checkpoints.read(folder / "checkpoints" / "best.ckpt")["vae"])
+    _, data = restored.data_of(checkpoints.read(folder / "checkpoints" / "best.ckpt")["vae"])
     monkeypatch.setattr(evaluate, "_other_data", lambda name: data)
     evaluate.main([str(folder), "anomaly", "--against", "itself", *SMALL])
     png = (folder / "figures" / "curves" / "anomaly_scores.png").read_bytes()
@@ -135,7 +135,7 @@ def test_counts_must_be_positive_integers(count, capsys):
 def test_a_run_that_cannot_be_written_to_is_measured_all_the_same(run, monkeypatch, capsys):
     folder = run()
     (folder / "metrics.json").write_text("{}")
-    _, data = checkpoints.data_of(checkpoints.read(folder / "checkpoints" / "best.ckpt")["vae"])
+    _, data = restored.data_of(checkpoints.read(folder / "checkpoints" / "best.ckpt")["vae"])
     monkeypatch.setattr(evaluate, "_other_data", lambda name: data)
 
     def refuse(*_, **__):

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,14 +10,20 @@ from torch.distributions import Independent, MultivariateNormal, Normal
 
 from vae.model.backbones import Backbone, Conv, Dense
 from vae.model.distributions import FullNormal
+from vae.model.levels import Latent, Level
 from vae.model.likelihoods import Bernoulli, ContinuousBernoulli, Gaussian, Likelihood
 from vae.model.posteriors import Diagonal, Full, Posterior, Tied
 from vae.model.priors import Correlated, Flow, Isotropic, Learned, Mixture, Vamp
-from vae.model.vae import VAE
+from vae.model.vae import VAE, Terms
 
 SHAPE, PIXELS, N = (2, 1, 3), 6, 2
 
 NOISE = 0.6  # standard deviation of p(x|z)
+
+
+def terms(recon: Tensor, kl: Any = None, z: Any = None, q: Any = None, p: Any = None, p_x: Any = None) -> Terms:
+    """Of one level, as far as a test needs them."""
+    return Terms(recon, (Latent(z, kl, q, p),), p_x)
 
 
 class Linear(Backbone):
@@ -45,7 +52,7 @@ class Exact(Posterior):
         self.covariance = (sigma.inverse() + w.T @ w / NOISE**2).inverse()
         self.map = self.covariance @ w.T / NOISE**2
 
-    def forward(self, features: Tensor, prior: object) -> FullNormal:
+    def q(self, features: Tensor, prior: object) -> FullNormal:
         factor = torch.linalg.cholesky(self.covariance).expand(len(features), N, N)
         return FullNormal((features - self.b) @ self.map.T, factor)
 
@@ -63,7 +70,7 @@ def linear_gaussian(prior: str, posterior: str) -> tuple[VAE, Tensor, Tensor]:
     sigma = p_z().covariance_matrix
     w, b = (weight.detach() for weight in backbone.decoder[0].parameters())
     q = Exact(w, b, sigma) if posterior == "exact" else POSTERIORS[posterior](PIXELS, N)
-    vae = VAE(backbone, p_z, q.double(), Unbounded())
+    vae = VAE(backbone, [Level(p_z, q.double())], Unbounded())
     marginal = MultivariateNormal(b, w @ sigma @ w.T + NOISE**2 * torch.eye(PIXELS, dtype=torch.float64))
     x = marginal.sample()
     return vae, x.view(1, *SHAPE), marginal.log_prob(x)
@@ -110,6 +117,6 @@ IMAGES = (3, 9, 8)
 def made(backbone: str, prior: str, posterior: str, likelihood: str) -> VAE:
     body = BACKBONES[backbone](IMAGES)
     p, q = (PRIORS | MORE_PRIORS)[prior](), POSTERIORS[posterior](body.features, N)
-    vae = VAE(body, p, q, LIKELIHOODS[likelihood]())
+    vae = VAE(body, [Level(p, q)], LIKELIHOODS[likelihood]())
     vae.start_at(torch.rand(6, *IMAGES), torch.zeros(6).long())
     return vae

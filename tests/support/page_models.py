@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from vae.model.backbones import Conv, Dense
+from vae.model.levels import Level
 from vae.model.likelihoods import Bernoulli, ContinuousBernoulli, Gaussian
 from vae.model.posteriors import Diagonal, Full, Tied
 from vae.model.priors import Correlated, Isotropic, Learned, Vamp
@@ -48,7 +49,7 @@ def build(name: str) -> VAE:
     )
     backbone = setup.backbone(setup.shape, setup.latent_dim, **told)
     posterior = setup.posterior(backbone.features, setup.latent_dim)
-    vae = VAE(backbone, setup.prior(setup.latent_dim), posterior, setup.likelihood).eval()
+    vae = VAE(backbone, [Level(setup.prior(setup.latent_dim), posterior)], setup.likelihood).eval()
     with torch.no_grad():
         for parameter in [*backbone.parameters(), *posterior.parameters()]:
             parameter.mul_(2)

@@ -82,9 +82,9 @@ def in_strides(patch: pytest.MonkeyPatch, length: int) -> None:
 def test_a_run_does_not_depend_on_the_length_of_strides(
     config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int, overrides: list[str]
 ) -> None:
-    usual = run.train(config(*overrides), tmp_path / "usual")
+    usual = run.train_run(config(*overrides), tmp_path / "usual")
     in_strides(monkeypatch, length)
-    other = run.train(config(*overrides), tmp_path / "other")
+    other = run.train_run(config(*overrides), tmp_path / "other")
     assert without_seconds(usual) == without_seconds(other)
     assert_same_training(tmp_path / "usual", tmp_path / "other")
 
@@ -93,9 +93,9 @@ def test_a_run_does_not_depend_on_the_length_of_strides(
 def test_steps_through_lightning_are_the_same(
     config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str]
 ) -> None:
-    usual = run.train(config(*overrides), tmp_path / "usual")
+    usual = run.train_run(config(*overrides), tmp_path / "usual")
     monkeypatch.setattr(run, "_asks_lightning", lambda trainer: True)
-    other = run.train(config(*overrides), tmp_path / "other")
+    other = run.train_run(config(*overrides), tmp_path / "other")
     assert without_seconds(usual) == without_seconds(other)
     assert_same_training(tmp_path / "usual", tmp_path / "other")
 
@@ -103,9 +103,9 @@ def test_steps_through_lightning_are_the_same(
 def test_what_is_only_for_speed_changes_no_number(
     config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usual = run.train(config(), tmp_path / "usual")
+    usual = run.train_run(config(), tmp_path / "usual")
     monkeypatch.setattr(module, "install", lambda updates: None)
-    other = run.train(config(), tmp_path / "other")
+    other = run.train_run(config(), tmp_path / "other")
     assert without_seconds(usual) == without_seconds(other)
     assert_same_training(tmp_path / "usual", tmp_path / "other")
 
@@ -122,14 +122,14 @@ def test_a_run_that_is_stopped_within_a_stride_goes_on_in_any(
         if pl_module.steps_taken == step:
             os.kill(os.getpid(), signal.SIGINT)
 
-    whole = run.train(config(), tmp_path / "whole")
+    whole = run.train_run(config(), tmp_path / "whole")
     with monkeypatch.context() as patch, pytest.raises(Interrupted), signals.listening():
         in_strides(patch, before)
         patch.setattr(Scalars, "on_step_end", interrupt)
-        run.train(config(), tmp_path / "parts")
+        run.train_run(config(), tmp_path / "parts")
     assert weights(tmp_path / "parts")["global_step"] == step
     in_strides(monkeypatch, after)
-    assert without_seconds(run.train(config(), tmp_path / "parts")) == without_seconds(whole)
+    assert without_seconds(run.train_run(config(), tmp_path / "parts")) == without_seconds(whole)
     assert_same_training(tmp_path / "whole", tmp_path / "parts")
 
 
@@ -149,17 +149,17 @@ def test_what_lightning_counts_in_batches_it_goes_on_to_count_in_batches(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(VAEModule, "training_step", count)
-        run.train(config(f"+trainer.{asked}"), tmp_path)
+        run.train_run(config(f"+trainer.{asked}"), tmp_path)
     assert seen == list(range(1, steps + 1))
 
 
 def test_clipping_by_value_is_lightning_s(config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clipped = []
     monkeypatch.setattr(torch.nn.utils, "clip_grad_value_", lambda weights, clip_value: clipped.append(clip_value))
-    run.train(config("+trainer.gradient_clip_algorithm=value", "epochs=1"), tmp_path)
+    run.train_run(config("+trainer.gradient_clip_algorithm=value", "epochs=1"), tmp_path)
     assert clipped == [20.0] * 7
 
 
 def test_gradients_of_several_batches_are_refused(config: Compose, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^trainer\.accumulate_grad_batches=2: must be 1; set a larger data\.batch"):
-        run.train(config("+trainer.accumulate_grad_batches=2"), tmp_path)
+        run.train_run(config("+trainer.accumulate_grad_batches=2"), tmp_path)

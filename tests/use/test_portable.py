@@ -66,21 +66,21 @@ def test_each_program_holds_its_own_weights_only():
 class Cauchys(Prior):
     """A prior without a map of normal noise."""
 
-    def forward(self):
+    def forward(self, state=None):
         return torch.distributions.Independent(torch.distributions.Cauchy(torch.zeros(N), torch.ones(N)), 1)
 
 
 class Laplaces(Posterior):
     """A posterior without a standard deviation to tell."""
 
-    def forward(self, features, prior):
+    def q(self, features, prior):
         means = features[:, :N]
         return torch.distributions.Independent(torch.distributions.Laplace(means, torch.ones_like(means)), 1)
 
 
 def test_a_sampler_that_cannot_be_had_is_left_out():
     model = a_model()
-    model.vae.prior = Cauchys()
+    model.vae.levels[0].prior = Cauchys()
     programs, left_out = programs_of(model)
     assert list(programs) == ["encoder", "decoder"]
     assert left_out == {
@@ -90,6 +90,6 @@ def test_a_sampler_that_cannot_be_had_is_left_out():
 
 def test_an_encoder_that_cannot_be_had_is_refused():
     model = a_model()
-    model.vae.posterior = Laplaces()
+    model.vae.levels[0].encoding = Laplaces()
     with pytest.raises(ValueError, match=r"^posterior Laplaces: must be Gaussian to be exported$"):
         programs_of(model)

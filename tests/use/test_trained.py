@@ -182,7 +182,9 @@ def test_scores_are_the_negative_elbo_of_each_image(conditional):
     with torch.no_grad():
         terms = model.vae(IMAGES, labels, draw=Draw(samples=2000))
     expected = terms.total.mean(0)  # with the exact KL, while the score draws that, too
-    error = (terms.recon + terms.q.log_prob(terms.z) - terms.p.log_prob(terms.z)).std(0) / 2000**0.5
+    error = (terms.recon + terms.latent.q.log_prob(terms.latent.z) - terms.latent.p.log_prob(terms.latent.z)).std(
+        0
+    ) / 2000**0.5
     assert ((expected - total).abs() < 6 * error).all() and error.max() < 0.02
 
 

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, MultivariateNormal
 
-from vae.model import distributions
-from vae.model.distributions import DiagonalNormal, FullNormal, at_once, draws
+from vae.evaluation.doubles import doubles
+from vae.model import draws as drawing
+from vae.model.distributions import DiagonalNormal, FullNormal
+from vae.model.draws import at_once, draws
 
 SAMPLES = 20_000  # of a distribution that has no formulas
 GRID = 120  # points along each axis when a density is contoured
@@ -30,7 +32,7 @@ def moments(distribution: Distribution, samples: int = 100) -> tuple[Tensor, Ten
 
 def in_parts(points: Tensor) -> Iterator[Tensor]:
     """The rows of (count, n), a few at a time, in double precision: a copy of all of them may take too much memory."""
-    return (part.double() for part in points.split(max(1, distributions.CHUNK // points.shape[1])))
+    return (part.double() for part in points.split(max(1, drawing.CHUNK // points.shape[1])))
 
 
 def mean(points: Tensor) -> Tensor:
@@ -66,14 +68,13 @@ class Geometry:
     def of(cls, p: Distribution) -> Geometry:
         """The geometry of a distribution with event shape (n,), such as the prior."""
         if isinstance(p, DiagonalNormal | FullNormal):
-            return cls(p.mean.cpu().double(), p.covariance_matrix.cpu().double())
+            return cls(doubles(p.mean), doubles(p.covariance_matrix))
         drawn = draws(p, SAMPLES)
         device, dtype, size = drawn.device, drawn.dtype, at_once(p)
         samples = drawn.cpu()
 
         def log_prob(z: Tensor) -> Tensor:
-            # To the host before it is in doubles, which not every device has.
-            found = [p.log_prob(part).cpu().double() for part in z.flatten(0, -2).to(device, dtype).split(size)]
+            found = [doubles(p.log_prob(part)) for part in z.flatten(0, -2).to(device, dtype).split(size)]
             return torch.cat(found).view(z.shape[:-1])
 
         return cls(mean(samples), covariance(samples, correction=1), samples, log_prob)

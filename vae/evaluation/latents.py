@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
 
+from vae.evaluation.doubles import doubles
 from vae.evaluation.geometry import Geometry, covariance, in_parts, mean, moments
 from vae.model.distributions import DiagonalNormal, TiedNormal
-from vae.model.vae import VAE
+from vae.model.vae import VAE, only
 
 MATRICES = 2**24  # numbers of the posteriors' covariances at a time
 ACTIVE = 0.01  # variance of the posterior mean above which a unit is active (Burda et al., 2016)
@@ -38,14 +39,14 @@ def encode(vae: VAE, batches: Iterable[tuple[Tensor, Tensor]], at_mean: bool = F
     total = torch.zeros(n, n, dtype=torch.float64)
     for images, batch_labels in batches:
         labels.append(batch_labels.cpu())
-        for features in vae.backbone.encode(images, batch_labels).split(max(1, MATRICES // n**2)):
-            q = vae.posterior(features, prior)
+        for features in only(vae.backbone.encode(images, batch_labels)).split(max(1, MATRICES // n**2)):
+            q = vae.posterior.q(features, prior)
             if isinstance(q, DiagonalNormal | TiedNormal):  # their covariances need not be made
                 middle, spread = q.mean, q.variance
             else:
                 middle, matrices = moments(q)
                 spread = matrices.diagonal(dim1=-2, dim2=-1)
-                total += matrices.sum(0).cpu().double()  # first to the host: not every device has doubles
+                total += doubles(matrices.sum(0))
             means.append(middle.cpu())
             spreads.append(spread.cpu() * (not at_mean))
     variances = torch.cat(spreads)
@@ -133,7 +134,7 @@ def _mean_covariance(q: DiagonalNormal | TiedNormal, variances: Tensor) -> Tenso
     if isinstance(q, DiagonalNormal):
         return mean(variances).diag()
     # The common correlations times the means of σᵢ σⱼ.
-    factor = nn.functional.normalize(q.factor.cpu().double(), dim=-1)
+    factor = nn.functional.normalize(doubles(q.factor), dim=-1)
     products = sum(scales.T @ scales for scales in in_parts(variances.sqrt()))
     return factor @ factor.T * products / len(variances)
 

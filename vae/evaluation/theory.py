@@ -11,6 +11,7 @@ from torch.distributions import Distribution, Independent, Normal
 
 from vae.model.backbones import Backbone
 from vae.model.distributions import DiagonalNormal, kl
+from vae.model.levels import Level
 from vae.model.likelihoods import Likelihood
 from vae.model.posteriors import Posterior
 from vae.model.priors import Isotropic
@@ -31,11 +32,11 @@ class Given(Posterior):
 
     def __init__(self, q: Distribution):
         super().__init__()
-        self.q = q
+        self.given = q
 
-    def forward(self, features: Tensor, prior: Distribution) -> Distribution:
-        """The given q."""
-        return self.q
+    def q(self, features: Tensor, prior: Distribution | None) -> Distribution:
+        """The given one."""
+        return self.given
 
 
 class Noisy(Likelihood):
@@ -81,7 +82,7 @@ def linear_toy(latent_dim: int, pixels: int, noise: float) -> LinearToy:
     mean = torch.linalg.solve(precision, w.T @ x / noise**2)
     q = DiagonalNormal(mean[None], precision.diagonal().rsqrt()[None])
     decoder = nn.Sequential(linear, nn.Unflatten(1, (1, 1, pixels)))
-    vae = VAE(Known(decoder), Isotropic(latent_dim).double(), Given(q), Noisy(noise))
+    vae = VAE(Known(decoder), [Level(Isotropic(latent_dim).double(), Given(q))], Noisy(noise))
     # |WWᵀ + noise² I| = noise^(2 pixels) |S⁻¹|, and xᵀ(…)⁻¹x = (‖x‖² − meanᵀWᵀx) / noise².
     distance = (x @ x - mean @ (w.T @ x)) / noise**2
     log_p = -0.5 * (distance + precision.logdet() + pixels * math.log(2 * math.pi * noise**2))

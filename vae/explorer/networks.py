@@ -95,7 +95,7 @@ def posterior(vae: VAE) -> dict[str, Any]:
     match vae.posterior:
         case Tied() as tied:  # before Diagonal, its base class
             features = next(tied.parameters()).new_zeros(1, tied.mean.in_features)
-            q = tied(features, vae.prior())
+            q = tied.q(features, vae.prior())
             assert isinstance(q, FullNormal)
             factor = nn.functional.normalize(q.scale_tril[0], dim=-1)  # of the correlations, without the scales
             parts = {"kind": "tied", "scale": linear(tied.log_var, ENCODER), "factor": factor.tolist()}

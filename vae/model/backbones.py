@@ -30,11 +30,11 @@ class Backbone(Part):
     shape: Shape  # of the images
     classes = 0  # that there are, where the model is conditional
 
-    def encode(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Features of images (batch, channels, height, width) with labels (batch,)."""
-        return self.encoder(self.beside(x, self._one_hot(labels, x)) if self.classes else x)
+    def encode(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Features of each level, the top first, of images (batch, channels, height, width) with labels (batch,)."""
+        return (self.encoder(self.beside(x, self._one_hot(labels, x)) if self.classes else x),)
 
-    def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+    def image(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Image parameters of latents (batch, latent_dim) with labels (batch,)."""
         return self.decoder(torch.cat([z, self._one_hot(labels, z)], 1) if self.classes else z)
 

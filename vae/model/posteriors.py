@@ -1,4 +1,4 @@
-"""Posteriors q(z|x): modules that turn features, and the prior where they need it, into the distribution."""
+"""Posteriors q(z|x): encodings that turn features, and the prior where they need it, into the distribution."""
 
 from __future__ import annotations
 
@@ -6,16 +6,23 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, MultivariateNormal
 
-from vae.model.distributions import CholeskyFactor, DiagonalNormal, FullNormal, TiedNormal
-from vae.model.part import Part
+from vae.model.distributions import CholeskyFactor, DiagonalNormal, FullNormal, TiedNormal, kl
+from vae.model.levels import Encoding, Latent
+from vae.model.noise import Draw
 
 
-class Posterior(Part):
+class Posterior(Encoding):
     """Base."""
 
-    def forward(self, features: Tensor, prior: Distribution) -> Distribution:
+    def q(self, features: Tensor, prior: Distribution | None) -> Distribution:
         """(batch, features) → q with batch shape (batch,) and event shape (latent_dim,)."""
         raise NotImplementedError
+
+    def forward(self, features: Tensor, state: Tensor | None, prior: Distribution, draw: Draw) -> Latent:
+        """A draw of z from q, with its KL."""
+        q = self.q(features, prior)
+        z = draw.of(q)
+        return Latent(z, kl(q, prior, z), q, prior)
 
 
 class Diagonal(Posterior):
@@ -26,7 +33,7 @@ class Diagonal(Posterior):
         self.mean = nn.Linear(features, latent_dim)
         self.log_var = nn.Linear(features, latent_dim)
 
-    def forward(self, features: Tensor, prior: Distribution) -> DiagonalNormal:
+    def q(self, features: Tensor, prior: Distribution | None) -> DiagonalNormal:
         """(batch, features) → q with batch shape (batch,) and event shape (latent_dim,)."""
         return DiagonalNormal(self.mean(features), (0.5 * self.log_var(features)).exp())
 
@@ -39,7 +46,7 @@ class Full(Posterior):
         self.mean = nn.Linear(features, latent_dim)
         self.factor = nn.Linear(features, CholeskyFactor.numbers(latent_dim))
 
-    def forward(self, features: Tensor, prior: Distribution) -> FullNormal:
+    def q(self, features: Tensor, prior: Distribution | None) -> FullNormal:
         """(batch, features) → q with batch shape (batch,) and event shape (latent_dim,)."""
         return FullNormal(self.mean(features), CholeskyFactor.of(self.factor(features)))
 
@@ -51,15 +58,15 @@ class Tied(Diagonal):
     prior's correlations, and the KL is that of the distribution sampled from.
     """
 
-    def forward(self, features: Tensor, prior: Distribution) -> TiedNormal:  # type: ignore[override]
+    def q(self, features: Tensor, prior: Distribution | None) -> TiedNormal:  # type: ignore[override]
         """(batch, features) → q with batch shape (batch,) and event shape (latent_dim,)."""
-        diagonal = super().forward(features, prior)
+        diagonal = super().q(features, prior)
         # Row i of L divided by √Σᵢᵢ = ‖row i of L‖ is row i of L_C.
         factor = nn.functional.normalize(_scale_tril(prior), dim=-1)
         return TiedNormal(diagonal.loc, diagonal.scale, factor)
 
 
-def _scale_tril(prior: Distribution) -> Tensor:
+def _scale_tril(prior: Distribution | None) -> Tensor:
     if isinstance(prior, DiagonalNormal):
         return torch.diag_embed(prior.scale)
     if isinstance(prior, MultivariateNormal):

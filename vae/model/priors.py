@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Prior(Part):
     """Base."""
 
-    def forward(self) -> Distribution:
-        """The prior, with event shape (latent_dim,)."""
+    def forward(self, state: Tensor | None = None) -> Distribution:
+        """The prior, with event shape (latent_dim,), given what the levels above have made: nothing at the top."""
         raise NotImplementedError
 
 
@@ -35,7 +35,7 @@ class Isotropic(Prior):
         self.register_buffer("loc", torch.zeros(latent_dim), persistent=False)
         self.register_buffer("scale", torch.ones(latent_dim), persistent=False)
 
-    def forward(self) -> StandardNormal:
+    def forward(self, state: Tensor | None = None) -> StandardNormal:
         """The prior, with event shape (latent_dim,)."""
         return StandardNormal(self.loc, self.scale)
 
@@ -53,7 +53,7 @@ class Correlated(Prior):
         factor = torch.linalg.cholesky(sigma).to(torch.get_default_dtype())  # in double: Σ may be near singular
         self.register_buffer("scale_tril", factor, persistent=False)
 
-    def forward(self) -> FullNormal:
+    def forward(self, state: Tensor | None = None) -> FullNormal:
         """The prior, with event shape (latent_dim,)."""
         return FullNormal(self.loc, self.scale_tril)
 
@@ -66,7 +66,7 @@ class Learned(Prior):
         self.loc = nn.Parameter(torch.zeros(latent_dim))
         self.factor = nn.Parameter(torch.zeros(CholeskyFactor.numbers(latent_dim)))
 
-    def forward(self) -> FullNormal:
+    def forward(self, state: Tensor | None = None) -> FullNormal:
         """The prior, with event shape (latent_dim,)."""
         return FullNormal(self.loc, CholeskyFactor.of(self.factor))
 
@@ -83,7 +83,7 @@ class Mixture(Prior):
         self.factor = nn.Parameter(torch.zeros(components, CholeskyFactor.numbers(latent_dim) if full else latent_dim))
         self.full = full
 
-    def forward(self) -> MixtureSameFamily:
+    def forward(self, state: Tensor | None = None) -> MixtureSameFamily:
         """The prior, with event shape (latent_dim,)."""
         components: Distribution
         if self.full:
@@ -122,10 +122,11 @@ class Vamp(Prior):
             self.logits.copy_(images[chosen].logit(eps=0.01))
             self.labels.copy_(labels[chosen])
 
-    def forward(self) -> MixtureSameFamily:
+    def forward(self, state: Tensor | None = None) -> MixtureSameFamily:
         """The prior, with event shape (latent_dim,)."""
         backbone, posterior = self._encoder
-        q = posterior(backbone.encode(self.logits.sigmoid(), self.labels), None)
+        (features,) = backbone.encode(self.logits.sigmoid(), self.labels)
+        q = posterior.q(features, None)
         return mixture(self.logits.new_zeros(self.components), q)
 
 
@@ -142,7 +143,7 @@ class Flow(Prior):
         self.flow = make(latent_dim, transforms=layers, hidden_features=tuple(hidden)) if layers else None
         self.register_buffer("zero", torch.zeros(latent_dim), persistent=False)
 
-    def forward(self) -> Distribution:
+    def forward(self, state: Tensor | None = None) -> Distribution:
         """The prior, with event shape (latent_dim,)."""
         return StandardNormal(self.zero, torch.ones_like(self.zero)) if self.flow is None else self.flow()
 

@@ -2,50 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+import operator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from functools import reduce
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from vae.model.backbones import Backbone
-from vae.model.distributions import draws, kl
+from vae.model.draws import draws
+from vae.model.levels import Latent, Level
 from vae.model.likelihoods import Likelihood
 from vae.model.noise import Draw
 from vae.model.part import Part
 from vae.model.posteriors import Posterior
 from vae.model.priors import Prior
 
+T = TypeVar("T")
+
 
 class Terms(NamedTuple):
     """What the model says about a batch, before any reduction; with k samples z of each image, of shape (k, batch)."""
 
     recon: Tensor  # −log p(x|z), (batch,), nats
-    kl: Tensor  # KL(q(z|x) ‖ p(z)), (batch,), nats; also with k samples where it is exact
-    z: Tensor  # (batch, latent_dim)
-    q: Distribution  # q(z|x)
-    p: Distribution  # p(z)
+    latents: tuple[Latent, ...]  # of each level, the top first
     p_x: Distribution  # p(x|z)
+
+    @property
+    def latent(self) -> Latent:
+        """Of the only level."""
+        return only(self.latents)
+
+    @property
+    def kl(self) -> Tensor:
+        """KL(q(z|x) ‖ p(z)) over all levels, (batch,), nats; also with k samples where it is exact."""
+        return reduce(operator.add, [latent.kl for latent in self.latents])
 
     @property
     def total(self) -> Tensor:
         """−ELBO of each image, (batch,), nats."""
         return self.recon + self.kl
 
+    @property
+    def log_weight(self) -> Tensor:
+        """log p(x, z) − log q(z|x) of each image, (batch,), nats."""
+        return reduce(operator.add, [latent.log_weight for latent in self.latents]) - self.recon
+
+
+def only(levels: Sequence[T]) -> T:
+    """The single level, for what knows of one vector of latents."""
+    if len(levels) != 1:
+        raise ValueError(f"a model of {len(levels)} levels of latents: this needs one of a single level")
+    return levels[0]
+
 
 class VAE(nn.Module):
     """p(x, z) = p(x|z) p(z) with the amortised posterior q(z|x) (Kingma and Welling, 2014).
 
-    Where the backbone knows of classes, p(x|z) and q(z|x) are given the label, too; else labels are ignored.
+    z has one level or several, the top first: each reads what those above it have made. Where the backbone knows of
+    classes, p(x|z) and q(z|x) are given the label, too; else labels are ignored.
     """
 
-    def __init__(self, backbone: Backbone, prior: Prior, posterior: Posterior, likelihood: Likelihood):
+    def __init__(self, backbone: Backbone, levels: Sequence[Level], likelihood: Likelihood):
         super().__init__()
         self.backbone = backbone
-        self.prior = prior
-        self.posterior = posterior
+        self.levels: Sequence[Level] = nn.ModuleList(levels)  # type: ignore[assignment]
         self.likelihood = likelihood
         for part in self.parts:
             part.attach(self)
@@ -53,7 +78,20 @@ class VAE(nn.Module):
     @property
     def parts(self) -> tuple[Part, ...]:
         """All that the model is made of."""
-        return self.backbone, self.prior, self.posterior, self.likelihood
+        pairs = ((level.prior, level.encoding) for level in self.levels)
+        return self.backbone, *itertools.chain.from_iterable(pairs), self.likelihood
+
+    @property
+    def prior(self) -> Prior:
+        """The only level's."""
+        return only(self.levels).prior
+
+    @property
+    def posterior(self) -> Posterior:
+        """The only level's."""
+        encoding = only(self.levels).encoding
+        assert isinstance(encoding, Posterior)
+        return encoding
 
     def start_at(self, images: Tensor, labels: Tensor, lr: float = 1e-3) -> None:
         """Let training at a learning rate begin from what these training images (n, channels, height, width) tell."""
@@ -68,26 +106,33 @@ class VAE(nn.Module):
     @torch.inference_mode()
     def sample(self, n: int, labels: Tensor | int | None = None) -> Tensor:
         """E[x|z] of n draws of z from the prior, (n, channels, height, width); of one class, or each of its own."""
-        z = draws(self.prior(), n)
-        return self.decode(z, None if labels is None else torch.as_tensor(labels)).mean
+        state = None
+        for level in self.levels:
+            p = level.prior(state)
+            state = level.merge(state, draws(p, n) if state is None else p.sample())
+        assert state is not None
+        return self.decode(state, None if labels is None else torch.as_tensor(labels)).mean
 
     def encode(self, x: Tensor, labels: Tensor | None = None) -> Distribution:
-        """q(z|x) of images (batch, channels, height, width) with labels (batch,)."""
-        return self.posterior(self.backbone.encode(x, labels), self.prior())
+        """q(z|x) of images (batch, channels, height, width) with labels (batch,), in a model of one level."""
+        return self.posterior.q(only(self.backbone.encode(x, labels)), self.prior())
 
-    def decode(self, z: Tensor, labels: Tensor | None = None) -> Distribution:
-        """p(x|z) of latents (…, latent_dim) with labels that broadcast to (…,)."""
-        flat = None if labels is None else labels.expand(z.shape[:-1]).flatten()
-        params = self.backbone.decode(z.flatten(0, -2), flat)
-        return self.likelihood(params.unflatten(0, z.shape[:-1]))
+    def decode(self, state: Tensor, labels: Tensor | None = None) -> Distribution:
+        """p(x|z) of latents (…, latent_dim), as the last level passes them on, with labels that broadcast to (…,)."""
+        flat = None if labels is None else labels.expand(state.shape[:-1]).flatten()
+        params = self.backbone.image(state.flatten(0, -2), flat)
+        return self.likelihood(params.unflatten(0, state.shape[:-1]))
 
     def forward(self, x: Tensor, labels: Tensor | None = None, draw: Draw = Draw()) -> Terms:  # noqa: B008
         """z of each image and the terms of −ELBO = E_q[−log p(x|z)] + KL(q(z|x) ‖ p(z))."""
-        p = self.prior()
-        q = self.posterior(self.backbone.encode(x, labels), p)
-        z = draw.of(q)
-        p_x = self.decode(z, labels)
-        return Terms(recon=-p_x.log_prob(x), kl=kl(q, p, z), z=z, q=q, p=p, p_x=p_x)
+        state, latents = None, []
+        for level, features in zip(self.levels, self.backbone.encode(x, labels), strict=True):
+            latents.append(level.encoding(features, state, level.prior(state), draw))
+            state = level.merge(state, latents[-1].z)
+            draw = draw._replace(samples=None)  # one z for each of the level above
+        assert state is not None
+        p_x = self.decode(state, labels)
+        return Terms(-p_x.log_prob(x), tuple(latents), p_x)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -13,6 +14,9 @@ from typing import Any
 import hydra
 from hydra import initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
+
+# Files in conf/hydra have the names of Hydra's and its plugins' own schemas: Hydra 1.3 then checks them by these.
+warnings.filterwarnings("ignore", message=r"\s*'hydra/(launcher|sweeper)/\w+' is validated against ConfigStore schema")
 
 # Of an installed package; else of a checkout.
 CONF = next(path / "conf" for path in Path(__file__).parents[1:] if (path / "conf" / "config.yaml").is_file())
@@ -27,7 +31,7 @@ def prepare() -> None:
 
 @contextmanager
 def conf() -> Iterator[None]:
-    """Inside, Hydra composes out of conf/."""
+    """Let Hydra compose out of conf/ inside the block."""
     prepare()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         yield
@@ -40,7 +44,7 @@ def composed(*overrides: str, with_hydra: bool = False) -> DictConfig:
 
 
 def program() -> str:
-    """How training is typed, where the running program trains; else as it always can be."""
+    """The running program as one types it if it trains, else `python -m vae`."""
     typed = Path(sys.argv[0]).name
     return {"train.py": "python train.py", "vae-train": "vae-train"}.get(typed, "python -m vae")
 

@@ -1,4 +1,4 @@
-"""What values must be together, though each is good by itself. Imports no torch."""
+"""Values that do not go together, though each is allowed by itself. Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from vae.settings.rules import require
 Node = Mapping[str, Any]
 
 NOT_GAUSSIAN = ("vae.model.priors.Mixture", "vae.model.priors.Vamp", "vae.model.priors.Flow")
-INDEPENDENT = ("vae.model.objectives.TC", "vae.model.objectives.DIP")  # what they ask the dimensions to be
+INDEPENDENT = (
+    "vae.model.batchwise.TC",
+    "vae.model.batchwise.DIP",
+)  # what they ask the dimensions to be
 
 
 def kind(node: Node) -> str:
@@ -54,7 +57,7 @@ _OF_A_CLASS: Mapping[str, Callable[[Node], None]] = {
     "vae.data.strokes.Strokes": _check_strokes,
     "vae.model.priors.Correlated": _check_correlated,
     "vae.model.objectives.ELBO": _check_elbo,
-    "vae.model.objectives.MMD": _check_mmd,
+    "vae.model.batchwise.MMD": _check_mmd,
 }
 
 

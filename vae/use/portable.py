@@ -11,7 +11,7 @@ from torch.distributions import MixtureSameFamily
 
 from vae.model.backbones import Backbone
 from vae.model.distributions import DiagonalNormal, FullNormal, from_noise, parameters
-from vae.model.vae import VAE
+from vae.model.vae import VAE, only
 from vae.use.trained import Trained
 
 Tensors = dict[str, Tensor]
@@ -35,7 +35,7 @@ class Encoder(nn.Module):
         self.prior = vae.prior()  # as it is now: not to be computed again for every batch
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensors:
-        q = self.posterior(self.backbone.encode(images, labels), self.prior)
+        q = self.posterior.q(only(self.backbone.encode(images, labels)), self.prior)
         if not isinstance(q, DiagonalNormal | FullNormal):
             raise ValueError(f"posterior {type(self.posterior).__name__}: must be Gaussian to be exported")
         mean, scale = parameters(q)
@@ -51,7 +51,7 @@ class Decoder(nn.Module):
         self.likelihood = vae.likelihood
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensors:
-        logits = self.backbone.decode(z, labels)
+        logits = self.backbone.image(z, labels)
         return {"images": self.likelihood(logits).mean, "logits": logits}
 
 

@@ -18,9 +18,9 @@ from vae.data.inputs import Images, as_batch, to_unit
 from vae.evaluation import grids
 from vae.evaluation.geometry import Geometry
 from vae.evaluation.likelihood import importance_likelihood, mean_recon
-from vae.model import checkpoints
-from vae.model.distributions import draws
-from vae.model.vae import VAE, evaluating
+from vae.model import checkpoints, restored
+from vae.model.draws import draws
+from vae.model.vae import VAE, evaluating, only
 from vae.settings.config import is_at_mean
 
 AT_ONCE = 2**20  # numbers of images encoded or decoded at once, to bound the memory whatever their count
@@ -70,8 +70,8 @@ class Trained:
         """q(z|x) of n images, with batch shape (n,) and event shape (latent_dim,), on the model's device."""
         with evaluating(self.vae):
             # Features are joined, because posteriors of any class can be made of them.
-            features = [self.vae.backbone.encode(x, classes) for x, classes in self.batches(images, labels)]
-            return self.vae.posterior(torch.cat(features), self.vae.prior())
+            features = [only(self.vae.backbone.encode(x, classes)) for x, classes in self.batches(images, labels)]
+            return self.vae.posterior.q(torch.cat(features), self.vae.prior())
 
     @torch.no_grad()
     def decode(self, z: ArrayLike | Tensor, labels: Labels | None = None) -> Tensor:
@@ -150,7 +150,7 @@ def load(path: str | Path, trust: bool = False) -> Trained:
     Never runs code from the file. Only classes of this package are built, unless `trust` allows others.
     """
     checkpoint = checkpoints.read(checkpoints.file_of(Path(path)))
-    return Trained(checkpoints.model_of(checkpoint, trust), checkpoint["vae"], checkpoint["epoch"] + 1)
+    return Trained(restored.model_of(checkpoint, trust), checkpoint["vae"], checkpoint["epoch"] + 1)
 
 
 def interpolate(model: Trained, a: Images, b: Images, steps: int = 8, label: Labels | None = None) -> Tensor:
