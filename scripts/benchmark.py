@@ -19,7 +19,7 @@ from vae.common.tables import Table
 from vae.entry.programs import described
 
 SECTIONS: dict[str, Callable[[common.Options], dict[str, Table]]] = {
-    "train": training.train,
+    "train": training.epochs,
     "data": parts.data,
     "figures": parts.figures,
     "startup": processes.startup,

@@ -18,7 +18,7 @@ from vae.runs.results import find_runs
 
 if TYPE_CHECKING:
     from vae.study.evaluate import Findings
-    from vae.study.measures import Subject
+    from vae.study.subject import Subject
     from vae.training.tensorboard import RunLogger
 
 SCORES = "curves/anomaly_scores"  # the picture's tag
@@ -63,20 +63,20 @@ def evaluate(
     """Measure one run or checkpoint; writes `evaluation.json` beside its metrics, prints a table, tells TensorBoard."""
     from vae.model import checkpoints, restored
     from vae.settings.config import is_at_mean
-    from vae.study import measures
     from vae.study.evaluate import Evaluation
+    from vae.study.subject import FULL, Effort, Subject
     from vae.training.tensorboard import RunLogger
 
     if full and method == "ais":
         raise ValueError("--full: must be left out with --method ais, which would take days")
     count = images or IMAGES[method]
-    effort = measures.FULL if full else measures.Effort(count, samples, method)
+    effort = FULL if full else Effort(count, samples, method)
     evaluation = Evaluation(metrics or None, effort.images, effort.samples, effort.method)
     checkpoint = checkpoints.read(file := checkpoints.file_of(run))
     source, data = restored.data_of(checkpoint["vae"], data_root, trust)
     model = restored.model_of(checkpoint, trust)
     other, at_mean = _other_data(against) if against else None, is_at_mean(checkpoint["vae"]["config"])
-    subject = measures.Subject(model, source, data, effort, other, at_mean)
+    subject = Subject(model, source, data, effort, other, at_mean)
     folder = checkpoints.folder_of(file)
     step = checkpoint["global_step"]
     found = evaluation(subject, folder, step, checkpoint["epoch"] + 1)
@@ -98,7 +98,7 @@ def _draw_scores(
     from PIL import Image
 
     from vae.figures import anomaly
-    from vae.study.pictures import small_print
+    from vae.study.scene import small_print
 
     assert subject.against is not None
     names = {

@@ -61,7 +61,7 @@ def make(example: Example) -> bool:
     print(f"── {example.name}: {example.command}", flush=True)
     if example.of is not None:
         return photograph(example, example.of)
-    if not train(example):
+    if not complete(example):
         return False
     config = {"config.yaml": configuration(find_runs([example.trained]))}
     if example.is_sweep:
@@ -73,10 +73,10 @@ def make(example: Example) -> bool:
     return True
 
 
-def train(example: Example) -> bool:
+def complete(example: Example) -> bool:
     """Train an example as far as it is not completed; says whether it is now."""
     where = "hydra.sweep.dir" if example.is_sweep else "hydra.run.dir"
-    return programs.train([*example.arguments, f"{where}={quoted(str(example.trained))}"]) == 0
+    return programs.run_train_py([*example.arguments, f"{where}={quoted(str(example.trained))}"]) == 0
 
 
 def photograph(example: Example, needed: Sequence[str]) -> bool:
@@ -85,7 +85,7 @@ def photograph(example: Example, needed: Sequence[str]) -> bool:
     if browser is None:
         print(f"stays as it is, because none of the browsers {', '.join(screenshots.BROWSERS)} is installed")
         return True
-    if not all(train(each) for each in named([]) if each.name in needed):
+    if not all(complete(each) for each in named([]) if each.name in needed):
         return False
     with tempfile.TemporaryDirectory() as folder:
         try:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vae.data.loader import BatchLoader
-    from vae.use.parity import Parity, Run
+    from vae.use.parity import Parity, Runnable
     from vae.use.portable import Program
 
 METADATA = "metadata.json"
@@ -60,7 +60,7 @@ def export(run: Path, to: str, int8: bool, out: Path | None, data_root: str | No
     metadata = metadata_of(checkpoint, checkpoints.folder_of(file).resolve().name)
     ours, left_out = programs_of(model)
 
-    theirs: dict[str, Run] = {}
+    theirs: dict[str, Runnable] = {}
     files: dict[str, Any] = {}
     if to != "onnx":
         theirs, files = _write_weights(checkpoint, out, to, metadata, trust)
@@ -79,7 +79,7 @@ def export(run: Path, to: str, int8: bool, out: Path | None, data_root: str | No
 
 def _write_weights(
     checkpoint: Mapping[str, Any], out: Path, to: str, metadata: Mapping[str, Any], trust: bool
-) -> tuple[dict[str, Run], dict[str, Any]]:
+) -> tuple[dict[str, Runnable], dict[str, Any]]:
     """What the model that was read again computes, and what the file is."""
     from vae.model.checkpoints import write_weights
     from vae.use.export import read_model, texts
@@ -91,11 +91,11 @@ def _write_weights(
 
 def _write_programs(
     ours: Mapping[str, Program], out: Path, to: str, int8: bool, metadata: Mapping[str, Any]
-) -> tuple[dict[str, Run], dict[str, Any], dict[str, str]]:
+) -> tuple[dict[str, Runnable], dict[str, Any], dict[str, str]]:
     """What the programs that were read again compute, what their files are, and why there is none of the sampler."""
     from vae.use.export import UnfollowedError, write
 
-    theirs: dict[str, Run] = {}
+    theirs: dict[str, Runnable] = {}
     files: dict[str, Any] = {}
     for name, program in ours.items():
         path = out / f"{name}{'_int8' * int8}.{'onnx' if to == 'onnx' else 'pt2'}"

@@ -13,7 +13,7 @@ import installed  # noqa: F401
 
 from vae.common.files import relative, replacing
 from vae.common.tables import Table
-from vae.entry.programs import described, ending_in_one_line, entries, train
+from vae.entry.programs import described, ending_in_one_line, entries, run_train_py
 from vae.runs.results import read_run
 
 ROOT = Path(__file__).parent.parent
@@ -91,7 +91,7 @@ def run(each: Schedule) -> tuple[float | None, float]:
     command = [*each.entry["overrides"], *each.own["overrides"], f"hydra.run.dir={each.folder}"]
     print(f"── {each.name}, {each.schedule}: python train.py {' '.join(command)}", flush=True)
     start = time.perf_counter()
-    train(command)
+    run_train_py(command)
     found = read_run(each.folder)
     return found.metrics.get(each.entry["metric"]) if found else None, (time.perf_counter() - start) / 60
 

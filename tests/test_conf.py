@@ -24,7 +24,7 @@ from vae.settings import compose
 from vae.settings.compose import CONF
 from vae.settings.config import check, flatten, plain
 from vae.settings.ranges import RANGES, TOP, ranges_of
-from vae.training.run import train
+from vae.training.run import train_run
 
 EVERY = sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml"))
 GROUPS = [(group, name) for group, name in EVERY if group not in ("experiment", "hparams_search")]
@@ -145,7 +145,7 @@ def test_the_tutorial_s_experiments_are_the_tutorial_s():
 @pytest.mark.parametrize("overrides", [[], ["backbone=conv", "scheduler=cosine", "data.binarize=dynamic"]])
 def test_the_default_configuration_trains_a_run(overrides, small, tmp_path):
     config = small(composed("epochs=2", "data.batch_size=16", "trainer.accelerator=cpu", *overrides))
-    metrics = train(config, tmp_path)
+    metrics = train_run(config, tmp_path)
     assert metrics["data"] == "mnist" and metrics["epochs"] == 2
     assert metrics["test/total"] == pytest.approx(metrics["test/recon"] + metrics["test/kl"])
     assert {"best.ckpt", "last.ckpt"} <= {path.name for path in (tmp_path / "checkpoints").iterdir()}

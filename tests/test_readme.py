@@ -15,7 +15,7 @@ import torch
 from hydra._internal.hydra import Hydra
 
 import vae
-from vae.training.run import train
+from vae.training.run import train_run
 
 Compose = Callable[..., dict[str, Any]]
 ROOT = Path(__file__).parent.parent
@@ -135,7 +135,7 @@ def test_the_users_own_prior_trains(
 
 def test_the_library_is_used_as_shown(tmp_path: Path, compose: Compose, image_folder: Path) -> None:
     small = ["data=images", f"data.root={image_folder}", "data.channels=1", "epochs=1", "figures=none"]
-    train(compose(*small), tmp_path / "run")
+    train_run(compose(*small), tmp_path / "run")
     (shown,) = [block for block in blocks("python") if "vae.load" in block]
     names = {"images": torch.rand(5, 1, 10, 12)}
     exec(shown.replace("outputs/runs/DATE/TIME_NAME", str(tmp_path / "run")), names)

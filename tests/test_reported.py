@@ -65,7 +65,7 @@ class Numpy:
         h = x
         for layer in ("backbone.encoder.1", "backbone.encoder.3"):
             h = np.maximum(self.linear(layer, h), 0)
-        return self.linear("posterior.mean", h), np.exp(0.5 * self.linear("posterior.log_var", h))
+        return self.linear("levels.0.encoding.mean", h), np.exp(0.5 * self.linear("levels.0.encoding.log_var", h))
 
     def recon(self, z: np.ndarray, x: np.ndarray) -> np.ndarray:
         h = z
@@ -177,7 +177,7 @@ def test_the_reported_weights_are_those_of_the_lowest_loss_that_was_asked_for(
     config: Compose, tmp_path: Path, name: str, drawn: list[Any]
 ) -> None:
     settings = config(*OBJECTIVES[name], *EVALUATED, "optimizer.lr=0.02")
-    metrics = run.train(settings, tmp_path)
+    metrics = run.train_run(settings, tmp_path)
     history = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["callbacks"]["Scalars"]["history"]
     best = min(history, key=lambda row: row["val/loss"])
     assert metrics["epoch"] == metrics["best_epoch"] == best["epoch"]
@@ -188,7 +188,7 @@ def test_the_reported_weights_are_those_of_the_lowest_loss_that_was_asked_for(
 
 @pytest.mark.parametrize("name", ["linear", "cyclical"])
 def test_epochs_are_compared_at_the_final_weight(config: Compose, tmp_path: Path, name: str) -> None:
-    metrics = run.train(config(*OBJECTIVES[name]), tmp_path)
+    metrics = run.train_run(config(*OBJECTIVES[name]), tmp_path)
     history = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["callbacks"]["Scalars"]["history"]
     for row in history:
         assert row["val/loss"] == pytest.approx(row["val/recon"] + BETA * row["val/kl"], rel=1e-5)
@@ -201,7 +201,7 @@ def test_the_last_weights_are_reported_where_they_are_asked_for(
 ) -> None:
     caplog.set_level("INFO", "vae")
     settings = config("report=last", *EVALUATED, "optimizer.lr=0.1", "epochs=8")
-    metrics = run.train(settings, tmp_path)
+    metrics = run.train_run(settings, tmp_path)
     assert metrics["best_epoch"] < metrics["epoch"] == 8  # it overfits
     assert "weights of epoch 8 of 8 (the last)" in caplog.text
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["last.ckpt"]
@@ -213,7 +213,7 @@ def test_an_autoencoder_is_reported_at_the_mean_alone(
     config: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "vae")
-    metrics = run.train(config("objective=autoencoder"), tmp_path)
+    metrics = run.train_run(config("objective=autoencoder"), tmp_path)
     terms = {name.partition("/")[2] for name in metrics if name.startswith(("train/", "val/", "test/"))}
     assert terms == {"recon", "loss"}
     assert "kl and total do not apply" in caplog.text and "validation recon" in caplog.text
@@ -222,7 +222,7 @@ def test_an_autoencoder_is_reported_at_the_mean_alone(
     events = EventAccumulator(str(tmp_path))
     events.Reload()
     assert {tag.partition("/")[2] for tag in events.Tags()["scalars"]} == {"recon", "loss"}
-    again = run.train(config("objective=autoencoder", "trainer.precision=64-true"), tmp_path / "double")
+    again = run.train_run(config("objective=autoencoder", "trainer.precision=64-true"), tmp_path / "double")
     assert again["test/recon"] == pytest.approx(metrics["test/recon"], rel=1e-3)  # nothing is drawn
 
 
@@ -234,6 +234,6 @@ def test_on_mnist_too(compose: Compose, tmp_path: Path, name: str, drawn: list[A
     settings = compose(
         "data=mnist", "data.limit=3000", "epochs=4", "figures.only=[samples]", *OBJECTIVES[name], *EVALUATED
     )
-    metrics = run.train(settings, tmp_path)
+    metrics = run.train_run(settings, tmp_path)
     assert_one_set_of_weights(tmp_path, metrics, drawn, "best.ckpt")
     assert_numpy_agrees(tmp_path / "checkpoints" / "best.ckpt", metrics, settings, name, draws=6)

@@ -16,7 +16,7 @@ from vae.model.build import build
 from vae.model.checkpoints import about
 from vae.settings.compose import composed
 from vae.settings.config import plain
-from vae.study.pictures import Scene
+from vae.study.scene import Scene
 from vae.training import run
 from vae.use.trained import load
 
@@ -62,7 +62,7 @@ def figures(options: Options) -> dict[str, Table]:
     for dim in DIMS:
         folder = options.folder / f"figures {dim}"
         config = plain(composed(*options.limited, f"latent_dim={dim}", "epochs=1", "figures=none"))
-        run.train(config, folder)
+        run.train_run(config, folder)
         source = build(plain(composed(*options.data)), "data")
         images = source.load()
         losses = {f"{part}/{term}": 1.0 for part in ("train", "val") for term in ("total", "recon", "kl")}

@@ -61,11 +61,11 @@ def race(options: Options, config: dict[str, Any], others: Mapping[str, Seconds]
     """Seconds of each epoch of the run, of the pictures in it, and of the others' in between."""
     Turns.others, Turns.rounds = others, []
     config["figures"] |= {"_target_": f"{__name__}.Turns"}
-    run.train(config, options.folder / f"run {time.monotonic_ns()}")
+    run.train_run(config, options.folder / f"run {time.monotonic_ns()}")
     return Turns.rounds
 
 
-def train(options: Options) -> dict[str, Table]:
+def epochs(options: Options) -> dict[str, Table]:
     """An epoch of the runner beside the others, and the whole default run beside the hand-written loop."""
     rows = []
     for case, overrides in CASES.items():

@@ -19,7 +19,7 @@ class Counting(DataSource):
 
 
 def load(val_fraction: float = 0.1, binarize: str = "none", limit: int | None = None) -> Dataset:
-    return Counting("~/nowhere", 128, val_fraction, binarize, limit).load()
+    return Counting(Path("~/nowhere"), 128, val_fraction, binarize, limit).load()
 
 
 def test_the_split_is_disjoint_complete_and_always_the_same() -> None:

@@ -15,9 +15,9 @@ from vae.data.factors import FactorFile
 from vae.model.build import build
 from vae.model.checkpoints import file_of, read
 from vae.model.restored import data_of, model_of
-from vae.study import measures
-from vae.study.measures import Subject, measure
-from vae.training.run import train
+from vae.study.measures import measure
+from vae.study.subject import NotApplicableError, Subject
+from vae.training.run import train_run
 
 N = 200
 FILE = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
@@ -44,10 +44,7 @@ def good(**changed: Any) -> dict[str, Any]:
 
 
 def source(path: Path, **others: Any) -> FactorFile:
-    arguments: dict[str, Any] = {
-        "test_fraction": 0.25, "batch_size": 8, "val_fraction": 0.2, "binarize": "none", "limit": None,
-    } | others  # fmt: skip
-    return FactorFile(path.name, root=path.parent, **arguments)
+    return FactorFile(path.parent, 8, 0.2, file=path.name, **{"test_fraction": 0.25} | others)
 
 
 @pytest.fixture
@@ -236,7 +233,7 @@ def test_a_run_on_factors_is_measured(sprites: Path, compose: Callable[..., dict
     """From training to disentanglement; where the codes are the factors themselves, the scores are near 1."""
     few = ["epochs=1", "figures=none", "backbone.hidden=[16]", "data.test_fraction=0.5", "trainer.accelerator=cpu"]
     config = compose("data=factors", f"data.root={sprites}", *few)
-    metrics = train(config, tmp_path)
+    metrics = train_run(config, tmp_path)
     assert metrics["data"] == "factors" and metrics["test/total"] > 0
     checkpoint = read(file_of(tmp_path))
     subject = Subject(model_of(checkpoint), *data_of(checkpoint["vae"]))
@@ -249,5 +246,5 @@ def test_a_run_on_factors_is_measured(sprites: Path, compose: Callable[..., dict
     for name in ("mig", "beta_vae_score", "factor_vae_score", "modularity"):
         assert perfect[name] > 0.9, name
         assert perfect[name] > found[name], name
-    with pytest.raises(measures.NotApplicableError, match="no classes"):
+    with pytest.raises(NotApplicableError, match="no classes"):
         measure(subject, "structure")

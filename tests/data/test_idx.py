@@ -159,8 +159,15 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def source(root: Path, *mirrors: str, digests: dict[str, str] = DIGESTS, **others: object) -> IdxFiles:
-    arguments = {"batch_size": 8, "val_fraction": 0.1, "binarize": "none", "limit": None} | others
-    tiny = IdxFiles("tiny", ["a", "b", "c"], mirrors, digests, root, **arguments)  # type: ignore[arg-type]
+    tiny = IdxFiles(
+        root,
+        8,
+        name="tiny",
+        classes=["a", "b", "c"],
+        mirrors=mirrors,
+        digests=digests,
+        **others,  # type: ignore[arg-type]
+    )
     tiny.counts = COUNTS
     return tiny
 
@@ -393,7 +400,7 @@ def test_without_mirrors_files_come_from_the_disk_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["", ".", "..", "../../x", "/etc/x", "a/b", "a\\b", "a\nb", "a\0b"])
 def test_a_name_that_leads_out_of_the_root_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match=r"^data\.name=.*: must be the name of a folder directly below") as error:
-        IdxFiles(name, ["a"], [], {}, tmp_path, 8, 0.1, "none", None)
+        IdxFiles(tmp_path, name=name, classes=["a"], mirrors=[], digests={})
     assert "\n" not in str(error.value)
 
 

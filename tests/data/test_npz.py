@@ -141,7 +141,7 @@ def test_hostile_archives_are_refused_at_once(tmp_path: Path, kind: str) -> None
     try:
         for read in (
             lambda: [*ImageStream(path, (1, 4, 5))],
-            lambda: FactorFile(path, 0.25, tmp_path, 8, 0.25, "none", None).read(),
+            lambda: FactorFile(tmp_path, file=str(path), test_fraction=0.25).read(),
         ):
             start = time.monotonic()
             with pytest.raises((ValueError, DataError), match=r"a\.npz: ") as error:
@@ -157,7 +157,7 @@ def test_small_arrays_are_small(tmp_path: Path, key: str, monkeypatch: pytest.Mo
     monkeypatch.setattr(npz, "WHOLE", 1000)
     pack(tmp_path / "a.npz", zipfile.ZIP_DEFLATED, **{key: member(np.arange(200.0))})
     with pytest.raises(DataError, match=rf"{key} has 1,600 bytes, more than the 1,000 that are read"):
-        FactorFile("a.npz", 0.25, tmp_path, 8, 0.25, "none", None).read()
+        FactorFile(tmp_path, file="a.npz", test_fraction=0.25).read()
 
 
 def test_arrays_by_columns_are_read_whole(tmp_path: Path) -> None:

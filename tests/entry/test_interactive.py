@@ -32,7 +32,7 @@ def test_it_trains_what_the_command_line_would(compose, small, tmp_path, monkeyp
     assert isinstance(model, vae.Trained) and model.latent_dim == 3
     folder = Path("runs of a day/x=1,y=2")
     metrics = json.loads((folder / "metrics.json").read_text())
-    expected = run.train(compose(*overrides), tmp_path / "plain")
+    expected = run.train_run(compose(*overrides), tmp_path / "plain")
     for name, value in expected.items():
         assert name.startswith("seconds/") or metrics[name] == value, name
     for name, weights in vae.load(tmp_path / "plain").vae.state_dict().items():

@@ -57,7 +57,7 @@ def test_our_own_mistakes_are_not_hidden():
 def test_a_training_tells_how_it_ended(tmp_path, monkeypatch):
     (tmp_path / "train.py").write_text("import sys; sys.exit(len(sys.argv))")
     monkeypatch.setattr(programs, "TRAIN", tmp_path / "train.py")
-    assert programs.train(["beta=2", "seed=1"]) == 3
+    assert programs.run_train_py(["beta=2", "seed=1"]) == 3
 
 
 def test_ctrl_c_waits_for_the_training_to_save(tmp_path):
@@ -68,7 +68,7 @@ def test_ctrl_c_waits_for_the_training_to_save(tmp_path):
     )
     code = (
         "import pathlib; from vae.entry import programs; programs.TRAIN = pathlib.Path('train.py').resolve()\n"
-        "with programs.ending_in_one_line():\n    programs.train([])"
+        "with programs.ending_in_one_line():\n    programs.run_train_py([])"
     )
     environment = os.environ | {"PYTHONPATH": str(SCRIPTS.parent)}
     started = subprocess.Popen(

@@ -171,7 +171,7 @@ def test_data_without_classes_is_refused(tmp_path):
 @pytest.mark.slow
 def test_it_knows_mnist(tmp_path):
     names = [str(digit) for digit in range(10)]
-    root = os.environ.get("VAE_DATA", "~/.cache/vae")
-    data = IdxFiles("mnist", names, [], {}, root, 128, 0.1, "none", None).load()
+    root = Path(os.environ.get("VAE_DATA", "~/.cache/vae"))
+    data = IdxFiles(root, name="mnist", classes=names, mirrors=[], digests={}).load()
     classifier = trained_classifier(data.train, 10, tmp_path)
     assert (classifier.classify(data.test.images) == data.test.labels).double().mean() > 0.98

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from vae.evaluation import disentanglement
+from vae.evaluation.known_factors import paired
 
 N, FACTORS = 3000, 4
 METRICS = {
@@ -79,10 +80,10 @@ def test_sap_takes_values_that_are_no_integers_for_classes():
 
 def test_values_that_many_images_share_are_classes_of_which_pairs_share_one():
     truth = sprites().numpy()
-    pairs = disentanglement._arrays(torch.rand(4000, 1), torch.from_numpy(truth))
+    pairs = paired(torch.rand(4000, 1), torch.from_numpy(truth))
     assert pairs.discrete == [True] * 4
-    assert not any(disentanglement._arrays(torch.rand(500, 1), torch.rand(500, 4)).discrete)
-    assert disentanglement._arrays(torch.rand(500, 1), torch.from_numpy(truth[:500])).discrete == [
+    assert not any(paired(torch.rand(500, 1), torch.rand(500, 4)).discrete)
+    assert paired(torch.rand(500, 1), torch.from_numpy(truth[:500])).discrete == [
         True,
         True,
         False,
@@ -243,12 +244,3 @@ def test_partners_share_the_bin_and_are_all_drawn():
     partners = disentanglement._partners(bins, first, np.random.default_rng(0))
     assert (bins[partners] == bins[first]).all()
     assert [set(each) for each in partners.T] == [{4, 5}, {3}, {2}, {1}, {0, 5}, {0, 4}]  # itself only where alone
-
-
-def test_bins_are_quantiles_or_the_values_themselves():
-    values = np.stack([np.random.default_rng(0).normal(size=1000), np.arange(1000) % 3 - 7.5], 1)
-    bins = disentanglement._binned(values, [False, True])
-    assert (np.bincount(bins[:, 0]) == 50).all()
-    assert (bins[:, 1] == np.arange(1000) % 3).all()
-    skewed = np.concatenate([np.zeros(600), np.arange(400)])[:, None]  # most of the bins have the same edge
-    assert np.ptp(disentanglement._binned(skewed, [False])[:601]) == 0

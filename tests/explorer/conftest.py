@@ -6,7 +6,7 @@ from page_models import CLASSES, MODELS, build
 
 from vae.data.base import Part
 from vae.data.loader import BatchLoader
-from vae.study.pictures import Scene
+from vae.study.scene import Scene
 
 
 @pytest.fixture(scope="session")

@@ -246,7 +246,7 @@ def test_ten_classes_are_seen_beside_another_run(show):
 
 def test_thirty_frames_a_second(browser, scene_of, compose, tmp_path):
     from vae.model.build import build_model
-    from vae.study.pictures import Scene
+    from vae.study.scene import Scene
 
     scene = scene_of("dense")
     config = compose("data=strokes")

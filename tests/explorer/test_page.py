@@ -10,7 +10,7 @@ from vae.data.loader import BatchLoader
 from vae.explorer.page import SCRIPTS, _part, describe, page
 from vae.figures import style
 from vae.model.build import build_model
-from vae.study.pictures import Scene
+from vae.study.scene import Scene
 
 
 def embedded(text):

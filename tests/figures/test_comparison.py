@@ -3,7 +3,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from vae.figures.comparison import Estimate, Mark, Tile, contact_sheet, curves, rate_distortion, totals
+from vae.figures.comparison import Mark, SeedMean, Tile, contact_sheet, curves, rate_distortion, totals
 from vae.figures.style import PALETTE
 
 NOTE = "mnist · 60 runs"
@@ -49,7 +49,7 @@ def test_lines_of_equal_total_say_which(check, kl):
 
 
 def estimates(values, interval=1.0):
-    return [Estimate(value, 150.0 + i, interval) for i, value in enumerate(values)]
+    return [SeedMean(value, 150.0 + i, interval) for i, value in enumerate(values)]
 
 
 @pytest.mark.parametrize("groups", [1, 4, 30])
@@ -89,7 +89,7 @@ def test_totals_by_a_word_stand_side_by_side_without_lines(check, words):
 
 
 def test_bars_are_the_intervals_and_do_not_flatten_the_means():
-    some = [Estimate(1, 150.0, 2.0), Estimate(2, 152.0, 500.0), Estimate(3, 151.0, None)]
+    some = [SeedMean(1, 150.0, 2.0), SeedMean(2, 152.0, 500.0), SeedMean(3, 151.0, None)]
     figure = totals("beta", [1, 2, 3], [("", some)], "", NOTE)
     (axes,) = figure.axes
     (bars,) = axes.containers[0][2]

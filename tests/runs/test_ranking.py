@@ -10,14 +10,14 @@ from vae.runs.ranking import (
     metrics_of,
     pooled,
     student_t,
-    why_apart,
+    why_separate,
     with_real_data,
 )
 from vae.runs.results import Run
 
 
 @pytest.mark.parametrize(
-    ("other", "apart", "reason"),
+    ("other", "differences", "reason"),
     [
         (gaussian(0.1), ["likelihood"], "another likelihood"),
         (run(groups={"data": {"limit": 600}}), ["data.limit"], "the test images differ"),
@@ -26,21 +26,21 @@ from vae.runs.results import Run
         (run(conditional=True), ["conditional"], "told the class"),
     ],
 )
-def test_other_measures_are_kept_apart(other: Run, apart: list[str], reason: str) -> None:
+def test_other_measures_are_kept_apart(other: Run, differences: list[str], reason: str) -> None:
     sets, keys = comparable([run(), other, run(seed=1)])
     assert [len(each.runs) for each in sets] == [2, 1] and keys == ["seed"]
-    assert [list(each.apart) for each in sets] == [apart, apart]
-    assert reason in why_apart(sets) and " and " not in why_apart(sets)
+    assert [list(each.differences) for each in sets] == [differences, differences]
+    assert reason in why_separate(sets) and " and " not in why_separate(sets)
 
 
 def test_parameters_of_the_likelihood_are_part_of_the_measure() -> None:
     sets, _ = comparable([gaussian(0.1), gaussian(0.5), gaussian(0.1)])
-    assert [each.apart for each in sets] == [{"likelihood.sigma": 0.1}, {"likelihood.sigma": 0.5}]
+    assert [each.differences for each in sets] == [{"likelihood.sigma": 0.1}, {"likelihood.sigma": 0.5}]
 
 
 def test_how_the_data_is_trained_on_is_no_part_of_the_measure() -> None:
     sets, keys = comparable([run(), run(groups={"data": {"batch_size": 64, "root": "elsewhere"}})])
-    assert len(sets) == 1 and sets[0].apart == {} and keys == ["data.batch_size"]
+    assert len(sets) == 1 and sets[0].differences == {} and keys == ["data.batch_size"]
 
 
 def test_the_data_really_used_is_what_counts() -> None:
@@ -48,7 +48,7 @@ def test_the_data_really_used_is_what_counts() -> None:
     auto = [run(choices={"data": "auto"}, groups=groups, data=data) for data in ("mnist", "strokes")]
     sets, keys = comparable([with_real_data(each) for each in (run(), *auto)])
     assert [len(each.runs) for each in sets] == [2, 1] and keys == []
-    assert [each.apart for each in sets] == [{"data": "mnist"}, {"data": "strokes"}]
+    assert [each.differences for each in sets] == [{"data": "mnist"}, {"data": "strokes"}]
 
 
 @pytest.mark.parametrize(
@@ -120,8 +120,8 @@ def test_no_best_is_marked_within_the_error_of_one_draw(difference: float, marke
 def test_autoencoders_are_ranked_by_recon_among_themselves() -> None:
     runs = [autoencoder(), run(), autoencoder(recon=80.0, latent_dim=3), run(seed=1)]
     sets, keys = comparable(runs)
-    assert [each.apart for each in sets] == [{"ranked by": "recon"}, {"ranked by": "total"}]
-    assert "no part of a total" in why_apart(sets)
+    assert [each.differences for each in sets] == [{"ranked by": "recon"}, {"ranked by": "total"}]
+    assert "no part of a total" in why_separate(sets)
     table = comparison_table(pooled(sets[0].runs, ["latent_dim"]))
     assert table.columns == ["latent_dim", "seeds", "validation", "validation ±", "recon", "recon ±", "best"]
     assert [(row["recon"], row["best"]) for row in table.rows] == [(80.0, True), (90.0, False)]

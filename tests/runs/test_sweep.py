@@ -262,7 +262,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from vae.training import run
 
-def watched(*arguments, original=run.train):
+def watched(*arguments, original=run.train_run):
     value = original(*arguments)
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     figures = sum(isinstance(each, Figure) for each in gc.get_objects())
@@ -270,7 +270,7 @@ def watched(*arguments, original=run.train):
     print("AFTER", pages * 4096 / 2**20, threading.active_count(), handlers, figures, len(gc.callbacks), flush=True)
     return value
 
-run.train = watched
+run.train_run = watched
 runpy.run_path(sys.argv.pop(1), run_name="__main__")
 """
     )

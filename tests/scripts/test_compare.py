@@ -9,13 +9,16 @@ from typing import Any
 
 import compare
 import pytest
+from comparisons import pictures
 from PIL import Image
 
 from vae.figures.style import PALETTE
+from vae.runs.ranking import pooled
+from vae.runs.results import find_runs
 
 PATH = Path(__file__).parents[2] / "scripts" / "compare.py"
 
-MANIFOLD = compare.SHEETS["manifolds"]
+MANIFOLD = pictures.SHEETS["manifolds"]
 CONFIG: dict[str, Any] = {
     "latent_dim": 2,
     "beta": 1.0,
@@ -52,7 +55,7 @@ def sweep(tmp_path, monkeypatch):
         if history:
             (folder / "history.csv").write_text(history)
         if picture:
-            for file in (folder / sheet for sheet in compare.SHEETS.values()):
+            for file in (folder / sheet for sheet in pictures.SHEETS.values()):
                 file.parent.mkdir(parents=True, exist_ok=True)
                 Image.new("RGB", picture).save(file)
         return folder
@@ -181,13 +184,13 @@ def test_a_run_without_a_finite_total_is_in_no_picture(sweep, capsys):
 
 
 def runs_of(*folders):
-    return compare.results.find_runs(folders or ["s"])
+    return find_runs(folders or ["s"])
 
 
 def test_the_contact_sheet_shows_the_best_of_each_cell(sweep):
     for lr, beta, seed, total in ((1, 1.0, 0, 9), (1, 1.0, 1, 7), (2, 1.0, 0, 5), (1, 4.0, 0, 6), (1, 2.0, 0, 6)):
         sweep(total, beta=beta, seed=seed, latent_dim=lr, picture=None if beta == 2 else (40 + total, 40))
-    figure = compare.contact_sheet(runs_of(), ["latent_dim", "beta"], "", MANIFOLD)
+    figure = pictures.contact_sheet(runs_of(), ["latent_dim", "beta"], "", MANIFOLD)
     assert [axes.get_title() for axes in figure.axes[:3]] == ["beta=1", "beta=2", "beta=4"]
     assert [text.get_text() for text in figure.texts[1:]] == ["latent_dim=1", "latent_dim=2"]
     assert figure.axes[0].images[0].get_array().shape[1] == 47
@@ -199,7 +202,7 @@ def test_the_contact_sheet_shows_the_best_of_each_cell(sweep):
 def test_one_key_lays_the_contact_sheet_out_in_rows(sweep):
     for seed in range(8):
         sweep(seed=seed)
-    figure = compare.contact_sheet(runs_of(), [], "", MANIFOLD)
+    figure = pictures.contact_sheet(runs_of(), [], "", MANIFOLD)
     labels = [axes.get_xlabel().splitlines()[0] for axes in figure.axes[:8]]
     assert labels == [f"seed={seed}" for seed in range(8)] and len(figure.axes) == 9
 
@@ -207,11 +210,11 @@ def test_one_key_lays_the_contact_sheet_out_in_rows(sweep):
 def test_the_ten_best_series_come_first_in_order(sweep):
     for beta in range(12):
         sweep(200 - beta, beta=float(beta))
-    pools = compare.ranking.pooled(runs_of(), ["beta"])
-    title, groups = compare.series(pools)
+    pools = pooled(runs_of(), ["beta"])
+    title, groups = pictures.series(pools)
     assert title == "beta" and [name for name, _ in groups] == [*map(str, range(2, 12)), "1", "0"]
-    assert len(PALETTE) == compare.COLOURS
-    assert compare.series(pools, without="beta") == ("", [("", pools)])
+    assert len(PALETTE) == pictures.COLOURS
+    assert pictures.series(pools, without="beta") == ("", [("", pools)])
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def test_other_formats(run, tmp_path):
 
 def test_curves_show_the_epochs_after_the_best(run, monkeypatch):
     seen = []
-    monkeypatch.setitem(pictures._DRAW, "curves/losses", lambda scene: seen.append(scene) or pictures._losses(scene))
+    monkeypatch.setitem(pictures.DRAW, "curves/losses", lambda scene: seen.append(scene) or pictures._losses(scene))
     draw.main([str(run()), "losses"])
     assert len(seen[0].history) == 3 and seen[0].note.endswith("epoch 2")
 

@@ -37,7 +37,7 @@ def trained(monkeypatch):
     """What was asked to be trained; in the place of a training, folders of runs are written."""
     asked = []
 
-    def train(arguments):
+    def run_train_py(arguments):
         *overrides, where = arguments
         asked.append(overrides)
         folder = Path(where.partition("=")[2].strip("'"))
@@ -65,7 +65,7 @@ def trained(monkeypatch):
             (path / "metrics.json").write_text(json.dumps(metrics))
         return 1 if "beta=13" in overrides else 0
 
-    monkeypatch.setattr(examples.programs, "train", train)
+    monkeypatch.setattr(examples.programs, "run_train_py", run_train_py)
     return asked
 
 

@@ -7,7 +7,7 @@ import pytest
 import screenshots
 from PIL import Image
 
-from vae.training.run import train
+from vae.training.run import train_run
 
 
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
@@ -20,7 +20,7 @@ def test_the_tabs_show_something(tmp_path: Path, compose: Callable[..., dict[str
     if not any(map(shutil.which, screenshots.BROWSERS)):
         pytest.skip("no Chromium is installed")
     small = ["data=images", f"data.root={image_folder}", "data.channels=1", "epochs=1", "latent_dim=3"]
-    train(compose(*small), tmp_path / "run")
+    train_run(compose(*small), tmp_path / "run")
     screenshots.main([str(tmp_path), "--out", str(tmp_path / "shots"), "--tabs", "scalars", "images", "mesh"])
     for tab in ("scalars", "images", "mesh"):
         with Image.open(tmp_path / "shots" / f"{tab}.png") as shot:

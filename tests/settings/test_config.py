@@ -203,8 +203,8 @@ WRONG_VALUES = [
         "one of vae.model.priors.Isotropic, ",
     ),
     (
-        "trainer._target_=vae.training.run.train",
-        "trainer._target_=vae.training.run.train: ",
+        "trainer._target_=vae.training.run.train_run",
+        "trainer._target_=vae.training.run.train_run: ",
         "one of pytorch_lightning.Trainer",
     ),
     ("prior=correlated prior._target_=vae.model.priors.Mixture", "prior.components: ", "cannot be left out"),

@@ -17,7 +17,7 @@ import torch
 import vae
 from vae.model.checkpoints import read, write_weights
 from vae.model.restored import data_of
-from vae.training.run import train
+from vae.training.run import train_run
 
 pytestmark = pytest.mark.slow
 
@@ -37,7 +37,7 @@ def files(tmp_path_factory: pytest.TempPathFactory, compose, image_folder: Path)
     folder = tmp_path_factory.mktemp("run")
     images = ["data=images", f"data.root={image_folder}", "data.channels=1", "data.batch_size=16"]
     small = ["epochs=2", "backbone.hidden=[16,8]", "figures=none", "trainer.accelerator=cpu"]
-    train(compose(*images, *small, "prior=correlated", "posterior=tied", "likelihood=gaussian"), folder)
+    train_run(compose(*images, *small, "prior=correlated", "posterior=tied", "likelihood=gaussian"), folder)
     found = sorted((folder / "checkpoints").iterdir())
     try:
         import safetensors  # noqa: F401 (whether it is there)

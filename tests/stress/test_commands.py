@@ -78,7 +78,7 @@ VALUES = (
         "torch.optim.SGD",
         "torch.nn.Linear",
         "builtins.print",
-        "vae.training.run.train",
+        "vae.training.run.train_run",
     ),
     *("constant", "linear", "learned", "optimal", "none", "threshold", "dynamic", "full", "total", "16-mixed", "gpu"),
 )

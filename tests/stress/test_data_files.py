@@ -86,7 +86,7 @@ class Idx:
             array = self.array(name)
             content = struct.pack(f">I{array.ndim}I", 0x0800 + array.ndim, *array.shape) + array.tobytes()
             digests[name] = hashlib.sha256(content).hexdigest()
-        source = IdxFiles("tiny", "abc", [], digests, folder, 8, 0.2, "none", None)
+        source = IdxFiles(folder, name="tiny", classes="abc", mirrors=[], digests=digests)
         source.counts = COUNTS
         data = source.read()
         for part, name in ((data.train, "train"), (data.test, "t10k")):
@@ -108,7 +108,7 @@ class Factors:
         self.save(folder / "f.npz", images=PIXELS, factors=FACTORS, labels=np.arange(24) % 3, factor_names=names)
 
     def read(self, folder: Path) -> None:
-        data = FactorFile("f.npz", 0.25, folder, 8, 0.2, "none", None).read()
+        data = FactorFile(folder, file="f.npz", test_fraction=0.25).read()
         images, factors = (
             torch.cat([getattr(part, key) for part in (data.train, data.test)]) for key in ("images", "factors")
         )
@@ -143,7 +143,7 @@ class Folder:
             Image.fromarray(pixels).save(folder / "ab"[i % 2] / f"{i}{self.suffix}")
 
     def read(self, folder: Path) -> None:
-        data = ImageFolder([6, 5], 1, 0.25, folder, 8, 0.2, "none", None).read()
+        data = ImageFolder(folder, 8, 0.2, size=[6, 5], channels=1, test_fraction=0.25).read()
         assert data.shape == (1, 6, 5) and 23 <= len(data.train) + len(data.test) <= 24
         images = torch.cat([data.train.images, data.test.images])[:, 0].numpy()
         good = self.good()

@@ -198,7 +198,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def read(root: Path, mirrors: list[str]) -> None:
     """Read the files and compare them."""
-    source = IdxFiles("tiny", "abc", mirrors, DIGESTS, root, 8, 0.1, "none", None)
+    source = IdxFiles(root, name="tiny", classes="abc", mirrors=mirrors, digests=DIGESTS)
     source.counts = COUNTS
     data = source.read()
     for part, key in ((data.train, "train"), (data.test, "t10k")):

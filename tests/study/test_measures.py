@@ -8,38 +8,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from vae.data import strokes
 from vae.data.base import Part
 from vae.data.loader import evaluation_loader
-from vae.evaluation import anomaly, classifier
 from vae.evaluation.latents import covariance
-from vae.model.build import build, build_model
-from vae.settings.config import is_at_mean
 from vae.settings.ranges import METRICS
 from vae.study import measures
-from vae.study.measures import MEASURES, Effort, NotApplicableError, Subject, measure, select
-from vae.training.run import train
-
-
-@pytest.fixture
-def subject(compose, monkeypatch, tmp_path):
-    """An untrained model and a few hundred strokes."""
-    monkeypatch.setattr(strokes, "COUNTS", {"train": 400, "test": 300})
-    monkeypatch.setattr(measures, "CACHE", tmp_path / "classifiers")
-    monkeypatch.setattr(classifier, "STEPS", 20)
-    monkeypatch.setattr(measures, "STEPS", 20)
-    monkeypatch.setattr(measures, "SINGLE", 10)
-
-    def make(*overrides, against=None):
-        config = compose("data=strokes", f"data.root={tmp_path}", "backbone.hidden=[16,8]", *overrides)
-        source = build(config, "data")
-        data = source.load()
-        torch.manual_seed(0)
-        model = build_model(config, data.shape, len(data.classes))
-        model.start_at(data.train.images / 255, data.train.labels)
-        return Subject(model, source, data, Effort(images=30, samples=20), against, is_at_mean(config))
-
-    return make
+from vae.study.measures import MEASURES, measure, select
+from vae.study.subject import Effort, NotApplicableError
+from vae.training.run import train_run
 
 
 @pytest.mark.parametrize("name", [name for name in MEASURES if name not in ("anomaly", "disentanglement")])
@@ -176,8 +152,7 @@ def test_a_conditional_model_is_measured_with_the_true_labels(subject):
     taken = subject("conditional=true")
     found = measure(taken, "likelihood")
     test = taken.data.test
-    wrong = subject("conditional=true")
-    wrong.data = replace(taken.data, test=Part(test.images, (test.labels + 1) % 10, test.factors))
+    wrong = subject("conditional=true", test=Part(test.images, (test.labels + 1) % 10, test.factors))
     assert measure(wrong, "likelihood")["nll"] != pytest.approx(found["nll"], rel=1e-6)
 
 
@@ -189,26 +164,6 @@ def test_images_of_another_kind_are_told_apart(subject):
     assert {"auroc_latent", "average_precision_latent"} <= found.keys()
     with pytest.raises(NotApplicableError, match="--against"):
         measure(taken, "anomaly")
-
-
-def test_scores_are_of_as_many_images_spread_over_both_sets(subject):
-    taken = subject()
-    test = taken.data.test
-    part = Part(test.images[:40].flip(0), test.labels[:40].flip(0))
-    scores = subject(against=replace(taken.data, test=part)).anomaly_scores
-    assert {name: tuple(map(len, pair)) for name, pair in scores.items()} == dict.fromkeys(
-        ("total", "nll", "latent"), (30, 30)
-    )
-    means = taken.codes.means
-    chosen = torch.arange(30) * 40 // 30
-    for found, own in zip(scores["latent"], (means[::10], means[:40].flip(0)[chosen]), strict=True):
-        assert torch.allclose(found, anomaly.latent_distance(own, taken.train_codes), rtol=1e-4)
-
-
-def test_the_images_measured_are_spread_over_the_test_set(subject):
-    taken = subject()
-    assert torch.equal(taken.data.test.some(30).images, taken.data.test.images[::10])
-    assert len(taken.data.test.some(10**9)) == 300
 
 
 def test_select_keeps_the_order_and_refuses_unknown_names():
@@ -234,16 +189,15 @@ def small_part(count, classes):
     ],
 )
 def test_few_images_are_a_reason(subject, name, test, train, reason):
-    taken = subject()
-    taken.data = replace(taken.data, test=test or taken.data.test, train=train or taken.data.train)
+    parts = {"test": test, "train": train}
+    taken = subject(**{key: part for key, part in parts.items() if part})
     with pytest.raises(NotApplicableError, match=f"^{reason}$"):
         measure(taken, name)
 
 
 @pytest.mark.parametrize(("name", "fewest"), [("likelihood", 2), ("aggregate", 2), ("structure", 5), ("samples", 6)])
 def test_no_more_images_are_asked_for_than_give_numbers(subject, name, fewest):
-    taken = subject()
-    taken.data = replace(taken.data, test=small_part(fewest, 2))
+    taken = subject(test=small_part(fewest, 2))
     assert all(math.isfinite(value) for value in measure(taken, name).values())
 
 
@@ -252,17 +206,15 @@ def test_no_more_images_are_asked_for_than_give_numbers(subject, name, fewest):
     [(63, 2, "it needs at least 64 test images, not 63"), (64, 1, "it needs at least 2 factors that vary .*, not 1")],
 )
 def test_few_factors_are_a_reason(subject, count, varying, reason):
-    taken = subject()
     few = small_part(count, 2)
     factors = torch.rand(count, 3) * (torch.arange(3) < varying)
-    taken.data = replace(taken.data, test=Part(few.images, few.labels, factors))
+    taken = subject(test=Part(few.images, few.labels, factors))
     with pytest.raises(NotApplicableError, match=f"^{reason}$"):
         measure(taken, "disentanglement")
 
 
 def test_codes_that_are_all_the_same_tell_no_anomalies(subject):
-    taken = subject("objective=autoencoder")
-    taken.data = replace(taken.data, train=small_part(1, 1))
+    taken = subject("objective=autoencoder", train=small_part(1, 1))
     taken.against = taken.data
     with pytest.raises(NotApplicableError, match=r"^the codes of the training images are all the same$"):
         measure(taken, "anomaly")
@@ -272,7 +224,7 @@ def test_a_measure_that_fails_does_not_fail_the_run(compose, tmp_path, image_fol
     monkeypatch.setitem(MEASURES, "reconstruction", lambda subject: [][0])
     small = ("data=images", f"data.root={image_folder}", "data.channels=1", "backbone.hidden=[16,8]")
     names = "evaluate.metrics=[structure,reconstruction,samples,geometry]"
-    metrics = train(compose(*small, "epochs=1", "data.test_fraction=0.05", "figures.only=[]", names), tmp_path)
+    metrics = train_run(compose(*small, "epochs=1", "data.test_fraction=0.05", "figures.only=[]", names), tmp_path)
     found = json.loads((tmp_path / "evaluation.json").read_text())
     assert math.isfinite(metrics["test/total"]) and "test/covariance_error" in found and "test/mse" not in found
     assert "the measure reconstruction failed (IndexError: list index out of range)" in caplog.text

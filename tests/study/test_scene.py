@@ -1,4 +1,4 @@
-"""`vae.study.pictures.Scene` itself; what its pictures show is tested with the callback that draws them."""
+"""A scene itself; what its pictures show is tested with the callback that draws them."""
 
 import subprocess
 import sys
@@ -12,7 +12,8 @@ from vae.data.loader import BatchLoader
 from vae.model.build import build_model
 from vae.model.checkpoints import about
 from vae.settings.ranges import PICTURES
-from vae.study.pictures import TAGS, Scene
+from vae.study.pictures import TAGS
+from vae.study.scene import Scene
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ MEGABYTES = textwrap.dedent("""
     from vae.data.loader import BatchLoader
     from vae.figures.style import rasterise
     from vae.training.speed.memory import keep_freed_memory
-    from vae.study.pictures import Scene
+    from vae.study.scene import Scene
 
     config = plain(composed(*sys.argv[1:]))
     keep_freed_memory()  # as a run does

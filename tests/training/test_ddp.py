@@ -130,7 +130,7 @@ def test_one_device_needs_no_further_process(
     monkeypatch.delattr(run, "run_processes")
     for folder, trainer in (("a", "default"), ("b", "ddp")):
         settings = compose(*small, f"trainer={trainer}", "trainer.accelerator=cpu", "trainer.devices=1")
-        run.train(settings, tmp_path / folder)
+        run.train_run(settings, tmp_path / folder)
     a, b = (checkpoint(tmp_path / folder)["state_dict"] for folder in ("a", "b"))
     assert all(torch.equal(a[name], b[name]) for name in a)
 
@@ -176,9 +176,9 @@ def test_two_processes_leave_one_run(small: list[str], tmp_path: Path) -> None:
 def test_processes_train_and_measure_like_one(
     devices: int, overrides: list[str], small: list[str], compose: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
-    alone = run.train(compose(*small, *overrides, "trainer.accelerator=cpu"), tmp_path / "alone")
+    alone = run.train_run(compose(*small, *overrides, "trainer.accelerator=cpu"), tmp_path / "alone")
     settings = compose(*small, *DDP, f"trainer.devices={devices}", *overrides)
-    together = run.train(settings, tmp_path / "together")
+    together = run.train_run(settings, tmp_path / "together")
     assert_same_training(tmp_path / "alone", tmp_path / "together")
     for part in ("train", "val", "test"):
         for term in TERMS:
@@ -223,8 +223,8 @@ def test_a_stopped_run_goes_on_also_with_another_number_of_processes(
     assert sum(line.startswith("epoch") for line in lines) < 12
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
 
-    run.train(compose(*long, "trainer.accelerator=cpu"), folder)
-    run.train(compose(*long, "trainer.accelerator=cpu"), tmp_path / "whole")
+    run.train_run(compose(*long, "trainer.accelerator=cpu"), folder)
+    run.train_run(compose(*long, "trainer.accelerator=cpu"), tmp_path / "whole")
     assert_same_training(folder, tmp_path / "whole")
 
 

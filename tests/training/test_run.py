@@ -68,7 +68,7 @@ def assert_same_training(a: Path, b: Path) -> None:
 
 def test_what_a_run_leaves_behind(config: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        metrics = run.train(config(), tmp_path)
+        metrics = run.train_run(config(), tmp_path)
     assert json.loads((tmp_path / "metrics.json").read_text()) == metrics
     terms = {f"{part}/{name}" for part in ("train", "val", "test") for name in ("total", "recon", "kl")}
     assert terms | {"data", "epochs", "best_epoch", "parameters", "device", "seconds/fit"} <= metrics.keys()
@@ -101,7 +101,7 @@ def test_what_a_run_leaves_behind(config: Compose, tmp_path: Path, caplog: pytes
 
 def test_reported_figures_are_those_of_the_best_weights_on_whole_parts(config: Compose, tmp_path: Path) -> None:
     settings = config("data.val_fraction=0.3")
-    metrics = run.train(settings, tmp_path)
+    metrics = run.train_run(settings, tmp_path)
     history = weights(tmp_path)["callbacks"]["Scalars"]["history"]
     best = min(history, key=lambda row: row["val/total"])
     assert metrics["best_epoch"] == best["epoch"]
@@ -124,17 +124,17 @@ def test_reported_figures_are_those_of_the_best_weights_on_whole_parts(config: C
 def test_best_and_last_hold_the_epochs_that_they_say(
     config: Compose, tmp_path: Path, overrides: list[str], last_is_best: bool
 ) -> None:
-    metrics = run.train(config(*overrides), tmp_path)
+    metrics = run.train_run(config(*overrides), tmp_path)
     best, last = (weights(tmp_path, name)["callbacks"]["Scalars"]["history"] for name in ("best", "last"))
     assert len(last) == metrics["epochs"] and best == last[: metrics["best_epoch"]]
     assert (len(best) == len(last)) == last_is_best
 
 
 def test_same_seed_same_numbers_and_another_seed_others(config: Compose, tmp_path: Path) -> None:
-    first = run.train(config(), tmp_path / "a")
+    first = run.train_run(config(), tmp_path / "a")
     torch.rand(7)  # whatever was drawn before must not matter
-    second = run.train(config(), tmp_path / "b")
-    third = run.train(config("seed=1"), tmp_path / "c")
+    second = run.train_run(config(), tmp_path / "b")
+    third = run.train_run(config("seed=1"), tmp_path / "c")
     assert without_seconds(first) == without_seconds(second)
     assert_same_training(tmp_path / "a", tmp_path / "b")
     assert first["test/total"] != third["test/total"]
@@ -144,7 +144,7 @@ def test_same_seed_same_numbers_and_another_seed_others(config: Compose, tmp_pat
 def test_a_run_takes_the_steps_of_a_plain_loop(config: Compose, tmp_path: Path, overrides: list[str]) -> None:
     # Validation takes two batches. In doubles, because Adam makes whole steps of rounding errors.
     settings = config("epochs=2", "data.val_fraction=0.7", "trainer.precision=64-true", *overrides)
-    run.train(settings, tmp_path)
+    run.train_run(settings, tmp_path)
 
     source = run.build(settings, "data")
     data = source.load()
@@ -190,7 +190,7 @@ def test_a_run_takes_the_steps_of_a_plain_loop(config: Compose, tmp_path: Path, 
 
 def test_training_begins_around_the_mean_training_image(config: Compose, tmp_path: Path) -> None:
     settings = config("optimizer.lr=1e-9", "epochs=1")  # as good as untrained
-    run.train(settings, tmp_path)
+    run.train_run(settings, tmp_path)
     mean = run.build(settings, "data").load().train.images.double().mean(0) / 255
     decoded = vae.load(tmp_path).sample(200).mean(0)
     assert torch.corrcoef(torch.stack([decoded.flatten(), mean.flatten()]))[0, 1] > 0.8
@@ -224,7 +224,7 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(
     config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str], step: int
 ) -> None:
     settings = config(*overrides)
-    whole = run.train(settings, tmp_path / "whole")
+    whole = run.train_run(settings, tmp_path / "whole")
 
     original = Scalars.on_train_batch_end
 
@@ -235,9 +235,9 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted), signals.listening():
         patch.setattr(Scalars, "on_train_batch_end", interrupt)
-        run.train(settings, tmp_path / "parts")
+        run.train_run(settings, tmp_path / "parts")
     assert weights(tmp_path / "parts")["global_step"] == step
-    resumed = run.train(settings, tmp_path / "parts")
+    resumed = run.train_run(settings, tmp_path / "parts")
     assert without_seconds(resumed) == without_seconds(whole)
     assert_same_training(tmp_path / "whole", tmp_path / "parts")
 
@@ -253,9 +253,9 @@ def test_what_the_end_owes_is_done_by_whoever_finds_it_missing(
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
         patch.setattr(Pictures, "close", killed)
-        run.train(settings, tmp_path / "parts")
+        run.train_run(settings, tmp_path / "parts")
     assert not (tmp_path / "parts" / "figures" / "curves").exists()
-    resumed, whole = (run.train(settings, tmp_path / name) for name in ("parts", "whole"))
+    resumed, whole = (run.train_run(settings, tmp_path / name) for name in ("parts", "whole"))
     assert without_seconds(resumed) == without_seconds(whole)
     pictures = [path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").glob("figures/*/*.png")]
     assert len(pictures) == 2
@@ -272,12 +272,12 @@ def test_a_resumed_run_works_on_as_many_threads_as_it_began_with(
 ) -> None:
     """Their number decides how sums are rounded."""
     before = torch.get_num_threads()
-    run.train(config("epochs=1"), tmp_path)
+    run.train_run(config("epochs=1"), tmp_path)
     torch.set_num_threads(before + 1)
     seen = []
     monkeypatch.setattr(Pictures, "close", lambda *arguments: seen.append(torch.get_num_threads()))
     try:
-        run.train(config("epochs=2"), tmp_path)
+        run.train_run(config("epochs=2"), tmp_path)
         seen.append(torch.get_num_threads())
     finally:
         torch.set_num_threads(before)
@@ -285,19 +285,19 @@ def test_a_resumed_run_works_on_as_many_threads_as_it_began_with(
 
 
 def test_a_run_does_not_go_on_with_other_images(config: Compose, tmp_path: Path) -> None:
-    run.train(config("epochs=1"), tmp_path / "run")
+    run.train_run(config("epochs=1"), tmp_path / "run")
     for name in ("c", "d"):
         (tmp_path / "images" / name).mkdir(parents=True)
         for i in range(30):
             Image.new("L", (12, 10), i).save(tmp_path / "images" / name / f"{i}.png")
     with pytest.raises(ValueError, match=r"^the run in .* was trained on images, images of \[1, 10, 12\], but "):
-        run.train(config("epochs=2", f"data.root={tmp_path / 'images'}"), tmp_path / "run")
+        run.train_run(config("epochs=2", f"data.root={tmp_path / 'images'}"), tmp_path / "run")
 
 
 def test_a_completed_run_can_be_trained_further(config: Compose, tmp_path: Path) -> None:
-    run.train(config("epochs=2"), tmp_path / "a")
-    further = run.train(config("epochs=4"), tmp_path / "a")
-    at_once = run.train(config("epochs=4"), tmp_path / "b")
+    run.train_run(config("epochs=2"), tmp_path / "a")
+    further = run.train_run(config("epochs=4"), tmp_path / "a")
+    at_once = run.train_run(config("epochs=4"), tmp_path / "b")
     assert without_seconds(further) == without_seconds(at_once)
     assert_same_training(tmp_path / "a", tmp_path / "b")
 
@@ -305,7 +305,7 @@ def test_a_completed_run_can_be_trained_further(config: Compose, tmp_path: Path)
 def test_a_run_is_evaluated_at_its_end(config: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "vae")
     few = ["evaluate=full", "evaluate.metrics=[likelihood,reconstruction,disentanglement]", "evaluate.samples=5"]
-    run.train(config("epochs=2", *few), tmp_path)
+    run.train_run(config("epochs=2", *few), tmp_path)
     found = json.loads((tmp_path / "evaluation.json").read_text())
     best = weights(tmp_path, "best")
     assert {"test/nll", "test/psnr"} <= found.keys()
@@ -314,13 +314,13 @@ def test_a_run_is_evaluated_at_its_end(config: Compose, tmp_path: Path, caplog: 
     events = EventAccumulator(str(tmp_path))
     events.Reload()
     assert {name: events.Scalars(name)[-1].value for name in found} == pytest.approx(found, rel=1e-5)
-    run.train(config("epochs=3"), tmp_path)  # of other weights than were evaluated
+    run.train_run(config("epochs=3"), tmp_path)  # of other weights than were evaluated
     assert not (tmp_path / "evaluation.json").exists()
 
 
 def test_resuming_hides_what_was_logged_after_the_checkpoint(config: Compose, tmp_path: Path) -> None:
-    run.train(config("epochs=2"), tmp_path)
-    run.train(config("epochs=4"), tmp_path)
+    run.train_run(config("epochs=2"), tmp_path)
+    run.train_run(config("epochs=4"), tmp_path)
     events = EventAccumulator(str(tmp_path))
     events.Reload()
     steps = [event.step for event in events.Scalars("train/total")]
@@ -330,7 +330,7 @@ def test_resuming_hides_what_was_logged_after_the_checkpoint(config: Compose, tm
 
 def test_a_loss_that_is_not_finite_ends_the_run_at_once(config: Compose, tmp_path: Path) -> None:
     with pytest.raises(FloatingPointError, match=r"no longer finite at step \d+ \(epoch 1\): loss=.*optimizer\.lr"):
-        run.train(config("optimizer.lr=1e30"), tmp_path)
+        run.train_run(config("optimizer.lr=1e30"), tmp_path)
     assert not (tmp_path / "checkpoints").exists()
     assert not (tmp_path / "metrics.json").exists()
 
@@ -340,14 +340,14 @@ def test_a_conditional_model_needs_labels(config: Compose, image_folder: Path, t
     for path in image_folder.rglob("*.png"):
         shutil.copy(path, tmp_path / "flat")
     with pytest.raises(ValueError, match=r"^conditional=true: needs data with labels, but these images have no cl"):
-        run.train(config(f"data.root={tmp_path / 'flat'}", "conditional=true"), tmp_path / "run")
+        run.train_run(config(f"data.root={tmp_path / 'flat'}", "conditional=true"), tmp_path / "run")
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
 @pytest.mark.parametrize("backbone", ["dense", "conv"])
 def test_a_conditional_run_uses_the_true_labels(config: Compose, tmp_path: Path, backbone: str) -> None:
     settings = config("conditional=true", f"backbone={backbone}", "epochs=4", "optimizer.lr=0.01")
-    metrics = run.train(settings, tmp_path)
+    metrics = run.train_run(settings, tmp_path)
     model, test = vae.load(tmp_path).vae, run.build(settings, "data").load().test
     images = (test.images / 255).repeat(500, 1, 1, 1)
     labels = test.labels.repeat(500)
@@ -367,7 +367,7 @@ def test_a_conditional_run_uses_the_true_labels(config: Compose, tmp_path: Path,
 def test_the_parts_of_an_objective_are_logged(
     config: Compose, tmp_path: Path, overrides: list[str], parts: set[str]
 ) -> None:
-    run.train(config(*overrides), tmp_path)
+    run.train_run(config(*overrides), tmp_path)
     events = EventAccumulator(str(tmp_path))
     events.Reload()
     tags = {f"{part}/{name}" for part in ("train", "val") for name in parts}
@@ -381,9 +381,9 @@ def test_the_parts_of_an_objective_are_logged(
 
 def test_sixteen_bits_on_a_cpu_are_refused(config: Compose, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^trainer\.precision=bf16-mixed: must be 32-true or 64-true on a CPU"):
-        run.train(config("trainer.precision=bf16-mixed", "trainer.accelerator=cpu"), tmp_path)
+        run.train_run(config("trainer.precision=bf16-mixed", "trainer.accelerator=cpu"), tmp_path)
 
 
 def test_double_precision_and_clipping_train(config: Compose, tmp_path: Path) -> None:
-    metrics = run.train(config("trainer.precision=64-true", "trainer.gradient_clip_val=0.5", "epochs=1"), tmp_path)
+    metrics = run.train_run(config("trainer.precision=64-true", "trainer.gradient_clip_val=0.5", "epochs=1"), tmp_path)
     assert metrics["test/total"] > 0

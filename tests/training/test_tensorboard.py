@@ -13,7 +13,7 @@ from tensorboard.program import TensorBoard
 
 from vae.runs.record import recorded
 from vae.settings.compose import program
-from vae.training.run import train
+from vae.training.run import train_run
 from vae.training.tensorboard import hyperparameters
 
 Ask = Callable[..., Any]
@@ -33,10 +33,10 @@ def ask(tmp_path_factory: pytest.TempPathFactory, compose: Any, image_folder: Pa
         config = compose(*small, *overrides)
         (logdir / name).mkdir()
         with recorded(logdir / name, config, typed=overrides):
-            train(config, logdir / name)
-    train(compose(*small, *RUNS["a"], "epochs=3"), logdir / "a")  # trained further: nothing must stand there twice
+            train_run(config, logdir / name)
+    train_run(compose(*small, *RUNS["a"], "epochs=3"), logdir / "a")  # trained further: nothing must stand there twice
     with pytest.raises(FloatingPointError):
-        train(compose(*small, "optimizer.lr=1e30"), logdir / "failed")
+        train_run(compose(*small, "optimizer.lr=1e30"), logdir / "failed")
 
     board = TensorBoard()
     board.configure(argv=["", "--logdir", str(logdir), "--port", "0", "--load_fast", "false"])

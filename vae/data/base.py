@@ -57,15 +57,18 @@ class Dataset:
         return channels, height, width
 
 
+@dataclass(eq=False)
 class DataSource:
     """Base of all data sources: a subclass says how to `read`, this class splits, limits and binarises."""
 
-    def __init__(self, root: str | Path, batch_size: int, val_fraction: float, binarize: str, limit: int | None):
-        self.root = from_home(root)
-        self.batch_size = batch_size
-        self.val_fraction = val_fraction
-        self.binarize = binarize  # none, threshold or dynamic
-        self.limit = limit  # at most this many training (validation included) and this many test images
+    root: Path  # or its name
+    batch_size: int = 128
+    val_fraction: float = 0.1
+    binarize: str = "none"  # or threshold or dynamic
+    limit: int | None = None  # at most this many training (validation included) and this many test images
+
+    def __post_init__(self) -> None:
+        self.root = from_home(self.root)
 
     def read(self) -> Dataset:
         """Every training and test image of the source, unsplit. Raises `DataError` where they cannot be had."""

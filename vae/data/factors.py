@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zipfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ LARGEST = np.finfo(np.float32).max
 BLOCK = 2**24  # bytes of images that are unpacked at once
 
 
+@dataclass(eq=False, kw_only=True)
 class FactorFile(DataSource):
     """The arrays of one `.npz` file; nothing else in it is read, and no pickle ever.
 
@@ -31,19 +32,12 @@ class FactorFile(DataSource):
     The choice of test images, and of those within a limit, is random and depends on their number alone.
     """
 
-    def __init__(
-        self,
-        file: str | Path,
-        test_fraction: float,
-        root: str | Path,
-        batch_size: int,
-        val_fraction: float,
-        binarize: str,
-        limit: int | None,
-    ):
-        super().__init__(root, batch_size, val_fraction, binarize, limit)
-        self.path = self.root / from_home(file)  # an absolute one stays what it is
-        self.test_fraction = test_fraction
+    file: str
+    test_fraction: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.path = self.root / from_home(self.file)  # an absolute one stays what it is
 
     def read(self) -> Dataset:
         try:

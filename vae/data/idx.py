@@ -8,7 +8,8 @@ import io
 import logging
 import math
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ PIXELS = 64 * 64  # of an image, at most: MNIST's has 784. Larger ones are not u
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
+@dataclass(eq=False, kw_only=True)
 class IdxFiles(DataSource):
     """MNIST and what is distributed in its four files, from `<root>/<name>/` or the first mirror that serves them.
 
@@ -30,29 +32,19 @@ class IdxFiles(DataSource):
     `digests` has them by file name, with .gz for that of the compressed file.
     """
 
-    counts: Mapping[str, int] = {"train": 60_000, "t10k": 10_000}
+    counts = {"train": 60_000, "t10k": 10_000}  # noqa: RUF012, as an annotation would make an argument of it
     otherwise = ", or use data=strokes"  # advice where the files cannot be had
 
-    def __init__(
-        self,
-        name: str,
-        classes: Iterable[str],
-        mirrors: Iterable[str],
-        digests: Mapping[str, str],
-        root: str | Path,
-        batch_size: int,
-        val_fraction: float,
-        binarize: str,
-        limit: int | None,
-    ):
-        super().__init__(root, batch_size, val_fraction, binarize, limit)
-        if name in ("", ".", "..") or not name.isprintable() or {"/", "\\"} & set(name):
-            raise ValueError(f"data.name={name!r}: must be the name of a folder directly below data.root")
-        self.name = name
-        self.classes = tuple(str(label) for label in classes)
-        self.mirrors = tuple(mirrors)
-        self.digests = dict(digests)
-        self.folder = self.root / name
+    name: str
+    classes: Sequence[str]
+    mirrors: Sequence[str]
+    digests: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.name in ("", ".", "..") or not self.name.isprintable() or {"/", "\\"} & set(self.name):
+            raise ValueError(f"data.name={self.name!r}: must be the name of a folder directly below data.root")
+        self.folder = self.root / self.name
 
     def read(self) -> Dataset:
         arrays, problems = self._look()
@@ -68,7 +60,7 @@ class IdxFiles(DataSource):
             )
             for part in ("train", "t10k")
         )
-        return Dataset(self.name, train, test, classes=self.classes)
+        return Dataset(self.name, train, test, classes=tuple(map(str, self.classes)))
 
     def _look(self) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         """The arrays of all good files on disk and, for every other file, what is wrong with it."""

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
@@ -22,7 +23,7 @@ from vae.data.base import DataError, Dataset, DataSource, Part, one_line, split_
 log = logging.getLogger(__name__)
 
 LARGEST = 50_000_000  # pixels of an image that is decoded, of a JPEG after it was scaled down: in colour 400 MB
-LARGE = 2**23  # pixels from which on images are decoded one after the other
+LARGE = 2**23  # pixels; images with more are decoded one after the other
 MOST = 2**22  # pixels of the first image, where it gives all others their size
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged and of large files, which are named here
@@ -30,35 +31,16 @@ warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged and of large fi
 _alone = Lock()
 
 
+@dataclass(eq=False, kw_only=True)
 class ImageFolder(DataSource):
     """All images below `root`, scaled to one size; the folders directly below `root`, if any, are the classes.
 
     The choice of test images depends on the files' number and names alone.
     """
 
-    def __init__(
-        self,
-        size: Sequence[int] | None,
-        channels: int,
-        test_fraction: float,
-        root: str | Path,
-        batch_size: int,
-        val_fraction: float,
-        binarize: str,
-        limit: int | None,
-    ):
-        super().__init__(root, batch_size, val_fraction, binarize, limit)
-        if size is not None and (
-            isinstance(size, str | int) or len(size) != 2 or any(type(side) is not int or side < 1 for side in size)
-        ):
-            raise ValueError(f"data.size={size}: must be [height, width] in pixels, or null for the first image's size")
-        if channels not in (1, 3):
-            raise ValueError(f"data.channels={channels}: must be 1 (grey) or 3 (colour)")
-        if not 0 < test_fraction < 1:
-            raise ValueError(f"data.test_fraction={test_fraction}: must lie between 0 and 1")
-        self.size = None if size is None else (size[0], size[1])
-        self.channels = channels
-        self.test_fraction = test_fraction
+    size: Sequence[int] | None  # [height, width] in pixels; None is the first image's
+    channels: int  # 1 (grey) or 3 (colour)
+    test_fraction: float
 
     def read(self) -> Dataset:
         paths = self._search()
@@ -70,7 +52,8 @@ class ImageFolder(DataSource):
         indices = split_off_test("images", len(paths), self.test_fraction, self.limit)
         parts = [index.tolist() for index in indices]
         chosen = [paths[i] for part in parts for i in part]
-        images, good = self._decode_all(chosen, self.size or self._first_size(paths))
+        height, width = self.size or self._first_size(paths)
+        images, good = self._decode_all(chosen, (height, width))
         label = torch.tensor([classes.index(labels[i]) if classes else 0 for part in parts for i in part])
         in_train = torch.arange(len(chosen)) < len(parts[0])
         train, test = (Part(images[mask & good], label[mask & good]) for mask in (in_train, ~in_train))

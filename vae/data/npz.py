@@ -19,8 +19,9 @@ from vae.data.base import DataError, one_line
 
 HEADER = 2**14  # bytes of a member that hold an array's header: NumPy itself takes 10,000
 WHOLE = 2**27  # bytes of an array that is read at once: the factors of dSprites have 35 MB
-BOMB, RATIO = 2**26, 400  # bytes from which on no array may be packed to so small a part: dSprites', which is all
-# black or white, has 120, and a bomb comes near to the 1032 that are possible
+# An array of more than BOMB bytes must not be packed to less than one in RATIO: dSprites, which is all black or white,
+# has 120, and a bomb comes near to the 1032 that are possible.
+BOMB, RATIO = 2**26, 400
 
 
 def write_npz(path: Path, shape: Sequence[int], images: Iterable[np.ndarray], others: Mapping[str, np.ndarray]) -> None:

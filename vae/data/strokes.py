@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -92,6 +93,7 @@ SKELETONS = (
 )
 
 
+@dataclass(eq=False)
 class Strokes(DataSource):
     """Digits 0–9, as many of each, with factors f ~ N(0, correlation): 60,000 for training and 10,000 for testing.
 
@@ -100,29 +102,25 @@ class Strokes(DataSource):
     never on the run's seed, and lie under `root` once they have been drawn.
     """
 
-    def __init__(
-        self,
-        root: str | Path,
-        batch_size: int = 128,
-        val_fraction: float = 0.1,
-        binarize: str = "none",
-        limit: int | None = None,
-        seed: int = 0,
-        correlation: Sequence[Sequence[float]] = CORRELATION,
-    ):
-        super().__init__(root, batch_size, val_fraction, binarize, limit)
-        check_covariance("data.correlation", correlation, len(FACTORS), unit_diagonal=True)
-        self.seed = seed
-        self.correlation = np.array(correlation, dtype=np.float64)
+    seed: int = 0
+    correlation: Sequence[Sequence[float]] = CORRELATION
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_covariance("data.correlation", self.correlation, len(FACTORS), unit_diagonal=True)
+
+    @property
+    def _matrix(self) -> np.ndarray:
+        return np.array(self.correlation, dtype=np.float64)
 
     def read(self) -> Dataset:
         """The cached images, or new ones: one process draws them and the others wait."""
-        key = derive("strokes", repr((VERSION, COUNTS, self.seed, self.correlation.tolist())))
+        key = derive("strokes", repr((VERSION, COUNTS, self.seed, self._matrix.tolist())))
         parts = cached(self.root / "strokes" / f"{key:016x}.npz", _load, self._draw, _save)
         return Dataset("strokes", parts["train"], parts["test"], classes=tuple("0123456789"), factor_names=FACTORS)
 
     def _draw(self) -> dict[str, Part]:
-        return {name: draw(n, self.correlation, derive("strokes", name, self.seed)) for name, n in COUNTS.items()}
+        return {name: draw(n, self._matrix, derive("strokes", name, self.seed)) for name, n in COUNTS.items()}
 
 
 def draw(count: int, correlation: np.ndarray, seed: int) -> Part:

@@ -67,14 +67,14 @@ def main() -> None:
 def train_job(cfg: DictConfig) -> float:
     """One job: train what `cfg` says in Hydra's output folder.
 
-    Returns what a search minimises, the validation total of the reported weights in nats, which is comparable between
-    values of β; or recon, where there is no total.
+    Returns what a search minimises: the validation total of the reported weights in nats, or recon where there is no
+    total. The total is comparable between values of β.
     """
     hydra = HydraConfig.get()
     in_sweep = hydra.mode == RunMode.MULTIRUN
     # Not hydra.runtime.output_dir, where a ${ in a folder's name has become an interpolation.
     folder = Path(hydra.runtime.cwd, *((hydra.sweep.dir, hydra.sweep.subdir) if in_sweep else (hydra.run.dir,)))
-    # Of the job before: few objects in circles, which Python would not look for yet, around a model's weights.
+    # The job before left its weights in a circle of a few objects, which Python would not look for yet.
     gc.collect()
     try:
         if in_sweep:
@@ -86,9 +86,9 @@ def train_job(cfg: DictConfig) -> float:
             check(cfg, hydra.overrides.task)
             check_machine(cfg, visible_gpus)
             with signals.noted():
-                from vae.training.run import train  # only now: importing torch takes seconds
+                from vae.training.run import train_run  # only now: importing torch takes seconds
 
-            metrics = train(settings, folder)
+            metrics = train_run(settings, folder)
     except Interrupted:
         if not in_sweep:
             log.warning("interrupted; go on with: %s", sweep.resume(folder))
@@ -108,7 +108,7 @@ def train_job(cfg: DictConfig) -> float:
 
 
 def _keep(folder: Path, **configurations: Any) -> None:
-    """Hydra's own record, which Hydra would write before the run's folder is held, and not atomically."""
+    """Write Hydra's own record: Hydra would do it before the run's folder is held, and not atomically."""
     for name, content in configurations.items():
         with replacing(folder / f"{name}.yaml") as temporary:
             temporary.write_text(OmegaConf.to_yaml(content), encoding="utf-8")
@@ -134,7 +134,7 @@ def check_run(full: DictConfig) -> None:
     """Refuse wrong values; where the folder holds a run already, refuse another, and leave a completed one alone."""
     cfg = without_hydra(full)
     check(cfg, full.hydra.overrides.task)
-    folder = Path(full.hydra.run.dir)  # not before: what was typed stands in its name, and may not resolve
+    folder = Path(full.hydra.run.dir)  # only now: its name holds what was typed, which may not resolve
     status = read_status(folder)
     if not status:
         check_machine(cfg, visible_gpus)
@@ -170,5 +170,5 @@ def replay_resumed(arguments: list[str]) -> list[str]:
             f"resume={folder}: must be the folder of a run or a sweep, which has status.json or multirun.yaml"
         )
     new_keys = {text.partition("=")[0] for text in given}
-    # Options such as --cfg come first: behind overrides, argparse would take no more of those.
+    # Options such as --cfg come first: argparse takes none behind overrides.
     return [*given, *(text for text in old if text.partition("=")[0] not in new_keys), where]

@@ -1,4 +1,4 @@
-"""For Python and notebooks what the programs are for the shell: train a run, and look at one. Imports no torch."""
+"""Train a run and look at one, from Python and notebooks. Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from vae.settings.compose import conf
 from vae.settings.config import quoted
 from vae.settings.errors import explain
 
-# Lightning, once imported, prints on its own unless logging is set up before: so everything heavy waits.
+# Everything heavy waits until logging is set up: Lightning would print on its own.
 if TYPE_CHECKING:
-    from vae.study.pictures import Scene
+    from vae.study.scene import Scene
     from vae.use.trained import Trained
 
 
@@ -60,7 +60,7 @@ def scene(
     """
     from vae.data.loader import evaluation_loader
     from vae.model import checkpoints, restored
-    from vae.study.pictures import Scene
+    from vae.study.scene import Scene
 
     file = checkpoints.file_of(Path(run))
     checkpoint = checkpoints.read(file)
@@ -68,7 +68,7 @@ def scene(
     model = restored.model_of(checkpoint, trust)
     source, data = restored.data_of(about, data_root, trust)
     last = file.with_name("last.ckpt")  # knows of all epochs
-    told = checkpoints.read(last) if last.is_file() else checkpoint
+    latest = checkpoints.read(last) if last.is_file() else checkpoint
     own = about["config"].get("figures", {})
     return Scene(
         model,
@@ -77,5 +77,5 @@ def scene(
         checkpoint["epoch"] + 1,
         grid or own.get("grid", "whitened"),
         walk or own.get("walk", "axis"),
-        told.get("callbacks", {}).get("Scalars", {}).get("history", []),
+        latest.get("callbacks", {}).get("Scalars", {}).get("history", []),
     )

@@ -27,14 +27,14 @@ TRAIN = Path(__file__).parents[2] / "train.py"
 
 
 def described(name: str, what: str | None, examples: str) -> argparse.ArgumentParser:
-    """Asks for nothing yet; its help shows the examples as they stand."""
+    """A parser without arguments, whose help shows the examples as they stand."""
     return argparse.ArgumentParser(
         prog=name, description=what, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter
     )
 
 
 def parser(name: str, what: str | None, examples: str, images: bool = True) -> argparse.ArgumentParser:
-    """Asks for the run, for `images` where the program reads some, and for what depends on the model."""
+    """A parser that asks for the run, for `images` where the program reads some, and for what depends on the model."""
     made = described(name, what, examples)
     made.add_argument("run", type=Path, help="the folder of a run (its reported weights) or a checkpoint file")
     if images:
@@ -84,12 +84,12 @@ def end_silently() -> NoReturn:
 
 
 def run(work: Callable[..., None], options: argparse.Namespace) -> None:
-    """Do it, or say in one line why not."""
+    """Do the work, or end with one line that says why not."""
     with ending_in_one_line():
         work(**vars(options))
 
 
-def train(arguments: Sequence[str]) -> int:
+def run_train_py(arguments: Sequence[str]) -> int:
     """Run train.py, which goes on with what its folder already holds; its exit status."""
     process = subprocess.Popen([sys.executable, str(TRAIN), *arguments], cwd=TRAIN.parent)
     try:
@@ -100,8 +100,8 @@ def train(arguments: Sequence[str]) -> int:
 
 
 def entries(file: Path, names: Sequence[str], unknown: str) -> dict[str, Any]:
-    """What a YAML holds under these names, or all of it; `unknown` says what a name is that it does not have."""
-    from omegaconf import OmegaConf  # half of the time to --help, for programs that read no YAML
+    """The entries of a YAML by these names, or all; `unknown` is what to say of a name that it does not have."""
+    from omegaconf import OmegaConf  # takes half of the time to --help
 
     found = OmegaConf.to_container(OmegaConf.load(file))
     assert isinstance(found, dict)
@@ -155,7 +155,7 @@ def save_picture(path: Path, figure: Figure, dpi: float | None = None) -> None:
 
 
 def refuse_unknown_class(model: Trained, label: str | None) -> None:
-    """Said of the option, before any work."""
+    """Refuse the option --class before any work."""
     if label is not None and not model.conditional:
         raise ValueError(f"--class {label}: must be left out, because the model is not conditional")
     if label is not None and label not in model.classes:

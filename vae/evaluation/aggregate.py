@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from vae.evaluation.doubles import doubles
 from vae.model.distributions import DiagonalNormal, FullNormal, gaussian, marginals, parameters, whitened
 
 SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the kernels' squared widths, in medians of the squared distances
@@ -32,7 +33,7 @@ def mmd_test(z: Tensor, p: Tensor, permutations: int = 500, generator: torch.Gen
     n + m points into n and m with an MMD² as large. Draw the codes z for images that are drawn independently.
     """
     n, m = len(z), len(p)
-    points = torch.cat([z, p]).cpu().double()  # first to the host: not every device has doubles
+    points = doubles(torch.cat([z, p]))
     squared = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist").square()
     between = torch.tril_indices(n + m, n + m, -1)
     median = squared[between[0], between[1]].median().clamp(min=torch.finfo(squared.dtype).tiny)
@@ -62,7 +63,7 @@ class CovarianceMatch(NamedTuple):
 
 def covariance_match(aggregate: Tensor, prior: Tensor) -> CovarianceMatch:
     """Compare the covariances (latent_dim, latent_dim) of the aggregate posterior and of the prior."""
-    aggregate, prior = aggregate.cpu().double(), prior.cpu().double()
+    aggregate, prior = doubles(aggregate), doubles(prior)
     error = (aggregate - prior).norm() / prior.norm()
     a, b = _principal_axis(aggregate), _principal_axis(prior)
     if a is None or b is None:
@@ -74,8 +75,8 @@ def covariance_match(aggregate: Tensor, prior: Tensor) -> CovarianceMatch:
 
 def mean_error(mean: Tensor, prior_mean: Tensor, prior: Tensor) -> float:
     """√((a − m)ᵀ Σ⁻¹ (a − m)): the aggregate posterior's mean a (latent_dim,) in the prior's standard deviations."""
-    distance = mean.cpu().double() - prior_mean.cpu().double()
-    factor = torch.linalg.cholesky(prior.cpu().double())
+    distance = doubles(mean) - doubles(prior_mean)
+    factor = torch.linalg.cholesky(doubles(prior))
     return torch.linalg.solve_triangular(factor, distance[:, None], upper=False).norm().item()
 
 
@@ -114,15 +115,15 @@ def decompose(q: DiagonalNormal | FullNormal, chosen: Tensor, z: Tensor, p: Dist
     """
     q, z, p = whitened(q, z, p)
     chosen = chosen.to(z.device)
-    own = gaussian(*(parameter[chosen] for parameter in parameters(q))).log_prob(z).cpu().double()
+    own = doubles(gaussian(*(parameter[chosen] for parameter in parameters(q))).log_prob(z))
     joint = _Mixture(own, _others(q, z, chosen[:, None]), len(q.loc))
     each = _log_prob_each(marginals(q), chosen, z)
     product = each.sum(1)
     weights = _own_weights(marginals(q), chosen, z, each, joint)
     return Decomposition(
         _weighted(lambda weight: own - joint.log_prob(weight), weights),
-        _weighted(lambda weight: joint.log_prob(weight) - product, weights, apart=True),
-        _estimate(product - p.log_prob(z).cpu().double()),
+        _weighted(lambda weight: joint.log_prob(weight) - product, weights, independent=True),
+        _estimate(product - doubles(p.log_prob(z))),
         _weighted(lambda weight: joint.log_prob(1) - joint.log_prob(weight), weights),
     )
 
@@ -156,7 +157,7 @@ def _own_weights(single: DiagonalNormal, chosen: Tensor, z: Tensor, each: Tensor
     n, latent_dim = single.loc.shape
     order = _permutations(len(z), latent_dim).to(z.device)
     images, z, product = chosen[order], z.gather(0, order), each.gather(0, order.cpu()).sum(1)
-    own = _permuted(single, images).log_prob(z).cpu().double()
+    own = doubles(_permuted(single, images).log_prob(z))
     total = torch.full_like(own, -math.inf)
     for copies in range(1, COPIES + 1):
         rows = _permutations(n, latent_dim).to(z.device)
@@ -197,7 +198,7 @@ def _log_prob_each(single: DiagonalNormal, chosen: Tensor, z: Tensor) -> Tensor:
     columns = []
     for j in range(z.shape[1]):
         q, z_j = DiagonalNormal(single.loc[:, j : j + 1], single.scale[:, j : j + 1]), z[:, j : j + 1]
-        own = DiagonalNormal(q.loc[chosen], q.scale[chosen]).log_prob(z_j).cpu().double()
+        own = doubles(DiagonalNormal(q.loc[chosen], q.scale[chosen]).log_prob(z_j))
         columns.append(_Mixture(own, _others(q, z_j, chosen[:, None]), len(q.loc)).log_prob(HALF))
     return torch.stack(columns, 1)
 
@@ -225,14 +226,14 @@ def _log_densities(q: DiagonalNormal | FullNormal, z: Tensor) -> Tensor:
     """Log density of each posterior at each z, (m, n)."""
     constant = z.shape[1] * math.log(2 * math.pi)
     if isinstance(q, DiagonalNormal):  # Σⱼ (zⱼ − μⱼ)² / σⱼ² multiplied out, a product of matrices
-        z, loc, scale = (each.cpu().double() for each in (z, q.loc, q.scale))
+        z, loc, scale = map(doubles, (z, q.loc, q.scale))
         precision = scale**-2
         constants = (loc**2 * precision).sum(1) + 2 * scale.log().sum(1) + constant
         return -0.5 * (torch.cat([z**2, -2 * z], 1) @ torch.cat([precision, loc * precision], 1).T + constants)
     inverse = _inverse(q)
     units = torch.einsum("nij,mnj->mni", inverse, z[:, None] - q.loc)
     log_scale = inverse.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    return (log_scale - 0.5 * (units.square().sum(-1) + constant)).cpu().double()
+    return doubles(log_scale - 0.5 * (units.square().sum(-1) + constant))
 
 
 def _principal_axis(covariance: Tensor) -> Tensor | None:
@@ -253,8 +254,8 @@ def _estimate(values: Tensor) -> Estimate:
     return Estimate(values.mean().item(), (values.std() / len(values) ** 0.5).item())
 
 
-def _weighted(part: Callable[[float], Tensor], weights: _Weights, apart: bool = False) -> Estimate:
-    """Estimate of a part (m,) at the best weight; the weight's noise counts apart or as that of the same draws."""
+def _weighted(part: Callable[[float], Tensor], weights: _Weights, independent: bool = False) -> Estimate:
+    """Estimate of a part (m,) at the best weight; the weight's noise is `independent`, or that of the same draws."""
     found = _estimate(part(weights.best))
     shift = max(abs(part(weight).mean().item() - found.value) for weight in (weights.low, weights.high))
-    return Estimate(found.value, math.hypot(found.error, shift) if apart else found.error + shift)
+    return Estimate(found.value, math.hypot(found.error, shift) if independent else found.error + shift)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from vae.evaluation.doubles import doubles
 from vae.evaluation.likelihood import DECODED
 from vae.model.vae import VAE, evaluating
 
@@ -223,4 +224,4 @@ def leapfrog(at: At, point: Point, momentum: Tensor, t: Tensor, size: Tensor) ->
 
 
 def _double(values: Tensor) -> Tensor:
-    return values.cpu().double()  # first to the host: not every device has doubles
+    return doubles(values)

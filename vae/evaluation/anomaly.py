@@ -8,6 +8,7 @@ import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor
 
+from vae.evaluation.doubles import doubles
 from vae.evaluation.latents import Codes, aggregate_covariance
 
 
@@ -20,7 +21,7 @@ class Detection(NamedTuple):
 
 def detection(inside: Tensor, outside: Tensor) -> Detection:
     """Compare the scores (n,) of in-distribution images with (m,) of out-of-distribution ones."""
-    scores = torch.cat([inside, outside]).cpu().double().numpy()
+    scores = doubles(torch.cat([inside, outside])).numpy()
     anomalous = torch.cat([torch.zeros(len(inside)), torch.ones(len(outside))]).numpy()
     return Detection(float(roc_auc_score(anomalous, scores)), float(average_precision_score(anomalous, scores)))
 
@@ -33,4 +34,4 @@ def latent_distance(means: Tensor, training: Codes) -> Tensor:
     values, axes = torch.linalg.eigh(aggregate_covariance(training))
     # Steps along a direction without any spread are then huge, but not infinite.
     scale = values.clamp(min=1e-12 * values[-1].item()).sqrt()
-    return ((means.cpu().double() - training.means.double().mean(0)) @ axes / scale).norm(dim=-1)
+    return ((doubles(means) - training.means.double().mean(0)) @ axes / scale).norm(dim=-1)

@@ -10,7 +10,7 @@ where a score needs classes these are quantile bins. The codes are the posterior
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -19,13 +19,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 from torch import Tensor
 
-BINS = 20  # of a continuous variable, all of the same mass
-TRAIN, TEST = 10_000, 5_000  # codes at most; of fewer than both together a third are for testing
+from vae.evaluation.known_factors import BATCH, BINS, SEED, Pairs, binned, histograms, paired, sample, split
+
 TRAIN_VOTES, TEST_VOTES = 10_000, 5_000
-BATCH = 64  # codes, or pairs of codes, for one vote
 PRUNED = 0.05  # variance below which a dimension has no vote in the FactorVAE score
 TREES, LEAF = 20, 20  # of a random forest, and the fewest codes in a leaf
-SEED = 0  # of every draw: the same codes give the same numbers
 
 
 class DCI(NamedTuple):
@@ -56,7 +54,7 @@ def mig(means: Tensor, factors: Tensor) -> float:
     code are quantiles as well, so that a monotone function of a code does not change the score. They cannot tell all
     values of a factor with more than 20: of 40 the gap is at most log 20 / log 40 = 0.81, in Locatello et al. as here.
     """
-    code_bins, factor_bins = _histograms(means, factors)
+    code_bins, factor_bins = histograms(means, factors)
     entropy = np.diagonal(_information(factor_bins, factor_bins))  # I(f; f)
     return _gap(_information(code_bins, factor_bins) / np.where(entropy > 0, entropy, 1))  # 0: it varies elsewhere
 
@@ -69,7 +67,7 @@ def modularity(means: Tensor, factors: Tensor) -> float:
     many bins noise scores about 0.2, with dSprites' five of 3 to 40 values about 0.7. Locatello et al., too, take the
     mean over all codes: many inactive dimensions bring the score near that of noise, whatever the others do.
     """
-    squares = _information(*_histograms(means, factors)) ** 2
+    squares = _information(*histograms(means, factors)) ** 2
     best = squares.max(1)
     others = (squares.sum(1) - best) / (squares.shape[1] - 1)
     return float(np.where(best > 0, 1 - others / np.where(best > 0, best, 1), 0).mean())
@@ -84,9 +82,9 @@ def sap(means: Tensor, factors: Tensor) -> float:
     1: by as much as is right by chance, and more for three classes or more, for along a line such a machine does not
     find the middle ones.
     """
-    codes, truth, discreteness = _sample(means, factors)
+    codes, truth, discreteness = sample(means, factors)
     matrix = np.empty((codes.shape[1], truth.shape[1]))
-    train, test = _split(means, factors)
+    train, test = split(means, factors)
     for j, discrete in enumerate(discreteness):
         if discrete:
             for i in range(codes.shape[1]):
@@ -109,7 +107,7 @@ def dci(means: Tensor, factors: Tensor) -> DCI:
     The importances are those (of impurity) of random forests as in the paper, not of gradient boosted trees, which take
     several times as long: 20 trees that try all codes at each split and have 20 codes or more in each leaf.
     """
-    train, test = _split(means, factors)
+    train, test = split(means, factors)
     importances, qualities = [], []
     for target, expected, discrete in zip(train.factors.T, test.factors.T, train.discrete, strict=True):
         kind = RandomForestClassifier if discrete else RandomForestRegressor
@@ -131,7 +129,7 @@ def beta_vae_score(
     both images, a continuous one about the same: `_votes` says how the bins are made. The codes are standardised, so
     that their scale does not matter.
     """
-    pairs = _arrays(means, factors)
+    pairs = paired(means, factors)
     codes = pairs.codes
 
     def vote(bins: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
@@ -155,7 +153,7 @@ def factor_vae_score(
     active = means.double().var(0) >= PRUNED
     if not active.any():
         return 0.0
-    pairs = _arrays(means[:, active], factors)
+    pairs = paired(means[:, active], factors)
     codes = pairs.codes
 
     def vote(bins: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
@@ -168,75 +166,6 @@ def factor_vae_score(
     return float((counts.argmax(1)[test_least] == test_fixed).mean())
 
 
-class _Pairs(NamedTuple):
-    """Codes, of mean 0 and variance 1 (or 0), with their factors, in double precision."""
-
-    codes: np.ndarray  # (n, latent_dim)
-    factors: np.ndarray  # (n, factors); of a discrete factor 0, 1, 2, … in the order of its values
-    discrete: list[bool]  # (factors,)
-
-    def take(self, index: np.ndarray) -> _Pairs:
-        """The chosen ones, with the factors that are discrete among all."""
-        return _Pairs(self.codes[index], self.factors[index], self.discrete)
-
-
-def _arrays(means: Tensor, factors: Tensor) -> _Pairs:
-    truth = factors.double().numpy()
-    truth = truth[:, (truth != truth[:1]).any(0)]
-    if truth.shape[1] < 2:
-        raise ValueError(f"disentanglement needs at least two factors that vary, not {truth.shape[1]}")
-    columns, discrete = [], []
-    for column in truth.T:
-        values, ranks = np.unique(column, return_inverse=True)
-        discrete.append(len(values) <= max(BINS, min(TRAIN, len(column)) // BATCH))
-        columns.append(ranks if discrete[-1] else column)
-    return _Pairs(_standardised(means), np.stack(columns, axis=1, dtype=np.float64), discrete)
-
-
-def _standardised(means: Tensor) -> np.ndarray:
-    codes = means.double().numpy()
-    scale = codes.std(0)
-    constant = scale <= 1e-6 * np.abs(codes).max(0)  # the rounding of a mean is no variance
-    return np.where(constant, 0, (codes - codes.mean(0)) / np.where(constant, 1, scale))
-
-
-def _sample(means: Tensor, factors: Tensor) -> _Pairs:
-    """At most `TRAIN` of the codes."""
-    pairs = _arrays(means, factors)
-    if len(means) <= TRAIN:
-        return pairs
-    chosen = np.random.default_rng(SEED).permutation(len(means))[:TRAIN]
-    return pairs.take(chosen)._replace(codes=_standardised(means[chosen]))
-
-
-def _split(means: Tensor, factors: Tensor) -> tuple[_Pairs, _Pairs]:
-    """For training and for testing."""
-    pairs = _arrays(means, factors)
-    order = np.random.default_rng(SEED).permutation(len(means))
-    tests = min(TEST, len(means) // 3)
-    return pairs.take(order[tests : tests + TRAIN]), pairs.take(order[:tests])
-
-
-def _histograms(means: Tensor, factors: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """The bins of `TRAIN` codes (n, latent_dim) and of their factors (n, factors)."""
-    pairs = _sample(means, factors)
-    few = [len(np.unique(code)) <= BINS for code in pairs.codes.T]
-    return _binned(pairs.codes, few), _binned(pairs.factors, pairs.discrete)
-
-
-def _binned(values: np.ndarray, discrete: Sequence[bool], bins: int = BINS) -> np.ndarray:
-    """The classes of each column of (n, k), as integers: its values if it is discrete, else quantile bins.
-
-    Equal values share a bin, which may leave fewer bins.
-    """
-    result = np.empty(values.shape, dtype=np.int64)
-    for i, (column, as_it_is) in enumerate(zip(values.T, discrete, strict=True)):
-        inner = np.quantile(column, np.arange(1, bins) / bins)
-        edges = np.unique(column)[1:] if as_it_is else np.unique(inner)
-        result[:, i] = np.searchsorted(edges, column, side="right")
-    return result
-
-
 def _information(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Mutual information, in nats, of each column of classes (n, k) with each of (n, m): (k, m)."""
     result = np.empty((first.shape[1], second.shape[1]))
@@ -244,9 +173,9 @@ def _information(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         for j, b in enumerate(second.T):
             joint = np.bincount(a * (b.max() + 1) + b, minlength=(a.max() + 1) * (b.max() + 1)) / len(a)
             joint = joint.reshape(a.max() + 1, b.max() + 1)
-            apart = joint.sum(1, keepdims=True) * joint.sum(0)
+            product = joint.sum(1, keepdims=True) * joint.sum(0)
             seen = joint > 0
-            result[i, j] = (joint[seen] * np.log(joint[seen] / apart[seen])).sum()
+            result[i, j] = (joint[seen] * np.log(joint[seen] / product[seen])).sum()
     return result.clip(min=0)  # what rounding takes below
 
 
@@ -283,7 +212,7 @@ def _partners(bins: np.ndarray, first: np.ndarray, generator: np.random.Generato
 
 
 def _votes(
-    pairs: _Pairs,
+    pairs: Pairs,
     vote: Callable[[np.ndarray, int, np.random.Generator], np.ndarray],
     *counts: int,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -293,7 +222,7 @@ def _votes(
     by its bins (n,): the values of a discrete factor, 20 of a continuous one or as many as leave 64 images in each.
     """
     generator = np.random.default_rng(SEED)
-    bins = _binned(pairs.factors, pairs.discrete, max(2, min(BINS, len(pairs.factors) // BATCH)))
+    bins = binned(pairs.factors, pairs.discrete, max(2, min(BINS, len(pairs.factors) // BATCH)))
     result = []
     for count in counts:
         fixed = np.sort(generator.integers(bins.shape[1], size=count))  # votes about one factor are made together

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, MultivariateNormal
 
+from vae.evaluation.doubles import doubles
 from vae.model import draws as drawing
 from vae.model.distributions import DiagonalNormal, FullNormal
 from vae.model.draws import at_once, draws
@@ -67,14 +68,13 @@ class Geometry:
     def of(cls, p: Distribution) -> Geometry:
         """The geometry of a distribution with event shape (n,), such as the prior."""
         if isinstance(p, DiagonalNormal | FullNormal):
-            return cls(p.mean.cpu().double(), p.covariance_matrix.cpu().double())
+            return cls(doubles(p.mean), doubles(p.covariance_matrix))
         drawn = draws(p, SAMPLES)
         device, dtype, size = drawn.device, drawn.dtype, at_once(p)
         samples = drawn.cpu()
 
         def log_prob(z: Tensor) -> Tensor:
-            # To the host before it is in doubles, which not every device has.
-            found = [p.log_prob(part).cpu().double() for part in z.flatten(0, -2).to(device, dtype).split(size)]
+            found = [doubles(p.log_prob(part)) for part in z.flatten(0, -2).to(device, dtype).split(size)]
             return torch.cat(found).view(z.shape[:-1])
 
         return cls(mean(samples), covariance(samples, correction=1), samples, log_prob)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
 
+from vae.evaluation.doubles import doubles
 from vae.evaluation.geometry import Geometry, covariance, in_parts, mean, moments
 from vae.model.distributions import DiagonalNormal, TiedNormal
 from vae.model.vae import VAE, only
@@ -45,7 +46,7 @@ def encode(vae: VAE, batches: Iterable[tuple[Tensor, Tensor]], at_mean: bool = F
             else:
                 middle, matrices = moments(q)
                 spread = matrices.diagonal(dim1=-2, dim2=-1)
-                total += matrices.sum(0).cpu().double()  # first to the host: not every device has doubles
+                total += doubles(matrices.sum(0))
             means.append(middle.cpu())
             spreads.append(spread.cpu() * (not at_mean))
     variances = torch.cat(spreads)
@@ -133,7 +134,7 @@ def _mean_covariance(q: DiagonalNormal | TiedNormal, variances: Tensor) -> Tenso
     if isinstance(q, DiagonalNormal):
         return mean(variances).diag()
     # The common correlations times the means of σᵢ σⱼ.
-    factor = nn.functional.normalize(q.factor.cpu().double(), dim=-1)
+    factor = nn.functional.normalize(doubles(q.factor), dim=-1)
     products = sum(scales.T @ scales for scales in in_parts(variances.sqrt()))
     return factor @ factor.T * products / len(variances)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from vae.evaluation.doubles import doubles
 from vae.model.noise import Draw
 from vae.model.vae import VAE, evaluating
 
@@ -17,7 +18,7 @@ DECODED = 2**20  # numbers decoded at once, to bound the memory whatever the num
 LEVELS = 256  # of a pixel in a file
 
 
-class Likelihood(NamedTuple):
+class Weighed(NamedTuple):
     """What k draws z of each image say by their weights w = p(x, z) / q(z|x); (n,) each, float64 on the CPU, nats."""
 
     log_p: Tensor  # log (1/k) Σ w, in the mean a lower bound on log p(x) that rises with k
@@ -27,7 +28,7 @@ class Likelihood(NamedTuple):
 
 
 @torch.inference_mode()
-def importance_likelihood(vae: VAE, batches: Iterable[tuple[Tensor, Tensor]], samples: int) -> Likelihood:
+def importance_likelihood(vae: VAE, batches: Iterable[tuple[Tensor, Tensor]], samples: int) -> Weighed:
     """log p(x) ≈ log (1/k) Σ p(x|z) p(z) / q(z|x) with k draws z from q(z|x), of each image (Burda et al., 2016)."""
     dtype = next(vae.parameters()).dtype
     with evaluating(vae):
@@ -36,7 +37,7 @@ def importance_likelihood(vae: VAE, batches: Iterable[tuple[Tensor, Tensor]], sa
         for images, labels in batches:
             x = images.to(dtype)
             parts.append(weighed(vae, x, labels, vae.encode(x, labels), p, samples))
-    return Likelihood(*map(torch.cat, zip(*parts, strict=True)))
+    return Weighed(*map(torch.cat, zip(*parts, strict=True)))
 
 
 @torch.inference_mode()
@@ -44,11 +45,11 @@ def mean_recon(vae: VAE, batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
     """−log p(x|z) at z = E[z|x] of each image, (n,), float64 on the CPU, nats: all that an autoencoder says of it."""
     dtype = next(vae.parameters()).dtype
     with evaluating(vae):
-        found = [vae(images.to(dtype), labels, Draw(mean=True)).recon.cpu().double() for images, labels in batches]
+        found = [doubles(vae(images.to(dtype), labels, Draw(mean=True)).recon) for images, labels in batches]
     return torch.cat(found)
 
 
-def weighed(vae: VAE, x: Tensor, labels: Tensor, q: Distribution, p: Distribution, samples: int) -> Likelihood:
+def weighed(vae: VAE, x: Tensor, labels: Tensor, q: Distribution, p: Distribution, samples: int) -> Weighed:
     """The likelihood of images (n, channels, height, width) by draws from any q, of batch shape (n,).
 
     The standard error is that of the delta method, Var[log Σ w] ≈ Var[Σ w] / (Σ w)² = (1/ess − 1/k) / (1 − 1/k).
@@ -59,14 +60,14 @@ def weighed(vae: VAE, x: Tensor, labels: Tensor, q: Distribution, p: Distributio
     for done in range(0, samples, at_once):
         z = q.sample(torch.Size([min(at_once, samples - done)]))  # (draws, n, latent_dim)
         log_w = vae.decode(z, labels).log_prob(x) + p.log_prob(z) - q.log_prob(z)
-        log_w = log_w.cpu().double()  # first to the host: not every device has doubles
+        log_w = doubles(log_w)
         log_sum = torch.logaddexp(log_sum, log_w.logsumexp(0))
         log_squares = torch.logaddexp(log_squares, (2 * log_w).logsumexp(0))
         sum_log += log_w.sum(0)
     ess = (2 * log_sum - log_squares).exp()
     # Equal weights leave a rounding error of either sign; a single draw has no error: 0 / 0.
     variance = (1 / ess - 1 / samples).clamp(min=0) / (1 - 1 / samples)
-    return Likelihood(log_sum - math.log(samples), variance.sqrt(), ess, sum_log / samples)
+    return Weighed(log_sum - math.log(samples), variance.sqrt(), ess, sum_log / samples)
 
 
 def dequantised(images: Tensor) -> Tensor:

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vae.evaluation.doubles import doubles
+
 WINDOW, SIGMA = 11, 1.5  # SSIM's Gaussian window, in pixels
 LUMINANCE, CONTRAST = 0.01**2, 0.03**2  # SSIM's C₁ and C₂ for intensities in [0, 1]
 EXACT = 1e-10  # a mean squared error below this counts as this, so that PSNR ends at 100 dB
@@ -39,7 +41,7 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
 def reconstruction(x: Tensor, y: Tensor) -> dict[str, float]:
     """`mse`, `psnr` and `ssim` of images in [0, 1] and their reconstructions: means over the images."""
     measures = {"mse": mse, "psnr": psnr, "ssim": ssim}
-    return {name: _host(measure(x, y)).mean().item() for name, measure in measures.items()}
+    return {name: doubles(measure(x, y)).mean().item() for name, measure in measures.items()}
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
@@ -47,7 +49,7 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
 
     ‖μ − μ′‖² + tr(C + C′ − 2 (C C′)^½). Biased: it falls with the number of images, so compare equal numbers only.
     """
-    a, b = _host(a), _host(b)
+    a, b = doubles(a), doubles(b)
     factors = [_factor(torch.atleast_2d(each.T.cov())) for each in (a, b)]
     # With C = FFᵀ, C′ = GGᵀ the eigenvalues of C C′ are the squared singular values of FᵀG, free of the complex
     # numbers that rounding brings into those of a product which is not symmetric.
@@ -61,7 +63,7 @@ def kernel_distance(a: Tensor, b: Tensor) -> float:
 
     Also below zero where the sets come from one distribution.
     """
-    a, b = _host(a), _host(b)
+    a, b = doubles(a), doubles(b)
     same = sum((_kernel_sum(each, each) - _kernel(each, each).sum()) / (len(each) * (len(each) - 1)) for each in (a, b))
     return (same - 2 * _kernel_sum(a, b) / (len(a) * len(b))).item()
 
@@ -158,7 +160,7 @@ def _ball_hits(centres: Tensor, points: Tensor, k: int) -> _Hits:
     """Of balls that reach from each centre to the k-th nearest other centre, borders included."""
     if len(centres) <= k:
         raise ValueError(f"{len(centres)} features: must be more than k={k}, the neighbours that are asked for")
-    centres, points = _host(centres), _host(points)
+    centres, points = doubles(centres), doubles(points)
     middle = centres.mean(0)
     centres, points = centres - middle, points - middle  # rounding is least around zero
     # Far above rounding, so that a point on a border, such as a repeated one, lies inside.
@@ -176,7 +178,3 @@ def _ball_hits(centres: Tensor, points: Tensor, k: int) -> _Hits:
 def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
     """‖a‖² + ‖b‖² − 2aᵀb of each row of a with each row of b: several times faster than differences."""
     return torch.addmm(a.square().sum(1)[:, None] + b.square().sum(1), a, b.T, alpha=-2)
-
-
-def _host(x: Tensor) -> Tensor:
-    return x.cpu().double()  # first to the host: not every device has doubles

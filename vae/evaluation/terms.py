@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from vae.evaluation.doubles import doubles
 from vae.model.objectives import ELBO, Batch, Objective
 from vae.model.vae import VAE
 
@@ -27,7 +28,7 @@ def mean_terms(vae: VAE, batches: Batches, objective: Objective = PLAIN) -> dict
     for images, labels in batches:
         (loss, _), terms = objective(vae, Batch(images.to(dtype), labels), objective.steps)
         means = torch.stack([_of_image(terms.recon).sum(), _of_image(terms.kl).sum(), loss * len(images)])
-        sums += means.cpu().double()  # first to the host: not every device has doubles
+        sums += doubles(means)
         count += len(images)
     recon, kl, loss = (sums / count).tolist()
     found = {"total": recon + kl, "recon": recon, "kl": kl}

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vae.evaluation.doubles import doubles
 from vae.evaluation.geometry import moments
 from vae.evaluation.likelihood import DECODED
 from vae.model.vae import VAE, evaluating
@@ -80,12 +81,12 @@ def true_posterior(vae: VAE, images: Tensor, labels: Tensor, low: Tensor, high: 
             parts = z.to(x).split(max(1, DECODED // x.numel()))
             given = labels if conditional else None
             found = [vae.decode(part, given).log_prob(x) + p.log_prob(part) for part in parts]
-            return torch.cat(found).cpu().double()  # first to the host: not every device has doubles
+            return doubles(torch.cat(found))
 
         def log_q(z: Tensor) -> Tensor:
-            return q.log_prob(z.to(x)).cpu().double()
+            return doubles(q.log_prob(z.to(x)))
 
-        mean, covariance = (moment.cpu().double() for moment in moments(q))
+        mean, covariance = map(doubles, moments(q))
         unit = REACH * torch.ones(1, len(low), dtype=torch.float64)
         units = Boxes(-unit, unit).grid(INNER)  # (points, 1, latent_dim)
         z = mean + (torch.linalg.cholesky(covariance) @ units[..., None]).squeeze(-1)

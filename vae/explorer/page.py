@@ -20,7 +20,7 @@ from vae.evaluation.geometry import Geometry
 from vae.explorer.networks import DECODER, networks, packed
 from vae.figures import style
 from vae.model.vae import evaluating
-from vae.study.pictures import Scene
+from vae.study.scene import Scene
 
 SCRIPTS = (
     "networks.js",

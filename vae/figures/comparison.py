@@ -35,7 +35,7 @@ class Mark(NamedTuple):
     recon: float
 
 
-class Estimate(NamedTuple):
+class SeedMean(NamedTuple):
     """A mean over seeds at one value of a key, and half of its 95 % interval where there is one."""
 
     value: float | str
@@ -76,7 +76,7 @@ def rate_distortion(series: Series, title: str = "", note: str = "") -> Figure:
 def totals(
     key: str, values: Sequence[float | str], series: Series, title: str = "", note: str = "", term: str = "total"
 ) -> Figure:
-    """The test total, or another term (`Estimate`), against a key of rising numbers, or of words."""
+    """The test total, or another term (`SeedMean`), against a key of rising numbers, or of words."""
     estimates = [estimate for _, some in series for estimate in some]
     numbers = [value for value in values if isinstance(value, int | float)]
     words = [fill(str(value).replace(",", ", "), max(10, 70 // len(values))) for value in values]

@@ -70,10 +70,10 @@ class Picture(Figure):
     """A figure that a notebook shows as it is on disk; in few colours, because the notebook keeps all its pictures."""
 
     def _repr_png_(self) -> bytes:
-        pixels, file = rasterise(self), io.BytesIO()
-        is_grey = (pixels == pixels[..., :1]).all()
-        # The steps of k-means bring rare colours back, which a median cut of a mostly white picture mixes.
-        image = Image.fromarray(pixels[..., 0]) if is_grey else Image.fromarray(pixels).quantize(256, kmeans=2)
+        image, file = as_image(rasterise(self)), io.BytesIO()
+        if image.mode == "RGB":
+            # The steps of k-means bring rare colours back, which a median cut of a mostly white picture mixes.
+            image = image.quantize(256, kmeans=2)
         image.save(file, "png", optimize=True)
         return file.getvalue()
 
@@ -132,6 +132,11 @@ def text_width(lines: Iterable[str], size: float = RC["font.size"]) -> float:
 def legend_width(handles: Sequence[Any]) -> float:
     """Inches that a legend of one column takes beside the axes."""
     return text_width((handle.get_label() for handle in handles), RC["legend.fontsize"]) + 0.45
+
+
+def as_image(pixels: np.ndarray) -> Image.Image:
+    """The pixels (height, width, 3) as an image of one channel where all are grey."""
+    return Image.fromarray(pixels[..., 0] if (pixels == pixels[..., :1]).all() else pixels)
 
 
 def rasterise(figure: Figure, dpi: float | None = None) -> np.ndarray:

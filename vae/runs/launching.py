@@ -62,7 +62,7 @@ class EndTogether(Callback):
             signals.interrupt(signum)
 
         signals.answer(stop)
-        # About what the jobs' processes had not given back when joblib ended them; the system takes it.
+        # It would warn of what the jobs' processes had not given back when joblib ended them; the system takes it.
         os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -87,12 +87,12 @@ def stop_jobs(folder: Path, start: float, signum: int) -> None:
     """Stop the jobs that other processes have begun in a sweep's folder since `start`, and wait for their end."""
     # A terminal sends Ctrl+C to all its processes, and a second signal would stop a job without saving.
     patience = 5.0 if signum == signal.SIGINT else 0.0
-    until, told = time.monotonic() + patience, set[int]()
+    until, stopped = time.monotonic() + patience, set[int]()
     while running := _running(folder, start):
         if time.monotonic() >= until:
-            for pid in running - told:
+            for pid in running - stopped:
                 os.kill(pid, signal.SIGTERM)
-            told |= running
+            stopped |= running
         time.sleep(0.1)
 
 

@@ -23,7 +23,7 @@ HEADLINES = ("nll", "active_units", "knn_accuracy", "samples_frechet", "mig")
 class Comparable(NamedTuple):
     """Completed runs with totals of the same thing."""
 
-    apart: dict[str, Any]  # how their measure differs from that of others; empty where there are no others
+    differences: dict[str, Any]  # how their measure differs from that of others; empty where there are no others
     runs: list[Run]
 
 
@@ -37,18 +37,20 @@ def comparable(runs: Sequence[Run]) -> tuple[list[Comparable], list[str]]:
         sets.setdefault((run.term, hashable(_measure(run))), []).append(run)
     firsts = [some[0] for some in sets.values()]
     measured = list(dict.fromkeys(key for run in firsts for key in _measure(run)))
-    apart = [key for key in measured if any(differ(some, key) for some in partition(firsts, _above(key)).values())]
+    differences = [
+        key for key in measured if any(differ(some, key) for some in partition(firsts, _above(key)).values())
+    ]
     several = len({run.term for run in firsts}) > 1
     found = [
-        Comparable(({RANKED: some[0].term} if several else {}) | {key: some[0].value(key) for key in apart}, some)
+        Comparable(({RANKED: some[0].term} if several else {}) | {key: some[0].value(key) for key in differences}, some)
         for some in sets.values()
     ]
     return found, [key for key in differing(runs) if key not in (*measured, "data._target_")]
 
 
-def why_apart(sets: Sequence[Comparable]) -> str:
+def why_separate(sets: Sequence[Comparable]) -> str:
     """Reasons why the totals of such sets measure different things."""
-    keys = {key for each in sets for key in each.apart}
+    keys = {key for each in sets for key in each.differences}
     reasons = {
         "the test images differ": any(key.startswith("data") and key != "data.binarize" for key in keys),
         "their pixels are binarised differently": "data.binarize" in keys,
@@ -68,8 +70,8 @@ def _measure(run: Run) -> dict[str, Any]:
     """All that a total is measured with: the images, the likelihood, and whether the class is given."""
     inner = {key: value for key, value in run.flat.items() if key.startswith(("data.", "likelihood."))}
     fixed = {key: value for key, value in inner.items() if key not in TRAINING and not is_place(run.flat, key)}
-    told = run.value("conditional") or False
-    return {"data": run.metrics["data"], "likelihood": run.value("likelihood"), "conditional": told, **fixed}
+    conditional = run.value("conditional") or False
+    return {"data": run.metrics["data"], "likelihood": run.value("likelihood"), "conditional": conditional, **fixed}
 
 
 def with_real_data(run: Run) -> Run:

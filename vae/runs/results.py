@@ -135,8 +135,8 @@ def _replaced(typed: Iterable[str]) -> list[str]:
 def differing(runs: Sequence[Run]) -> list[str]:
     """The keys by which runs differ: those of the top level, then groups, then keys inside of groups.
 
-    Keys inside of a group only where they differ among runs with the same choice, and not where they repeat a
-    top-level key. Pictures and the place of the data do not count.
+    A key inside of a group counts only if it differs among runs with the same choice and does not repeat a top-level
+    key. Pictures and the place of the data do not count.
     """
     names = dict.fromkeys(name for run in runs for name in run.config if name not in AFTERWARDS)
     groups = [name for name in names if any(isinstance(run.config.get(name), Mapping) for run in runs)]

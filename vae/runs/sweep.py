@@ -35,7 +35,7 @@ class Job(NamedTuple):
     """One combination of a sweep's values, with its folder inside the sweep's."""
 
     overrides: Sequence[str]
-    label: str  # the overrides that tell it from the other jobs
+    label: str  # the overrides that distinguish it from the other jobs
     folder: str
     done: bool
 
@@ -97,7 +97,7 @@ def jobs_in(folder: Path) -> dict[str, dict[str, Any]]:
 def _matches(wanted: Sequence[dict[str, Any]], existing: Mapping[str, dict[str, Any]]) -> list[str | None]:
     """The job of each configuration; no job serves for two.
 
-    A job that differs by what may change on going on serves, too, with no more epochs; exact ones come first.
+    A job also serves if only what may change when a run goes on differs, with no more epochs; exact ones come first.
     """
     found: list[str | None] = [None] * len(wanted)
     free = dict(existing)

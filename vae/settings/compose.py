@@ -31,7 +31,7 @@ def prepare() -> None:
 
 @contextmanager
 def conf() -> Iterator[None]:
-    """Inside, Hydra composes out of conf/."""
+    """Let Hydra compose out of conf/ inside the block."""
     prepare()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         yield
@@ -44,7 +44,7 @@ def composed(*overrides: str, with_hydra: bool = False) -> DictConfig:
 
 
 def program() -> str:
-    """How training is typed, where the running program trains; else as it always can be."""
+    """The running program as one types it if it trains, else `python -m vae`."""
     typed = Path(sys.argv[0]).name
     return {"train.py": "python train.py", "vae-train": "vae-train"}.get(typed, "python -m vae")
 

@@ -26,7 +26,7 @@ BUILDING = ("_target_", "_partial_")  # Hydra's words that are no arguments of a
 def check(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
     """Refuse a configuration with a wrong value or an unknown key, by a `ValueError` of one line.
 
-    `typed` are the overrides that made it, of which none may be without any effect.
+    `typed` are the overrides that made it; each must have an effect.
     """
     refuse_other_keys("", cfg, [*TOP, *RANGES])
     # The top level first: its values stand in the groups by interpolation, and the error should name the key typed.
@@ -51,7 +51,7 @@ def check(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
 def _check_group(group: str, node: Mapping[Any, Any]) -> None:
     """Refuse a wrong class, or wrong keys and values for it.
 
-    Of a class from elsewhere, the keys that it shares with the one in whose place it stands have the same ranges.
+    A class from elsewhere has the ranges of the class that it replaces, for the keys that both have.
     """
     if "_target_" not in node:
         raise ValueError(left_out(f"{group}._target_"))
@@ -74,7 +74,7 @@ def _check_group(group: str, node: Mapping[Any, Any]) -> None:
 
 
 def _check_how_it_is_built(group: str, node: Mapping[Any, Any]) -> None:
-    """Refuse Hydra's own words for building an object, where they are not those that the program counts on."""
+    """Refuse Hydra's own words for building an object, unless the program counts on them."""
     for key in ("_args_", "_convert_", "_recursive_"):
         if key in node:
             raise ValueError(f"{group}.{key}: must be left out, because the program builds its parts in its own way")
@@ -84,9 +84,9 @@ def _check_how_it_is_built(group: str, node: Mapping[Any, Any]) -> None:
 
 
 def _refuse_what_the_class_does_not_take(group: str, target: str, keys: Sequence[str], replaced: Sequence[str]) -> None:
-    """Import a class that a user named, or gave other keys than ours has, and compare its arguments' names.
+    """Refuse a class that cannot be imported, or that does not take these keys.
 
-    `replaced` are the keys of the class in whose place it stands.
+    `replaced` are the keys of the class that it replaces.
     """
     try:
         found = pkgutil.resolve_name(target)
@@ -120,7 +120,7 @@ def without_hydra(cfg: DictConfig) -> DictConfig:
 
 def quoted(text: str) -> str:
     """A value for the command line that Hydra reads back as this text, whatever is in it."""
-    # Backslashes are themselves but before a quote, which Hydra's parser unescapes, and ${, which OmegaConf does.
+    # A backslash stands for itself, except before a quote (Hydra's parser) and before ${ (OmegaConf).
     text = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
     text = re.sub(r"(\\*)'", r"\1\1\\'", text)
     text = re.sub(r"(\\+)$", r"\1\1", text)
@@ -138,7 +138,7 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 
 
 def has_beta(config: Mapping[str, Any]) -> bool:
-    """Whether the loss has a β: the objective of a class of one's own may have one, too."""
+    """Whether the loss has a β; a user's own objective may have one."""
     return "beta" in config.get("objective", {})
 
 
@@ -155,7 +155,7 @@ def objective_name(config: Mapping[str, Any]) -> str:
 
 
 def may_change(flat: Mapping[str, Any], key: str) -> bool:
-    """Whether a flat configuration's key says how long, where from or on which device is trained, but not what."""
+    """Whether a key may change when a run goes on: it says how long, on which device or where the data lie."""
     return key in FREE or is_place(flat, key)
 
 
@@ -167,7 +167,7 @@ def is_place(flat: Mapping[str, Any], key: str) -> bool:
 
 
 def fingerprint(config: Mapping[str, Any], but: Callable[[Mapping[str, Any], str], bool] = may_change) -> str:
-    """Hash of a plain configuration, but for some keys: what it trains, without what may change on going on."""
+    """Hash of what a plain configuration trains: of all keys but those that may change when a run goes on."""
     flat = flatten(config)
     kept = {key: value for key, value in flat.items() if not but(flat, key)}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]

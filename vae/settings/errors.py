@@ -13,7 +13,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandat
 
 from vae.settings.rules import left_out, unknown_key
 
-ALLOWED = {  # what OmegaConf says of a refused value, most often one of Hydra's own keys, and what it wants
+ALLOWED = {  # OmegaConf's words for a refused value, mostly of Hydra's own keys, and the value that it wants
     "could not be converted to Integer": "an integer",
     "could not be converted to Float": "a number",
     "is not a valid bool": "true or false",
@@ -24,7 +24,7 @@ ALLOWED = {  # what OmegaConf says of a refused value, most often one of Hydra's
     "Cannot merge DictConfig with ListConfig": "a list where one is now, and key: value pairs where these are",
 }
 
-EXTRAS = {  # what is said where something of an extra is not installed, its name and the extra's
+EXTRAS = {  # messages where a package is not installed, with its name and that of the extra
     "Unknown plugin class : 'hydra_plugins.hydra_joblib_launcher.": ("joblib's launcher", "sweep"),
     "Unknown plugin class : 'hydra_plugins.hydra_submitit_launcher.": ("submitit's launcher", "sweep"),
     "No module named 'ray'": ("Ray", "sweep"),
@@ -37,7 +37,7 @@ LONGEST = 400  # characters of a line; what is wrong stands at its ends, and a l
 # How PyTorch and NumPy say how much memory they could not get.
 OUT_OF_MEMORY = re.compile(r"(?:tried to allocate|unable to allocate) (?P<size>[\d.]+) ?(?P<unit>\w+)", re.IGNORECASE)
 
-NAMES_NO_KEY = {  # what Python and OmegaConf say without saying of which key, and what it means
+NAMES_NO_KEY = {  # messages of Python and OmegaConf that name no key, and what they mean
     "int too large to convert to float": "one of the values is a number of too many digits",
     "Exceeds the limit (4300 digits)": "one of the values is a number of too many digits",
     "list indices must be integers": "one of the keys is an entry of a list: give the whole list instead",
@@ -97,7 +97,7 @@ def _of_omegaconf(error: OmegaConfBaseException) -> str:
 
 
 def _readable(size: str, unit: str) -> str:
-    """Bytes in the largest unit of which there is at least one."""
+    """Bytes in the largest unit that gives at least 1."""
     number = float(size)
     for larger in ("KiB", "MiB", "GiB", "TiB", "PiB") if unit == "bytes" else ():
         if number < 1024:

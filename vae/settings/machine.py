@@ -41,7 +41,7 @@ def _check_files(node: Node) -> None:
 
 
 def _expanded(key: str, path: str) -> Path:
-    """A path without ~, as the data sources make it; whether something is there or not can be asked of it."""
+    """The path without ~, as the data sources make it; refuse one that cannot be looked at."""
     try:
         found = Path(path).expanduser()
         found.exists()

@@ -1,6 +1,6 @@
-"""The ranges of all values: what neither the YAMLs under conf/ nor the constructors say. Imports no torch.
+"""The values that every key may have, one line a class. Imports no torch.
 
-A YAML has a class's keys and defaults, its constructor their meaning; here is, a line a class, what they may be.
+A YAML under conf/ has a class's keys and defaults, its constructor says what they mean.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from vae.settings.rules import (
 MANY = 1_000_000
 IMAGES = 1_000_000_000  # of a data set
 
-# Of vae.study, which imports torch: a test holds that these are all that it has, in its order.
+# Names from vae.study, which imports torch; a test compares them.
 PICTURES = (
     *("latent/manifold", "latent/clusters", "latent/pairs", "latent/covariance", "latent/activity"),
     *("latent/true_posterior", "images/reconstructions", "images/samples", "images/interpolation"),
@@ -238,7 +238,7 @@ def ranges_of(group: str, node: Mapping[Any, Any]) -> Ranges | None:
 
 
 def ranges_in_place(group: str, node: Mapping[Any, Any]) -> Ranges:
-    """The same; of a class from elsewhere, those of the class in whose YAML it stands: that YAML's keys come first."""
+    """The same; a class from elsewhere has those of the class that it replaces, whose YAML's keys come first."""
     own = ranges_of(group, node)
     if own is not None:
         return own

@@ -1,4 +1,4 @@
-"""What a value may be: how what was typed is converted, what is allowed, and the words for it. Imports no torch."""
+"""Rules for values: how a typed one is converted, which are allowed, and the words for them. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def _as_it_is(value: Any) -> Any:
 class Rule(NamedTuple):
     """What a key's value must be.
 
-    `allows` also asks for the type, exactly: true is no integer, but an integer is a number. What the command line or
-    the environment gave as another type is converted before; what cannot be is left as it is, and then not allowed.
+    `allows` also checks the type: true is no integer, but an integer is a number. `convert` comes first, because the
+    command line and the environment may give another type; it leaves alone what it cannot convert.
     """
 
     allows: Callable[[Any], bool]
@@ -83,7 +83,7 @@ def positive() -> Rule:
 
 
 def fraction() -> Rule:
-    """A share that leaves something."""
+    """A number between 0 and 1, both excluded."""
     return Rule(lambda value: is_number(value) and 0 < value < 1, "between 0 and 1, both excluded", _as_number)
 
 
@@ -98,7 +98,7 @@ def word(*allowed: str) -> Rule:
 
 
 def listed(least: int, most: int, each: Rule, words: str) -> Rule:
-    """A list of so many entries, all of one rule."""
+    """A list of `least` to `most` entries, all of one rule."""
 
     def allows(value: Any) -> bool:
         return isinstance(value, list) and least <= len(value) <= most and all(map(each.allows, value))
@@ -174,7 +174,7 @@ def refuse_wrong_values(
 
 
 def refuse_other_keys(group: str, given: Iterable[Any], known: Iterable[str], and_unknown: bool = True) -> None:
-    """Refuse that a known key is missing, or that there are others."""
+    """Refuse a group that lacks a known key, or has others."""
     given, known = [*map(str, given)], [*known]
     for name in known:
         if name not in given:

@@ -1,4 +1,4 @@
-"""What values must be together, though each is good by itself. Imports no torch."""
+"""Values that do not go together, though each is allowed by itself. Imports no torch."""
 
 from __future__ import annotations
 

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from vae.common.files import read_json, relative, write_json
 from vae.runs.results import EVALUATION
-from vae.study.measures import EVERY, Effort, NotApplicableError, Subject, Values, measure, select
+from vae.study.measures import Values, measure, select
+from vae.study.subject import EVERY, Effort, NotApplicableError, Subject
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +38,8 @@ class Evaluation:
         """Measure the model of this training step and epoch, and write the values into its run's folder.
 
         Other values of an earlier evaluation of the same weights are kept. Each measure's values are written at once,
-        because the next one may be stopped. A measure that goes wrong, or a folder that cannot be
-        written to, is said and ends nothing: the run is trained, and the other values are right.
+        because the next one may be stopped. A measure that goes wrong and a folder that cannot be
+        written to are reported and end nothing: the run is trained, and the other values are right.
         """
         path = folder / EVALUATION
         before = read_json(path) or {}

@@ -5,25 +5,19 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from vae.common.seeding import apart
-from vae.data.base import Dataset, DataSource, Part
-from vae.data.loader import BatchLoader, as_seen
+from vae.data.base import Part
 from vae.evaluation import aggregate, anomaly, disentanglement, latents, quality, structure
 from vae.evaluation.annealed import annealed, bidirectional
 from vae.evaluation.classifier import trained_classifier
 from vae.evaluation.gap import inference_gap
-from vae.evaluation.geometry import Geometry
-from vae.evaluation.likelihood import Likelihood, bits_per_dimension, dequantised, importance_likelihood, mean_recon
-from vae.model.distributions import DiagonalNormal, FullNormal, gaussian, parameters
+from vae.evaluation.likelihood import Weighed, bits_per_dimension, dequantised, importance_likelihood
 from vae.model.draws import draws
-from vae.model.vae import VAE
+from vae.study.subject import NotApplicableError, Subject
 
 log = logging.getLogger(__name__)
 
@@ -40,124 +34,6 @@ SINGLE = 200  # images that get a search for their best posterior
 STEPS = 300  # of that search
 
 Values = dict[str, float]
-
-
-@dataclass(frozen=True)
-class Effort:
-    """The work that expensive measures may take."""
-
-    images: int = 1000  # test images with an estimated likelihood
-    samples: int = 500  # of z for each of them; temperatures of each chain where the method is ais
-    method: str = "importance"  # of estimating it, or ais
-
-
-EVERY = 10**9  # images: more than any data set has
-FULL = Effort(EVERY, samples=5000)
-
-
-class NotApplicableError(ValueError):
-    """A measure that this model or these data cannot have; the message says why."""
-
-
-class Subject:
-    """A trained model with the data it is measured on, encoded once, when the first measure asks.
-
-    All measures see the images as they were when the run was evaluated: `train` and `test` are binarised already.
-    """
-
-    def __init__(
-        self,
-        vae: VAE,
-        source: DataSource,
-        data: Dataset,
-        effort: Effort = Effort(),
-        against: Dataset | None = None,
-        at_mean: bool = False,
-    ):
-        self.vae = vae.eval()
-        self.data = data
-        self.effort = effort
-        self.against = against
-        self.at_mean = at_mean  # an autoencoder, see vae.settings.config.is_at_mean
-        self.binarized = source.binarize != "none"
-        self._source = source
-
-    @cached_property
-    def train(self) -> Part:
-        return self._as_seen(self.data.train, "train")
-
-    @cached_property
-    def test(self) -> Part:
-        return self._as_seen(self.data.test, "test")
-
-    def _as_seen(self, part: Part, name: str) -> Part:
-        return as_seen(self._source, part, name, next(self.vae.parameters()).device)
-
-    def batches(self, part: Part) -> BatchLoader:
-        """Batches of these images as the model takes them, with their labels."""
-        loader = BatchLoader(part, 4 * self._source.batch_size)
-        loader.to(next(self.vae.parameters()).device)
-        return loader
-
-    def images(self, part: Part) -> Tensor:
-        """The images of `batches` in one tensor."""
-        return torch.cat([images for images, _ in self.batches(part)])
-
-    @cached_property
-    def codes(self) -> latents.Codes:
-        """Codes of all test images."""
-        return latents.encode(self.vae, self.batches(self.test), self.at_mean)
-
-    @cached_property
-    def train_codes(self) -> latents.Codes:
-        """Codes of the first training images, as many as there are test images."""
-        return latents.encode(self.vae, self.batches(self.train.take(slice(len(self.test)))), self.at_mean)
-
-    @cached_property
-    def prior(self) -> Geometry:
-        return Geometry.of(self.vae.prior())
-
-    @cached_property
-    @torch.inference_mode()
-    def posteriors(self) -> DiagonalNormal | FullNormal:
-        """q(z|x) of all test images in one batch."""
-        found = [self.vae.encode(images, labels) for images, labels in self.batches(self.test)]
-        normals = [q for q in found if isinstance(q, DiagonalNormal | FullNormal)]
-        if not normals:
-            raise NotApplicableError("the posterior is not Gaussian")
-        return gaussian(*(torch.cat(each) for each in zip(*map(parameters, normals), strict=True)))
-
-    @cached_property
-    @torch.inference_mode()
-    def anomaly_scores(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Scores (n,) of test images, and of as many images of the other data, by their names."""
-        if self.against is None:
-            raise NotApplicableError("there is nothing to tell the test images from; say --against DATA")
-        if self.against.shape != self.data.shape:
-            raise NotApplicableError(f"its images are {self.against.shape}, those of the run {self.data.shape}")
-        if not latents.aggregate_covariance(self.train_codes).any():
-            raise NotApplicableError("the codes of the training images are all the same")
-        count = min(self.effort.images, len(self.test), len(self.against.test))
-        scores: list[dict[str, Tensor]] = []
-        for whole in (self.test, self._as_seen(self.against.test, "test")):
-            part = whole.take(torch.arange(count) * len(whole) // count)  # evenly chosen, and as many of both
-            means = latents.encode(self.vae, self.batches(part)).means
-            scores.append({"latent": anomaly.latent_distance(means, self.train_codes)})
-            if self.at_mean:
-                scores[-1] = {"recon": mean_recon(self.vae, self.batches(part)), **scores[-1]}
-            else:
-                found = importance_likelihood(self.vae, self.batches(part), self.effort.samples)
-                scores[-1] = {"total": -found.elbo, "nll": -found.log_p, **scores[-1]}
-        inside, outside = scores
-        return {name: (inside[name], outside[name]) for name in inside}
-
-    def refuse_at_mean(self) -> None:
-        if self.at_mean:
-            raise NotApplicableError("an autoencoder has no posterior, as nobody trains its σ")
-
-    def refuse_without_classes(self) -> None:
-        if len(self.data.classes) < 2:
-            raise NotApplicableError("the data has no classes")
 
 
 def _refuse_few(part: Part, fewest: int, what: str = "test") -> None:
@@ -219,8 +95,8 @@ def _annealed(subject: Subject, part: Part) -> Values:
     }
 
 
-def _bits(subject: Subject, part: Part, found: Likelihood) -> Values:
-    """Bits per dimension: of binary images their log p(x) says, a density is asked about dequantised ones."""
+def _bits(subject: Subject, part: Part, found: Weighed) -> Values:
+    """Bits per dimension: from log p(x) of binary images, or of dequantised ones where p(x) is a density."""
     density = subject.vae.likelihood.pixels != "binary"
     pixels = "binary" if subject.binarized else "grey"
     if density and not subject.binarized:
@@ -275,8 +151,7 @@ def _geometry(subject: Subject) -> Values:
     prior = subject.prior
     if prior.samples is not None:
         raise NotApplicableError("the prior is not Gaussian")
-    covariance = latents.aggregate_covariance(subject.codes)
-    match = aggregate.covariance_match(covariance, prior.covariance)
+    match = aggregate.covariance_match(subject.aggregate, prior.covariance)
     mean = subject.codes.means.double().mean(0)
     values = {
         "covariance_error": match.error,
@@ -300,7 +175,7 @@ def _structure(subject: Subject) -> Values:
 def _reconstruction(subject: Subject) -> Values:
     pairs = [
         (images, subject.vae.decode(subject.vae.encode(images, labels).mean, labels).mean)
-        for images, labels in subject.batches(subject.test)
+        for images, labels in subject.loader
     ]
     return quality.reconstruction(*(torch.cat(each) for each in zip(*pairs, strict=True)))
 
@@ -311,7 +186,7 @@ def _samples(subject: Subject) -> Values:
     classifier = trained_classifier(subject.train, len(subject.data.classes), CACHE)
     test = subject.test.some(PICTURED)
     drawn = torch.cat([subject.vae.sample(len(labels), labels).cpu() for labels in test.labels.split(1000)])
-    if subject.binarized:  # grey means would be told from binary images by their greys alone
+    if subject.binarized:  # grey means would differ from binary images by their greys alone
         drawn = torch.bernoulli(drawn)
     found = quality.samples(classifier.features(test.images), classifier.features(drawn))
     return {f"samples_{name}": value for name, value in found.items()}

@@ -55,7 +55,7 @@ warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
 warnings.filterwarnings("ignore", message="The number of training batches .* is smaller than the logging interval")
 
 
-def train(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def train_run(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Train in `folder`, or go on there from `last.ckpt`; writes and returns the metrics."""
     start = time.perf_counter()
     pl.seed_everything(config["seed"], verbose=False)

@@ -17,7 +17,7 @@ import vae
 from vae.common.files import replacing
 from vae.settings.config import kind
 from vae.settings.errors import require_packages
-from vae.use.parity import Run
+from vae.use.parity import Runnable
 from vae.use.portable import Program, Tensors, programs_of
 from vae.use.quantise import quantise
 from vae.use.trained import load
@@ -69,7 +69,7 @@ def signature(program: Program) -> dict[str, dict[str, list[str | int]]]:
     }
 
 
-def write(program: Program, path: Path, metadata: Metadata, int8: bool = False) -> Run:
+def write(program: Program, path: Path, metadata: Metadata, int8: bool = False) -> Runnable:
     """Write the program in the format that the file's name says; returns what is read from there again."""
     if path.suffix == ".onnx":
         write_onnx(program, path, metadata, int8)
@@ -105,7 +105,7 @@ def write_onnx(program: Program, path: Path, metadata: Metadata, int8: bool = Fa
         onnx.save(model, temporary)
 
 
-def read_onnx(path: Path) -> Run:
+def read_onnx(path: Path) -> Runnable:
     """The program in an ONNX file, run on the CPU."""
     import onnxruntime
 
@@ -133,12 +133,12 @@ def write_torch(program: Program, path: Path, metadata: Metadata) -> None:
         torch.export.save(made, temporary, extra_files={"metadata.json": json.dumps(metadata)})
 
 
-def read_torch(path: Path) -> Run:
+def read_torch(path: Path) -> Runnable:
     """The program in such a file."""
     return torch.export.load(path).module()
 
 
-def read_model(path: Path, trust: bool = False) -> dict[str, Run]:
+def read_model(path: Path, trust: bool = False) -> dict[str, Runnable]:
     """The programs of the model in a file that `vae.load` reads."""
     return {name: program.module for name, program in programs_of(load(path, trust))[0].items()}
 

@@ -14,7 +14,7 @@ from vae.model.distributions import DiagonalNormal, FullNormal, from_noise, kl
 from vae.use.portable import Tensors
 from vae.use.trained import Trained
 
-Run = Callable[..., Tensors]  # by the names of the inputs, to tensors by the names of the outputs
+Runnable = Callable[..., Tensors]  # by the names of the inputs, to tensors by the names of the outputs
 
 
 class Parity(NamedTuple):
@@ -33,7 +33,10 @@ class Parity(NamedTuple):
 
 @torch.no_grad()
 def parity(
-    model: Trained, ours: Mapping[str, Run], theirs: Mapping[str, Run], batches: Iterable[tuple[Tensor, Tensor]]
+    model: Trained,
+    ours: Mapping[str, Runnable],
+    theirs: Mapping[str, Runnable],
+    batches: Iterable[tuple[Tensor, Tensor]],
 ) -> Parity:
     """The programs of `ours` and `theirs` compared on images; a sampler may be missing among `theirs`."""
     errors: dict[str, Tensor] = {}
@@ -53,7 +56,7 @@ def parity(
 
 
 def _outputs(
-    model: Trained, programs: Mapping[str, Run], images: Tensor, labels: Tensor, noise: Tensor, choice: Tensor
+    model: Trained, programs: Mapping[str, Runnable], images: Tensor, labels: Tensor, noise: Tensor, choice: Tensor
 ) -> Tensors:
     """All that the programs say about images, and −ELBO of each, `total` (batch,)."""
     prior = model.vae.prior()

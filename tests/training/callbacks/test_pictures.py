@@ -23,7 +23,8 @@ from vae.model.build import build, build_model
 from vae.model.checkpoints import about
 from vae.model.priors import Prior
 from vae.study import pictures
-from vae.study.pictures import TAGS, Scene, select
+from vae.study.pictures import TAGS, select
+from vae.study.scene import Scene
 from vae.training.callbacks.pictures import Pictures
 from vae.training.callbacks.scalars import Scalars
 from vae.training.module import VAEModule
@@ -199,7 +200,7 @@ def test_a_picture_that_fails_is_skipped(fit, monkeypatch, caplog):
     def fail(scene):
         raise RuntimeError("no paint")
 
-    monkeypatch.setitem(pictures._DRAW, "latent/clusters", fail)
+    monkeypatch.setitem(pictures.DRAW, "latent/clusters", fail)
     with caplog.at_level(logging.ERROR):
         folder, _ = fit()
     assert files(folder) == {f"{tag}.png" for tag in TAGS if tag != "latent/clusters"}

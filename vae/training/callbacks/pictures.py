@@ -18,8 +18,9 @@ from PIL import Image
 from vae.common.files import replacing
 from vae.data.loader import BatchLoader
 from vae.evaluation.grids import KINDS, WALKS
-from vae.figures.style import label_colours, rasterise
-from vae.study.pictures import Scene, select
+from vae.figures.style import as_image, label_colours, rasterise
+from vae.study.pictures import select
+from vae.study.scene import Scene
 from vae.training.callbacks.scalars import Scalars
 from vae.training.module import VAEModule
 from vae.training.tensorboard import run_logger
@@ -101,8 +102,7 @@ class Pictures(pl.Callback):
     def _keep(self, trainer: pl.Trainer, tag: str, pixels: np.ndarray) -> None:
         # Encoded once for both: `add_image` would encode again, in twice the time.
         encoded = io.BytesIO()
-        is_grey = (pixels == pixels[..., :1]).all()
-        image = Image.fromarray(pixels[..., 0] if is_grey else pixels)
+        image = as_image(pixels)
         image.save(encoded, "png", compress_level=2)
         with replacing(self.folder / f"{tag}.png") as temporary:
             temporary.write_bytes(encoded.getvalue())
