@@ -20,6 +20,7 @@ from benchmarks.common import Options, in_turn, median, ratio, spread, table
 from vae.common.files import write_json
 from vae.common.tables import Table
 from vae.training.callbacks.pictures import Pictures
+from vae.training.module import VAEModule
 
 ROOT = Path(__file__).parents[2]
 TRAIN = (sys.executable, str(ROOT / "train.py"))
@@ -34,11 +35,12 @@ PEAK = (
 class Stamps(Pictures):
     """Stands where a run's pictures do and leaves in its folder when the first step began and the last one ended."""
 
-    def on_train_batch_start(self, trainer: pl.Trainer, *arguments: Any) -> None:
-        if trainer.global_step == 0:
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *arguments: Any) -> None:
+        assert isinstance(pl_module, VAEModule)
+        if pl_module.steps_taken == 0:
             self.first = time.time()
 
-    def on_train_batch_end(self, *arguments: Any) -> None:
+    def on_step_end(self, *arguments: Any) -> None:
         self.last = time.time()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

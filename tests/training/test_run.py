@@ -28,6 +28,7 @@ from vae.model.checkpoints import model_weights
 from vae.training import run
 from vae.training.callbacks.pictures import Pictures
 from vae.training.callbacks.scalars import Scalars
+from vae.training.module import Stepped, VAEModule
 
 Compose = Callable[..., dict[str, Any]]
 
@@ -226,15 +227,15 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(
     settings = config(*overrides)
     whole = run.train_run(settings, tmp_path / "whole")
 
-    original = Scalars.on_train_batch_end
+    original = Scalars.on_step_end
 
-    def interrupt(self: Scalars, trainer: Any, *args: Any) -> None:
-        original(self, trainer, *args)
-        if trainer.global_step == step:
+    def interrupt(self: Scalars, trainer: Any, pl_module: VAEModule, stepped: Stepped) -> None:
+        original(self, trainer, pl_module, stepped)
+        if pl_module.steps_taken == step:
             os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted), signals.listening():
-        patch.setattr(Scalars, "on_train_batch_end", interrupt)
+        patch.setattr(Scalars, "on_step_end", interrupt)
         run.train_run(settings, tmp_path / "parts")
     assert weights(tmp_path / "parts")["global_step"] == step
     resumed = run.train_run(settings, tmp_path / "parts")

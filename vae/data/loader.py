@@ -42,7 +42,7 @@ class BatchLoader:
         self.shuffle = shuffle
         self.dynamic = dynamic
         self.epoch = 0  # set by the training loop; stays 0 where every pass is to be the same
-        self._first = 0  # the batch that the next pass begins with: not 0 where a stopped run goes on
+        self.first = 0  # the batch that the next pass begins with: not 0 where a stopped run goes on
         self._served = 0
         self._rank, self._processes = 0, 1
 
@@ -66,7 +66,7 @@ class BatchLoader:
 
     def start_epoch(self, epoch: int) -> None:
         """Begin a whole pass, in this epoch's order."""
-        self.epoch, self._first = epoch, 0
+        self.epoch, self.first = epoch, 0
 
     def state_dict(self) -> dict[str, int]:
         """The place in the pass; Lightning stores it in its checkpoints."""
@@ -74,7 +74,7 @@ class BatchLoader:
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on with the next pass where the stored one was."""
-        self.epoch, self._first = state["epoch"], state["batch"]
+        self.epoch, self.first = state["epoch"], state["batch"]
 
     def __len__(self) -> int:
         return -(-len(self.images) // self.batch_size)
@@ -85,10 +85,10 @@ class BatchLoader:
         order = torch.randperm(len(self.images), generator=generator, device=device) if self.shuffle else None
         for batch in range(len(self)):
             chosen = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
-            images = _taken(self.images, chosen, order) / 255
+            images = _taken(self.images, chosen, order).float().div_(255)  # also where doubles are the default
             if self.dynamic:
                 images = torch.bernoulli(images, generator=generator)  # drawn also where a batch is skipped
-            if batch >= self._first:
+            if batch >= self.first:
                 self._served = batch + 1
                 labels = _taken(self.labels, chosen, order)
                 if self._processes > 1:

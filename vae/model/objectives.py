@@ -6,7 +6,7 @@ A new one is a subclass with `loss` and `ledger`; the forward pass is the model'
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -48,6 +48,15 @@ class Batch(NamedTuple):
     images: Tensor  # (batch, channels, height, width) in [0, 1]
     labels: Tensor | None = None  # (batch,)
     noise: Noise = FRESH
+    weight: float | None = None  # of a share's mean, where the average over the shares is to be the batch's mean
+
+
+class Player(NamedTuple):
+    """Who is optimised, and for what: each takes an update in every step, with an optimiser of its own."""
+
+    name: str
+    weights: Sequence[nn.Parameter]
+    loss: Callable[[Terms, Batch, int], Loss]  # detached from the weights of other players, or through them
 
 
 class Needs(NamedTuple):
@@ -73,9 +82,17 @@ class Objective(nn.Module):
         """Take note of how long the training is, before it begins."""
         self.steps = steps
 
+    def players(self, vae: VAE) -> tuple[Player, ...]:
+        """All who are optimised in a step, in this order; the first is the model."""
+        return (Player("model", [weight for weight in vae.parameters() if weight.requires_grad], self.loss),)
+
+    def terms_of(self, vae: VAE, batch: Batch) -> Terms:
+        """The forward pass, with z drawn as this objective needs it."""
+        return vae(batch.images, batch.labels, Draw(batch.noise, self.needs.samples, self.needs.mean))
+
     def forward(self, vae: VAE, batch: Batch, step: int) -> tuple[Loss, Terms]:
-        """The loss of a batch in the step after `step` others, and the terms that it is made of."""
-        terms = vae(batch.images, batch.labels, Draw(batch.noise, self.needs.samples, self.needs.mean))
+        """The model's loss of a batch in the step after `step` others, and the terms that it is made of."""
+        terms = self.terms_of(vae, batch)
         return self.loss(terms, batch, step), terms
 
     def loss(self, terms: Terms, batch: Batch, step: int) -> Loss:

@@ -2,82 +2,141 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
-from vae.model.noise import FRESH, SharedNoise
+from vae.data.loader import BatchLoader
+from vae.model.noise import SharedNoise
 from vae.model.objectives import Batch, Objective
 from vae.model.vae import VAE
+from vae.training.speed.install import install
+from vae.training.step import Descent, Means, Update, eager, losses_of, means_of
+from vae.training.strides import Served, Stride, Strides
 
-Served = tuple[Tensor, Tensor]  # by the loader: images (batch, channels, height, width) in [0, 1], labels (batch,)
+
+class Stepped(NamedTuple):
+    """What a step leaves for the callbacks."""
+
+    means: Tensor  # of the module's `names`, (names,): the loss first, all on the device
+    size: int  # images of the batch, in all processes
+    place: int  # of the batch in the epoch
+    is_last: bool  # of the epoch
+
+
+@runtime_checkable
+class StepCallback(Protocol):
+    """A callback that is called after every step, where Lightning's own hooks are called once a stride."""
+
+    def on_step_end(self, trainer: pl.Trainer, pl_module: VAEModule, stepped: Stepped) -> None: ...
 
 
 class VAEModule(pl.LightningModule):
-    """Trains `vae` on `objective`; `about` is stored in every checkpoint, see `vae.model.checkpoints`."""
+    """Trains `vae` on `objective`; `about` is stored in every checkpoint, see `vae.model.checkpoints`.
+
+    `clip` has the arguments of `clip_gradients`, if gradients are clipped. `by_lightning`: losses and optimisers go
+    through Lightning, as several processes and 16 bits need it.
+    """
 
     def __init__(
         self,
         vae: VAE,
         objective: Objective,
-        optimizer: Callable[..., torch.optim.Optimizer],
-        scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler],
+        optimizer: Callable[..., Optimizer],
+        scheduler: Callable[..., LRScheduler],
         total_steps: int,
         about: Mapping[str, Any],
+        clip: Mapping[str, Any] | None = None,
+        by_lightning: bool = False,
     ):
         super().__init__()
+        self.automatic_optimization = False
         self.vae = vae
         self.objective = objective
-        self.names: tuple[str, ...] = ()  # of a step's `means`; known once there was one
+        self.names: tuple[str, ...] = ()  # of a step's means; known once there was one
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
         # Not trainer.estimated_stepping_batches: asking for it here makes Lightning forget, on resuming within an
         # epoch, to hand the loader its position.
         self.total_steps = total_steps
         self.about = about
+        self.clip = clip
+        self.by_lightning = by_lightning
+        self.steps_taken = 0  # trainer.global_step counts those of Lightning's optimisers, of each player's
         self._validated: list[tuple[Tensor, int]] = []  # means and sizes of this epoch's batches
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        # Lightning's note of the hook it calls, written forty times a step, of which nn.Module would first ask whether
-        # it is a weight.
-        if name == "_current_fx_name":
-            self.__dict__[name] = value
-        else:
-            super().__setattr__(name, value)
-
-    def transfer_batch_to_device(self, batch: Served, device: torch.device, dataloader_idx: int) -> Served:
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         return batch  # the loader keeps its images on the device
 
-    def _step(self, batch: Served, batch_idx: int, stage: str) -> dict[str, Any]:
-        share = self._share(batch_idx, stage) if self.trainer.world_size > 1 else None
-        noise = SharedNoise(share.images, share.size) if share else FRESH
-        # Validation has what is annealed at its final value, so that epochs can be compared.
-        step = self.global_step if stage == "train" else self.objective.steps
-        (loss, parts), terms = self.objective(self.vae, Batch(*batch, noise), step)
-        if stage == "train":
-            self.vae.observe(terms)
-        with torch.no_grad():
-            recon, kl = terms.recon.mean(), terms.kl.mean()
-            every = {"total": recon + kl, "recon": recon, "kl": kl}
-            values = {"loss": loss, **{name: every[name] for name in self.objective.terms}, **parts}
-            self.names, means = tuple(values), torch.stack(list(values.values()))
-        if share:  # the average over the processes is to be what the whole batch would give
-            loss, means = loss * share.weight, means * share.weight
-        return {"loss": loss, "means": means, "size": share.size if share else len(batch[0])}
+    def on_train_start(self) -> None:
+        trainer, strides = self.trainer, self.trainer.train_dataloader
+        assert isinstance(strides, Strides)
+        self._loader = strides.loader
+        if strides.loader.first:  # of a run that was stopped within an epoch, maybe with strides of another length
+            trainer.fit_loop.epoch_loop.batch_progress.current.completed = strides.done
+        updates = self._updates()
+        install(updates.values())
+        self._step = eager(self.vae, self.objective, updates)
+        self._after_step = [each.on_step_end for each in _all_callbacks(trainer) if isinstance(each, StepCallback)]
 
-    def _share(self, batch_idx: int, stage: str) -> Any:
-        loader: Any = self.trainer.train_dataloader if stage == "train" else self.trainer.val_dataloaders
-        return loader.share(batch_idx)
+    def _updates(self) -> dict[str, Update]:
+        wrapped: Any = self.optimizers()
+        wrapped = wrapped if isinstance(wrapped, list) else [wrapped]
+        updates: dict[str, Update] = {}
+        for index, player in enumerate(self.objective.players(self.vae)):
+            schedule = self.trainer.lr_scheduler_configs[index].scheduler
+            assert isinstance(schedule, LRScheduler)
+            if self.by_lightning:
+                updates[player.name] = LightningDescent(self, wrapped[index], schedule)
+            else:
+                clip = None if self.clip is None else self._clip
+                updates[player.name] = Descent(self.trainer.optimizers[index], schedule, clip)
+        return updates
 
-    def training_step(self, batch: Served, batch_idx: int) -> dict[str, Any]:
-        return self._step(batch, batch_idx, "train")
+    def _clip(self, optimizer: Optimizer) -> None:
+        assert self.clip is not None
+        self.clip_gradients(optimizer, **self.clip)
 
-    def validation_step(self, batch: Served, batch_idx: int) -> None:
-        outputs = self._step(batch, batch_idx, "val")
-        self._validated.append((outputs["means"], outputs["size"]))
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        if self.clip is not None:  # here the gradients of 16 bits have their true scale again
+            self._clip(optimizer)
+
+    def training_step(self, stride: Stride, stride_index: int) -> None:
+        trainer = self.trainer
+        is_last_stride = stride_index + 1 == trainer.num_training_batches
+        for place, served in stride:
+            batch, size = self._batch(trainer.precision_plugin.convert_input(served), self._loader, place)
+            means = self._stacked(self._step(batch, self.steps_taken), batch)
+            self.steps_taken += 1
+            stepped = Stepped(means, size, place, is_last_stride and place == stride.places[-1])
+            for after_step in self._after_step:
+                after_step(trainer, self, stepped)
+
+    def validation_step(self, served: Served, index: int) -> None:
+        loader: Any = self.trainer.val_dataloaders
+        batch, size = self._batch(served, loader, index)
+        terms = self.objective.terms_of(self.vae, batch)
+        # What is annealed is at its final value, so that epochs can be compared.
+        losses = losses_of(self.vae, self.objective, terms, batch, self.objective.steps)
+        self._validated.append((self._stacked(means_of(self.objective, terms, losses), batch), size))
+
+    def _batch(self, served: Served, loader: BatchLoader, place: int) -> tuple[Batch, int]:
+        """What this process sees of a batch, and how many images all see."""
+        if self.trainer.world_size == 1:
+            return Batch(*served), len(served[0])
+        share = loader.share(place)
+        return Batch(*served, SharedNoise(share.images, share.size), share.weight), share.size
+
+    def _stacked(self, means: Means, batch: Batch) -> Tensor:
+        """In the order of `names`; the average over the processes is then what the whole batch would give."""
+        self.names = self.names or tuple(means)
+        stacked = torch.stack(list(means.values()))
+        return stacked if batch.weight is None else stacked * batch.weight
 
     def on_validation_epoch_end(self) -> None:
         # Once an epoch, because it takes as long as a small batch; and not through the logger, which would add a tag of
@@ -89,9 +148,37 @@ class VAEModule(pl.LightningModule):
         self.log_dict(values, batch_size=count, logger=False, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.make_optimizer([weight for weight in self.parameters() if weight.requires_grad])
+        return [self._optimised(player.weights) for player in self.objective.players(self.vae)]
+
+    def _optimised(self, weights: Sequence[nn.Parameter]) -> dict[str, Any]:
+        optimizer = self.make_optimizer(weights)
         scheduler = self.make_scheduler(optimizer, total_steps=self.total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["vae"] = dict(self.about)
+        checkpoint["global_step"] = self.steps_taken
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.steps_taken = checkpoint["global_step"]
+
+
+class LightningDescent:
+    """An update through Lightning, which scales a loss of 16 bits and averages gradients over processes."""
+
+    def __init__(self, module: VAEModule, optimizer: Any, schedule: LRScheduler):
+        self.module = module
+        self.optimizer = optimizer  # wrapped by Lightning
+        self.schedule = schedule
+
+    def __call__(self, loss: Tensor, weights: Sequence[nn.Parameter] | None) -> None:
+        self.optimizer.zero_grad()
+        with torch.autocast(loss.device.type, enabled=False):  # only the forward pass is of 16 bits
+            self.module.manual_backward(loss, inputs=weights)
+            self.optimizer.step()
+        self.schedule.step()
+
+
+def _all_callbacks(trainer: pl.Trainer) -> list[pl.Callback]:
+    """In the order in which Lightning calls them: those that save come last."""
+    return trainer.callbacks  # type: ignore[attr-defined]

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments import LightningEnvironment
-from pytorch_lightning.profilers import PassThroughProfiler
 
 from vae.common import signals
 from vae.common.files import write_csv, write_json
@@ -30,6 +29,7 @@ from vae.model.objectives import Objective
 from vae.model.vae import VAE
 from vae.runs.record import overrides
 from vae.runs.results import EVALUATION
+from vae.settings.ranges import RANGES
 from vae.training import report
 from vae.training.callbacks.checkpoints import BestAndLast
 from vae.training.callbacks.collapse import Collapse
@@ -41,14 +41,15 @@ from vae.training.callbacks.stop import StopBetweenSteps
 from vae.training.ledger import Ledger
 from vae.training.module import VAEModule
 from vae.training.parallel import run_processes
-from vae.training.speed.loop import straighten
-from vae.training.speed.memory import keep_freed_memory
+from vae.training.strides import LENGTH, Strides
 from vae.training.tensorboard import RunLogger
 
 if TYPE_CHECKING:
     from vae.study.evaluate import Evaluation
 
 log = logging.getLogger(__name__)
+
+CLIP = ("gradient_clip_val", "gradient_clip_algorithm")
 
 # Warnings that a user of this program can do nothing about.
 warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
@@ -92,7 +93,6 @@ def _train(
     """What each process does; the first one alone measures, writes files and says something."""
     if processes > 1:  # this one is fresh
         pl.seed_everything(config["seed"], verbose=False)
-    keep_freed_memory()
     model = build_model(config, data.shape, len(data.classes))
     loaders = _loaders(source, data, config["seed"])
     best, last = folder / "checkpoints" / "best.ckpt", folder / "checkpoints" / "last.ckpt"
@@ -124,7 +124,8 @@ def _train(
     device = trainer.strategy.root_device
     for loader in loaders.values():
         loader.to(device)
-    total_steps = config["epochs"] * math.ceil(len(loaders["train"]) / trainer.accumulate_grad_batches)
+    by_lightning = processes > 1 or _asks_lightning(config["trainer"])
+    total_steps = config["epochs"] * len(loaders["train"])
     objective.prepare(total_steps, config["epochs"])
     module = VAEModule(
         model,
@@ -133,6 +134,8 @@ def _train(
         scheduler=build(config, "scheduler"),
         total_steps=total_steps,
         about=about(config, data),
+        clip={key: config["trainer"].get(key) for key in CLIP} if config["trainer"].get(CLIP[0]) else None,
+        by_lightning=by_lightning,
     )
 
     log.info(report.header(config, data, model, ledger, device, folder))
@@ -143,7 +146,8 @@ def _train(
     with logger.session(config, *told) if rank == 0 else nullcontext():
         # The first one waits for the end of the step. Several processes are ended by the one that started them.
         with signals.noted(patience=1 if processes == 1 else math.inf):
-            trainer.fit(module, train_share, val_share, ckpt_path=last if resumed else None)
+            strides = Strides(train_share, 1 if by_lightning else LENGTH)
+            trainer.fit(module, strides, val_share, ckpt_path=last if resumed else None)
         if rank:
             return {}
 
@@ -158,7 +162,7 @@ def _train(
             terms = mean_terms(model, loader, objective)
             metrics |= {f"{part}/{name}": value for name, value in terms.items()}
         logger.log_metrics(
-            {name: value for name, value in metrics.items() if name.startswith("test/")}, trainer.global_step
+            {name: value for name, value in metrics.items() if name.startswith("test/")}, module.steps_taken
         )
         if "total" in objective.terms:
             metrics |= _errors_of_draws(model, objective, source, data, config["seed"])
@@ -184,7 +188,7 @@ def _train(
             evaluation: Evaluation = build(config, "evaluate")
             subject = Subject(model, source, data, evaluation.effort, at_mean=objective.needs.mean)
             found = evaluation(subject, folder, reported["global_step"], epoch)
-            logger.log_metrics(found.values, trainer.global_step)
+            logger.log_metrics(found.values, module.steps_taken)
             log.info(found.table)
     return metrics
 
@@ -201,15 +205,6 @@ def _errors_of_draws(
         some.to(next(model.parameters()).device)
         errors[f"{name}/total_error"] = error_of_draws(model, some, objective, len(part))
     return errors
-
-
-class _Unprofiled(PassThroughProfiler):
-    """Profiles nothing, as Lightning's own does, without a new context for each of a step's hundred hooks."""
-
-    nothing = nullcontext()
-
-    def profile(self, action_name: str) -> Any:
-        return self.nothing
 
 
 def _refuse_other_data(folder: Path, before: Mapping[str, Any], data: Dataset) -> None:
@@ -237,6 +232,9 @@ def _trainer(
     config: Mapping[str, Any], folder: Path, logger: RunLogger, callbacks: list[pl.Callback], processes: int
 ) -> pl.Trainer:
     several = processes > 1
+    accumulated = config["trainer"].get("accumulate_grad_batches", 1)
+    if accumulated != 1:
+        raise ValueError(f"trainer.accumulate_grad_batches={accumulated}: must be 1; set a larger data.batch_size")
     trainer: pl.Trainer = build(
         config,
         "trainer",
@@ -246,7 +244,7 @@ def _trainer(
         # This environment is told by `run_processes` which of the processes it is in, and starts none.
         plugins=[AtomicCheckpointIO(), *([LightningEnvironment()] if several else [])],
         strategy=config["trainer"]["strategy"] if several else "auto",
-        profiler=config["trainer"].get("profiler") or _Unprofiled(),
+        **dict.fromkeys(CLIP),  # by the module, because Lightning clips only where it takes the steps
         num_sanity_val_steps=0,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -254,8 +252,13 @@ def _trainer(
     precision = config["trainer"]["precision"]
     if trainer.strategy.root_device.type == "cpu" and "16" in precision:
         raise ValueError(f"trainer.precision={precision}: must be 32-true or 64-true on a CPU, where 16 bits are slow")
-    straighten(trainer)
     return trainer
+
+
+def _asks_lightning(trainer: Mapping[str, Any]) -> bool:
+    """Whether Lightning is to scale losses, or to do what the YAMLs do not know of and it may count in batches."""
+    usual = RANGES["trainer"]["pytorch_lightning.Trainer"].keys() | {"_target_", "strategy", *CLIP}
+    return "16" in trainer["precision"] or not trainer.keys() <= usual
 
 
 def _loaders(source: DataSource, data: Dataset, seed: int) -> dict[str, BatchLoader]:

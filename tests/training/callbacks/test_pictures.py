@@ -28,6 +28,7 @@ from vae.study.scene import Scene
 from vae.training.callbacks.pictures import Pictures
 from vae.training.callbacks.scalars import Scalars
 from vae.training.module import VAEModule
+from vae.training.strides import Strides
 from vae.training.tensorboard import RunLogger
 
 COMPOSED: dict[tuple[str, ...], dict] = {}  # composing takes longer than most pictures
@@ -67,7 +68,7 @@ def fit(compose, image_folder, tmp_path):
             num_sanity_val_steps=0,
             log_every_n_steps=1,
         )
-        trainer.fit(module, BatchLoader(data.train, 16), BatchLoader(data.val, 16))
+        trainer.fit(module, Strides(BatchLoader(data.train, 16)), BatchLoader(data.val, 16))
         for callback in drawing:
             callback.close(trainer, module, epochs)
         return tmp_path, module

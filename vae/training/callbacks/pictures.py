@@ -85,7 +85,8 @@ class Pictures(pl.Callback):
             for tag in self.tags:
                 try:
                     if tag in scene.tags:
-                        kept[tag] = writer.submit(self._keep, trainer, tag, rasterise(scene.draw(tag)))
+                        pixels = rasterise(scene.draw(tag))
+                        kept[tag] = writer.submit(self._keep, trainer, tag, pixels, pl_module.steps_taken)
                     if tag == "latent/clusters" and at_end and scene.latent_dim == 3:
                         write_gif(self.folder / f"{tag}.gif", list(scene.turning()))
                 except Exception:
@@ -95,20 +96,20 @@ class Pictures(pl.Callback):
                 log.error("the picture %s of epoch %d could not be kept", tag, epoch, exc_info=error)
         if at_end:
             try:
-                self._hand_over_codes(trainer, scene)
+                self._hand_over_codes(trainer, scene, pl_module.steps_taken)
             except Exception:
                 log.exception("the codes for TensorBoard's projector failed and are left out")
 
-    def _keep(self, trainer: pl.Trainer, tag: str, pixels: np.ndarray) -> None:
+    def _keep(self, trainer: pl.Trainer, tag: str, pixels: np.ndarray, step: int) -> None:
         # Encoded once for both: `add_image` would encode again, in twice the time.
         encoded = io.BytesIO()
         image = as_image(pixels)
         image.save(encoded, "png", compress_level=2)
         with replacing(self.folder / f"{tag}.png") as temporary:
             temporary.write_bytes(encoded.getvalue())
-        run_logger(trainer).image(tag, encoded.getvalue(), image, trainer.global_step)
+        run_logger(trainer).image(tag, encoded.getvalue(), image, step)
 
-    def _hand_over_codes(self, trainer: pl.Trainer, scene: Scene) -> None:
+    def _hand_over_codes(self, trainer: pl.Trainer, scene: Scene, step: int) -> None:
         """The last codes for TensorBoard's own views: the projector, and the mesh of three dimensions."""
         codes = scene.codes
         means, labels = codes.means[:CODES], codes.labels[:CODES]
@@ -116,7 +117,7 @@ class Pictures(pl.Callback):
         run_logger(trainer).codes(means, names, scene.test_images(range(len(means))).cpu())
         if scene.latent_dim == 3:
             rgb = torch.from_numpy(255 * label_colours(labels, scene.classes)[:, :3]).int()
-            run_logger(trainer).mesh(means, rgb, trainer.global_step)
+            run_logger(trainer).mesh(means, rgb, step)
 
 
 @contextmanager

@@ -6,13 +6,14 @@ import logging
 import multiprocessing
 import sys
 from collections.abc import Mapping
-from typing import Any
 
 import pytorch_lightning as pl
 from tqdm import tqdm
 
 from vae.common.logs import FILE_ONLY
 from vae.training.callbacks.scalars import Scalars
+from vae.training.module import Stepped, VAEModule
+from vae.training.strides import Strides
 
 log = logging.getLogger(__name__)
 
@@ -26,13 +27,17 @@ class Progress(pl.Callback):
         self.bar: tqdm | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.global_step:
-            log.info("going on in epoch %d after step %d", trainer.current_epoch + 1, trainer.global_step)
+        assert isinstance(pl_module, VAEModule)
+        if pl_module.steps_taken:
+            log.info("going on in epoch %d after step %d", trainer.current_epoch + 1, pl_module.steps_taken)
         # Not in one of several processes that share the terminal.
         if sys.stdout.isatty() and multiprocessing.parent_process() is None:
+            strides = trainer.train_dataloader
+            assert isinstance(strides, Strides)
             self.bar = tqdm(
-                total=int(trainer.estimated_stepping_batches),
-                initial=trainer.global_step,
+                # Lightning counts strides, which are single batches where it was given a limit.
+                total=min(pl_module.total_steps, int(trainer.estimated_stepping_batches) * strides.length),
+                initial=pl_module.steps_taken,
                 file=sys.stdout,
                 bar_format="{desc} {bar:24} {percentage:3.0f} %{postfix} · {remaining} left",
                 dynamic_ncols=True,
@@ -43,11 +48,9 @@ class Progress(pl.Callback):
         if self.bar is not None:
             self.bar.set_description_str(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}")
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_step_end(self, trainer: pl.Trainer, pl_module: VAEModule, stepped: Stepped) -> None:
         if self.bar is not None:
-            if (batch_idx + 1) % self.every == 0:
+            if (stepped.place + 1) % self.every == 0:
                 self.bar.set_postfix_str(self._totals(), refresh=False)
             self.bar.update()
 

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 
 from vae.common.seeding import derive
-from vae.data.loader import BatchLoader
+from vae.training.strides import Strides
 
 
 class Randomness(pl.Callback):
@@ -25,9 +25,9 @@ class Randomness(pl.Callback):
         self._states: dict[str, Any] | None = None  # restored, of a run that was stopped within an epoch
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        loader = trainer.train_dataloader
-        assert isinstance(loader, BatchLoader)
-        loader.start_epoch(trainer.current_epoch)
+        strides = trainer.train_dataloader
+        assert isinstance(strides, Strides)
+        strides.loader.start_epoch(trainer.current_epoch)
         torch.manual_seed(derive(self.seed, trainer.current_epoch, "train"))
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

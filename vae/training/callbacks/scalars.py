@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from vae.training.module import VAEModule
+from vae.training.module import Stepped, VAEModule
 
 
 class Scalars(pl.Callback):
@@ -44,14 +44,12 @@ class Scalars(pl.Callback):
         self._epoch_start = time.perf_counter()
         self._sums, self._count = {}, 0
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        self._pending.append(outputs["means"])
-        self._sizes.append(outputs["size"])
-        due = (batch_idx + 1) % self.every == 0
+    def on_step_end(self, trainer: pl.Trainer, pl_module: VAEModule, stepped: Stepped) -> None:
+        self._pending.append(stepped.means)
+        self._sizes.append(stepped.size)
+        due = (stepped.place + 1) % self.every == 0
         at_once = pl_module.device.type == "cpu" and trainer.world_size == 1  # several processes have to write together
-        if due or (at_once and not math.isfinite(outputs["loss"].item())):
+        if due or (at_once and not math.isfinite(stepped.means[0].item())):
             self._write(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -59,7 +57,7 @@ class Scalars(pl.Callback):
         train = {f"train/{name}": total / self._count for name, total in self._sums.items()}
         val = {f"val/{name}": trainer.callback_metrics[f"val/{name}"].item() for name in self._sums}
         assert trainer.logger is not None
-        trainer.logger.log_metrics(val, trainer.global_step)
+        trainer.logger.log_metrics(val, self._module.steps_taken)
         seconds = time.perf_counter() - self._epoch_start
         self.history.append({"epoch": trainer.current_epoch + 1, "seconds": seconds, **train, **val})
 
@@ -69,7 +67,7 @@ class Scalars(pl.Callback):
         if not rows:
             return
         names = self._module.names
-        first = trainer.global_step - len(rows)
+        first = self._module.steps_taken - len(rows)
         for step, row in enumerate(rows, start=first + 1):
             if not all(map(math.isfinite, row)):
                 values = dict(zip(names, row, strict=True))
@@ -81,7 +79,8 @@ class Scalars(pl.Callback):
         columns = zip(names, zip(*rows, strict=True), strict=True)
         self.latest = {name: sum(column) / len(rows) for name, column in columns}
         assert trainer.logger is not None
-        trainer.logger.log_metrics({f"train/{name}": value for name, value in self.latest.items()}, trainer.global_step)
+        values = {f"train/{name}": value for name, value in self.latest.items()}
+        trainer.logger.log_metrics(values, self._module.steps_taken)
         self._pending.clear()
         self._sizes.clear()
 

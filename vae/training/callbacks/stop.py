@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
 from vae.common import signals
 from vae.common.signals import Interrupted
+from vae.training.module import Stepped, VAEModule
 
 
 class StopBetweenSteps(Checkpoint):
@@ -25,12 +25,10 @@ class StopBetweenSteps(Checkpoint):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         signals.claim()  # Lightning answers SIGTERM by talking to the other processes at any moment, which may hang
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_step_end(self, trainer: pl.Trainer, pl_module: VAEModule, stepped: Stepped) -> None:
         signum = self._signal(trainer)
         # After an epoch's last step validation follows, and then the epoch's own checkpoint: that is awaited.
-        if signum and batch_idx + 1 < trainer.num_training_batches:
+        if signum and not stepped.is_last:
             trainer.save_checkpoint(self.last, weights_only=False)
             raise Interrupted(signum)
 

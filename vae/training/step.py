@@ -1,0 +1,86 @@
+"""One step of training: an update by every player from one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from vae.model.objectives import Batch, Loss, Objective
+from vae.model.vae import VAE, Terms
+
+Means = dict[str, Tensor]  # by name, over a batch, on the device; the model's loss first
+
+
+class Step(Protocol):
+    """Takes the step after `step` others; returns what is logged of it."""
+
+    def __call__(self, batch: Batch, step: int) -> Means: ...
+
+
+class Update(Protocol):
+    """Changes a player's weights by the gradient of a loss."""
+
+    def __call__(self, loss: Tensor, weights: Sequence[nn.Parameter] | None) -> None:
+        """`weights` are the only ones to get a gradient; None: all that the loss depends on."""
+
+
+class Descent:
+    """An update by an optimiser, after which its schedule goes on by a step."""
+
+    def __init__(
+        self, optimizer: Optimizer, schedule: LRScheduler, clip: Callable[[Optimizer], None] | None = None
+    ) -> None:
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.clip = clip
+        self.take: Callable[[], object] = optimizer.step  # may be replaced by what does the same
+        self.weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+
+    def __call__(self, loss: Tensor, weights: Sequence[nn.Parameter] | None) -> None:
+        for weight in self.weights:  # optimizer.zero_grad() in a tenth of its time
+            weight.grad = None
+        loss.backward(inputs=weights)
+        if self.clip is not None:
+            self.clip(self.optimizer)
+        self.take()
+        self.schedule.step()
+
+
+def eager(model: VAE, objective: Objective, updates: Mapping[str, Update]) -> Step:
+    """Forward; each player's gradient and update, by name; observe."""
+    players = objective.players(model)
+    is_alone = len(players) == 1  # then no other weights get a gradient that nobody clears
+
+    def take(batch: Batch, step: int) -> Means:
+        terms = objective.terms_of(model, batch)
+        losses = {}
+        for player in players:
+            loss = losses[player.name] = player.loss(terms, batch, step)
+            value = loss.value if batch.weight is None else loss.value * batch.weight
+            updates[player.name](value, None if is_alone else player.weights)
+        model.observe(terms)
+        return means_of(objective, terms, losses)
+
+    return take
+
+
+def losses_of(model: VAE, objective: Objective, terms: Terms, batch: Batch, step: int) -> dict[str, Loss]:
+    """Every player's loss by name, without an update."""
+    return {player.name: player.loss(terms, batch, step) for player in objective.players(model)}
+
+
+@torch.no_grad()
+def means_of(objective: Objective, terms: Terms, losses: Mapping[str, Loss]) -> Means:
+    """What is logged of a batch: the model's loss, the terms that apply, the losses of others and all parts."""
+    recon, kl = terms.recon.mean(), terms.kl.mean()
+    every = {"total": recon + kl, "recon": recon, "kl": kl}
+    (_, loss), *others = losses.items()
+    means = {"loss": loss.value, **{name: every[name] for name in objective.terms}, **loss.parts}
+    for name, other in others:
+        means |= {f"{name}_loss": other.value, **other.parts}
+    return {name: value.detach() for name, value in means.items()}
