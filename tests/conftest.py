@@ -18,7 +18,7 @@ from vae.settings.config import check, plain
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("stress", "tests/stress")
-    group.addoption("--stress-minutes", type=float, default=4, help="how long all of them take, one after another")
+    group.addoption("--stress-minutes", type=float, default=3, help="how long all of them take, one after another")
     group.addoption("--stress-seed", type=int, default=0, help="of the cases")
     group.addoption("--stress-report", help="file to which each test appends what it did, as a line of JSON")
 

@@ -104,7 +104,7 @@ def take_a_step(config: dict[str, Any]) -> None:
     unmoved = {
         name for name, weight in model.named_parameters() if name in before and torch.equal(weight, before[name])
     }
-    noise = {"posterior.log_var.weight", "posterior.log_var.bias"}  # an autoencoder has none
+    noise = {"levels.0.encoding.log_var.weight", "levels.0.encoding.log_var.bias"}  # an autoencoder has none
     assert unmoved == (noise if objective.needs.mean else set())
 
 

@@ -77,8 +77,10 @@ def in_strides(patch: pytest.MonkeyPatch, length: int) -> None:
     patch.setattr(assembly, "LENGTH", length)
 
 
-@pytest.mark.parametrize("overrides", [[], ["trainer.precision=64-true"], ["optimizer.fused=false"]])
-@pytest.mark.parametrize("length", [1, 3, 7])
+@pytest.mark.parametrize(
+    ("length", "overrides"),
+    [(1, []), (7, []), (3, ["trainer.precision=64-true"]), (3, ["optimizer.fused=false"])],
+)
 def test_a_run_does_not_depend_on_the_length_of_strides(
     config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int, overrides: list[str]
 ) -> None:
@@ -110,8 +112,7 @@ def test_what_is_only_for_speed_changes_no_number(
     assert_same_training(tmp_path / "usual", tmp_path / "other")
 
 
-@pytest.mark.parametrize(("before", "after"), [(50, 1), (3, 50), (1, 3), (2, 3)])
-@pytest.mark.parametrize("step", [8, 9, 10, 13])
+@pytest.mark.parametrize(("before", "after", "step"), [(50, 1, 8), (3, 50, 9), (1, 3, 10), (2, 3, 13), (3, 50, 10)])
 def test_a_run_that_is_stopped_within_a_stride_goes_on_in_any(
     config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: int, after: int, step: int
 ) -> None:
