@@ -1,4 +1,4 @@
-"""Imported first by every program here: a checkout that was never installed is told so in one line."""
+"""Imported first by every program here: says in one line that a checkout was never installed."""
 
 import sys
 

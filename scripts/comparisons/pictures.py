@@ -120,7 +120,7 @@ def contact_sheet(runs: Sequence[Run], swept: Sequence[str], note: str, picture:
 
 
 def tile(runs: Sequence[Run], hidden: Sequence[str], picture: Path, name: str = "") -> Any:
-    """The picture of the best of some runs, and by which other keys that is told from the rest of them."""
+    """The picture of the best of some runs, and the other keys that distinguish it from the rest."""
     import numpy as np
     from PIL import Image
 

@@ -40,7 +40,7 @@ def explorer(example: Example, browser: str, folder: Path) -> None:
 def tensorboard(example: Example, browser: str, folder: Path) -> None:
     """The charts and the manifolds of the runs, twice as sharp as on a screen: TensorBoard shrinks pictures roughly."""
     (sweep,) = example.of or ()
-    with contextlib.chdir(common.ROOT):  # TensorBoard shows the folder's path as it is told
+    with contextlib.chdir(common.ROOT):  # TensorBoard shows the folder's path as it is given
         url = screenshots.serve(relative(common.TRAINED / sweep))
     for tab, shown, height in (
         ("scalars", "val/(total|recon|kl)&_smoothingWeight=0", 835),  # where a row of charts ends

@@ -104,7 +104,7 @@ def read(file: Path) -> dict[str, Any]:
         checkpoint = _from_safetensors(file) if file.suffix == SAFETENSORS else _from_torch(file)
     except Exception as error:  # foreign bytes can fail in any way
         reason = explain(error)
-        if isinstance(error, pickle.UnpicklingError):  # of which torch says how to run it
+        if isinstance(error, pickle.UnpicklingError):  # torch's own words say how to run the file
             reason = "it holds more than weights and plain values, and is not run"
         raise ValueError(f"{file}: not a readable checkpoint ({reason})") from error
     if not (isinstance(checkpoint, dict) and isinstance(checkpoint.get("vae"), dict) and "format" in checkpoint["vae"]):
@@ -185,7 +185,7 @@ def _of_this_format(about: About) -> About:
 def write_weights(checkpoint: Mapping[str, Any], file: Path, told: Mapping[str, str] | None = None) -> None:
     """What `vae.load` needs of a checkpoint, without the optimiser's state; as safetensors where `file` is called so.
 
-    Their metadata are what is `told` and, as JSON, what else is in such a checkpoint.
+    Their metadata are `told` and, as JSON, the rest of such a checkpoint.
     """
     kept = {key: checkpoint[key] for key in ("vae", "epoch", "global_step")}
     weights = model_weights(checkpoint)

@@ -177,7 +177,7 @@ def _trainer(
         default_root_dir=folder,
         logger=logger,
         callbacks=callbacks,
-        # This environment is told by `run_processes` which of the processes it is in, and starts none.
+        # `run_processes` tells this environment which process it is in; it starts none.
         plugins=[AtomicCheckpointIO(), *([LightningEnvironment()] if several else [])],
         strategy=config["trainer"]["strategy"] if several else "auto",
         **dict.fromkeys(CLIP),  # by the module, because Lightning clips only where it takes the steps
@@ -192,7 +192,7 @@ def _trainer(
 
 
 def _asks_lightning(trainer: Mapping[str, Any]) -> bool:
-    """Whether Lightning is to scale losses, or to do what the YAMLs do not know of and it may count in batches."""
+    """Whether Lightning has to scale losses, or has an argument that no YAML has, which may count batches."""
     usual = RANGES["trainer"]["pytorch_lightning.Trainer"].keys() | {"_target_", "strategy", *CLIP}
     return "16" in trainer["precision"] or not trainer.keys() <= usual
 

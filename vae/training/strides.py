@@ -25,7 +25,7 @@ class Stride:
 
 
 class Strides:
-    """An epoch of a loader in strides of `length` batches, of which only the first and the last may have fewer.
+    """An epoch of a loader in strides of `length` batches; only the first and the last may have fewer.
 
     The places in the epoch where strides end are always the same, so that Lightning counts as many in every epoch.
     """
