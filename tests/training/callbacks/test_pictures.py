@@ -336,4 +336,4 @@ def test_memory_does_not_grow_over_100_draws(compose):
         for tag in LATENT:
             rasterise(view.draw(tag))
         levels.append(resident())
-    assert levels[-1] - levels[len(levels) // 4] < 20  # MiB
+    assert levels[-1] - levels[len(levels) // 2] < 10  # MiB, once the first pictures have left their caches
