@@ -3,6 +3,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: small work on many threads, beside other tests, crawls
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +84,9 @@ def compose() -> Callable[..., dict[str, Any]]:
         return plain(cfg)
 
     return compose_plain
+
+
+@pytest.fixture
+def image_run(compose: Callable[..., dict[str, Any]], image_folder: Path) -> Callable[..., dict[str, Any]]:
+    """Composes the same of a run on the few images, in batches of 8."""
+    return partial(compose, "data=images", f"data.root={image_folder}", "data.channels=1", "data.batch_size=8")

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -133,13 +134,9 @@ def assert_numpy_agrees(file: Path, metrics: dict[str, Any], config: dict[str, A
 
 
 @pytest.fixture
-def config(compose: Compose, image_folder: Path) -> Compose:
-    def small(*overrides: str) -> dict[str, Any]:
-        base = [f"data.root={image_folder}", "data.channels=1", "data.batch_size=8", "data.val_fraction=0.3"]
-        more = ["data.test_fraction=0.4", "backbone.hidden=[16,8]", "epochs=4", "figures.only=[samples]"]
-        return compose("data=images", *base, *more, *overrides)
-
-    return small
+def config(image_run: Compose) -> Compose:
+    more = ["backbone.hidden=[16,8]", "epochs=4", "figures.only=[samples]"]
+    return partial(image_run, "data.val_fraction=0.3", "data.test_fraction=0.4", *more)
 
 
 @pytest.fixture

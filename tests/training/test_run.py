@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,9 @@ Compose = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
-def config(compose: Compose, image_folder: Path) -> Compose:
+def config(image_run: Compose) -> Compose:
     """The plain configuration of a run that takes a second, with further overrides."""
-
-    def small(*overrides: str) -> dict[str, Any]:
-        base = [f"data.root={image_folder}", "data.channels=1", "data.batch_size=8"]
-        return compose("data=images", *base, "epochs=3", "trainer.log_every_n_steps=2", "figures=none", *overrides)
-
-    return small
+    return partial(image_run, "epochs=3", "trainer.log_every_n_steps=2", "figures=none")
 
 
 def test_what_a_run_leaves_behind(config: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

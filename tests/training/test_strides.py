@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,15 +63,10 @@ def test_the_rest_of_an_epoch_is_served_in_strides_of_any_length(length: int, pl
 
 
 @pytest.fixture
-def config(compose: Compose, image_folder: Path) -> Compose:
+def config(image_run: Compose) -> Compose:
     """A run of 3 epochs with 7 steps each."""
-
-    def small(*overrides: str) -> dict[str, Any]:
-        base = [f"data.root={image_folder}", "data.channels=1", "data.batch_size=8", "epochs=3"]
-        more = ["trainer.log_every_n_steps=2", "figures=none", "scheduler=cosine", "trainer.gradient_clip_val=20"]
-        return compose("data=images", *base, *more, *overrides)
-
-    return small
+    more = ["trainer.log_every_n_steps=2", "figures=none", "scheduler=cosine", "trainer.gradient_clip_val=20"]
+    return partial(image_run, "epochs=3", *more)
 
 
 def in_strides(patch: pytest.MonkeyPatch, length: int) -> None:
