@@ -57,8 +57,6 @@ class Watchers(NamedTuple):
 class Assembly(NamedTuple):
     """What trains a run in one of its processes."""
 
-    model: VAE
-    objective: Objective
     ledger: Ledger
     loaders: dict[str, BatchLoader]  # of whole parts
     files: Files
@@ -69,6 +67,14 @@ class Assembly(NamedTuple):
     strides: Strides  # of this process's share, as are the next
     validation: BatchLoader
     resumed: bool
+
+    @property
+    def model(self) -> VAE:
+        return self.module.vae
+
+    @property
+    def objective(self) -> Objective:
+        return self.module.objective
 
     @property
     def device(self) -> torch.device:
@@ -107,10 +113,8 @@ def assemble(
     module = _module(config, data, model, objective, len(loaders["train"]), by_lightning)
     share, validation = (loaders[part].of_process(rank, processes) for part in ("train", "val"))
     strides = Strides(share, 1 if by_lightning else LENGTH)
-    return Assembly(
-        *(model, objective, ledger, loaders, files, logger, watchers, trainer, module, strides, validation),
-        resumed=resumed is not None,
-    )
+    going_on = resumed is not None
+    return Assembly(ledger, loaders, files, logger, watchers, trainer, module, strides, validation, going_on)
 
 
 def _callbacks(
