@@ -20,6 +20,7 @@ from vae.entry.programs import described
 
 SECTIONS: dict[str, Callable[[common.Options], dict[str, Table]]] = {
     "train": training.epochs,
+    "turns": processes.turns,
     "data": parts.data,
     "figures": parts.figures,
     "startup": processes.startup,

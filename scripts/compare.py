@@ -10,9 +10,10 @@ from typing import Any
 
 import installed  # noqa: F401
 from comparisons.pictures import pictures
-from comparisons.tables import heading, left_out, matching, own, together
+from comparisons.tables import heading, left_out, matching, own, separate, together
 
 from vae.common.files import relative
+from vae.common.terminal import fitted
 from vae.entry import programs
 from vae.runs import ranking, results
 from vae.runs.ranking import Comparable
@@ -62,13 +63,17 @@ def compare(
     shown = ranking.metrics_of(completed, metrics)
     tables = [ranking.comparison_table(ranking.pooled(each.runs, own(each, keys)), sort, shown) for each in sets]
     heads = [heading(sets, i) for i in range(len(sets))]
+    first = separate(sets)
     contents = {
         csv: together(sets, tables).csv,
-        markdown: lambda: "\n".join(f"{head}\n\n{table.markdown()}" for head, table in zip(heads, tables, strict=True)),
+        markdown: lambda: "\n".join(
+            [*first, *(f"{head}\n\n{table.markdown()}" for head, table in zip(heads, tables, strict=True))]
+        ),
     }
     piped = any(path in programs.STDOUT for path in contents)
     if not piped:
-        print("\n\n".join(f"{head}\n{table.text()}" for head, table in zip(heads, tables, strict=True)))
+        texts = (f"{head}\n{table.text()}" for head, table in zip(heads, tables, strict=True))
+        print("\n\n".join([*(fitted(line, sys.stdout) for line in first), *texts]))
     report = sys.stderr if piped else sys.stdout
     for path, content in contents.items():
         if path is None:

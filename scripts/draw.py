@@ -32,7 +32,7 @@ def draw(
     grid: str | None,
     walk: str | None,
     data_root: str | None,
-    dpi: float,
+    dpi: float | None,
     format: str,
     trust: bool,
 ) -> None:
@@ -40,7 +40,7 @@ def draw(
     from vae.common.files import relative, replacing
     from vae.entry import interactive
     from vae.study.pictures import select
-    from vae.training.callbacks.pictures import write_gif
+    from vae.training.films import write_gif
 
     tags = select(pictures or None, "picture")
     out = out or programs.inside(run) / "figures"
@@ -55,7 +55,7 @@ def draw(
             programs.save_picture(path, figure, dpi)
         else:
             with replacing(path) as temporary:
-                figure.savefig(temporary, dpi=dpi)
+                figure.savefig(temporary, dpi=dpi or "figure")
         print(relative(path))
         if tag == "latent/clusters" and scene.latent_dim == 3:
             write_gif(path.with_suffix(".gif"), list(scene.turning()))
@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--grid", choices=("whitened", "square", "quantile"), help="of the manifold (the run's own)")
     parser.add_argument("--walk", choices=("axis", "conditional"), help="of the traversal (the run's own)")
     parser.add_argument("--data-root", help="where the data are, if not where they were")
-    parser.add_argument("--dpi", type=_dpi, default=110, help="pixels per inch (110)")
+    parser.add_argument("--dpi", type=_dpi, help="pixels per inch (1,200 pixels across, or more)")
     parser.add_argument("--format", choices=("png", "pdf", "svg"), default="png", help="of the files (png)")
     parser.add_argument("--trust", action="store_true", help="build classes that are not of this program")
     return parser

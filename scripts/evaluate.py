@@ -13,8 +13,11 @@ import installed  # noqa: F401
 
 from vae.common.files import relative
 from vae.common.logs import to_terminal
+from vae.common.terminal import fitted
 from vae.entry.programs import described, ending_in_one_line, positive, save_picture
+from vae.runs import card
 from vae.runs.results import find_runs
+from vae.settings.ranges import METHODS
 
 if TYPE_CHECKING:
     from vae.study.evaluate import Findings
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
     from vae.training.tensorboard import RunLogger
 
 SCORES = "curves/anomaly_scores"  # the picture's tag
-IMAGES = {"importance": 1000, "ais": 300}  # by method, for a minute or a few
 
 EXAMPLES = """
 examples:
@@ -69,7 +71,7 @@ def evaluate(
 
     if full and method == "ais":
         raise ValueError("--full: must be left out with --method ais, which would take days")
-    count = images or IMAGES[method]
+    count = images or METHODS[method]
     effort = FULL if full else Effort(count, samples, method)
     evaluation = Evaluation(metrics or None, effort.images, effort.samples, effort.method)
     checkpoint = checkpoints.read(file := checkpoints.file_of(run))
@@ -80,14 +82,16 @@ def evaluate(
     folder = checkpoints.folder_of(file)
     step = checkpoint["global_step"]
     found = evaluation(subject, folder, step, checkpoint["epoch"] + 1)
-    print(found.table)
+    print(fitted(found.table, sys.stdout))
     logger = RunLogger(folder) if found.written and (folder / "metrics.json").exists() else None
     if logger:
-        logger.log_metrics(found.values, step)
+        logger.level(found.values, step)
     if found.written and "test/auroc_latent" in found.values:
         print(f"drawn in {relative(_draw_scores(subject, found.values, checkpoint, folder, logger))}")
     if logger:
         logger.close()
+    if found.written and (folder / card.CARD).exists():
+        card.write_run(folder)
     return found
 
 
@@ -153,11 +157,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = described("evaluate.py", __doc__, EXAMPLES)
     parser.add_argument("run", type=Path, help="the folder of a run or of a sweep, or a checkpoint file")
     parser.add_argument("metrics", nargs="*", metavar="metric", help="such as likelihood or structure (all that apply)")
-    parser.add_argument("--images", type=positive, help="whose likelihood is estimated (1000; 300 with --method ais)")
+    parser.add_argument("--images", type=positive, help="of the likelihood (1000; 300 by ais); fewer shrink others")
     parser.add_argument("--samples", type=positive, default=500, help="of z for each; of ais the temperatures (500)")
     parser.add_argument(
         "--method",
-        choices=tuple(IMAGES),
+        choices=tuple(METHODS),
         default="importance",
         help="of the likelihood: importance sampling, or annealed (ais), which needs no encoder and has two bounds",
     )

@@ -20,6 +20,7 @@ from omegaconf import OmegaConf
 
 from vae.common.files import relative, replacing
 from vae.common.tables import Table
+from vae.common.types import WEIGHTS
 from vae.entry import programs
 from vae.runs.results import Run, find_runs
 from vae.settings.config import quoted
@@ -70,6 +71,10 @@ def make(example: Example) -> bool:
         show(example, comparison, {"results.md": _text(comparison / "results.md"), **config})
     else:
         show(example, example.trained / "figures", {"metrics.json": _text(example.trained / "metrics.json"), **config})
+    if example.weights:
+        from gallery.weights import keep_weights  # imports torch
+
+        keep_weights(example.trained, example.shown / WEIGHTS)
     return True
 
 
@@ -105,7 +110,7 @@ def show(example: Example, figures: Path, texts: Mapping[str, str]) -> None:
         with replacing(example.shown / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
     for path in example.shown.iterdir():
-        if path.name not in (*example.files, *texts):
+        if path.name not in (*example.files, *texts, *([WEIGHTS] if example.weights else [])):
             path.unlink()
 
 

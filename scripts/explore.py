@@ -39,13 +39,15 @@ def explore(runs: Sequence[Path], out: Path | None, open: bool, data_root: str |
 
 def _described(run: Path, data_root: str | None, trust: bool) -> dict[str, Any]:
     """What the page knows of one run, which is called by its folder."""
+    from vae.common.types import WEIGHTS
     from vae.entry import interactive
     from vae.explorer.page import describe
     from vae.model import checkpoints
 
     file = checkpoints.file_of(run).resolve()
     scene = interactive.scene(run, data_root=data_root, trust=trust)
-    return describe(scene, file.parent.parent.name if file.parent.name == "checkpoints" else file.stem)
+    is_of_run = file.parent.name == "checkpoints" or file.name == WEIGHTS
+    return describe(scene, checkpoints.folder_of(file).name if is_of_run else file.stem)
 
 
 def _parser() -> argparse.ArgumentParser:

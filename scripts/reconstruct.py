@@ -55,11 +55,13 @@ def reconstruct(run: Path, images: Path, out: Path, label: str | None, trust: bo
 def _sheet(model: Trained, images: Path, out: Path, label: str | None) -> None:
     from vae.data.inputs import to_unit
     from vae.figures.images import reconstructions
+    from vae.settings.config import unusual
 
     chunk = next(programs.chunks(model, images, label, "reconstructing"))
     first = chunk.images[: programs.SHOWN]
     labels = None if chunk.labels is None else chunk.labels[: programs.SHOWN]
-    programs.save_picture(out, reconstructions(to_unit(first), model.reconstruct(first, labels), note=model.data))
+    note = " · ".join([model.data, *unusual(model.config).values()])
+    programs.save_picture(out, reconstructions(to_unit(first), model.reconstruct(first, labels), note=note))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -16,6 +16,7 @@ from vae.common.tables import Table
 from vae.entry import programs
 
 PRINTED = 20  # rows of the table
+LINE = 7  # letters of a file's name that are as wide as an image
 
 EXAMPLES = """
 examples:
@@ -41,6 +42,7 @@ def score(
     from vae.common.seeding import derive
     from vae.data.inputs import to_unit
     from vae.figures.images import reconstructions
+    from vae.settings.config import unusual
     from vae.use import trained
 
     model = trained.load(run, trust)
@@ -65,8 +67,10 @@ def score(
         if folder is not None:
             with programs.table_file(folder / "scores.csv") as file:
                 _write_csv(file, rows)
-            note = f"{model.data} · the highest {measured} of {len(names):,} images, in nats"
-            figure = reconstructions(worst, decoded, [f"{nats:.0f}" for nats in highest], note)
+            told = f"the highest {measured} of {len(names):,} images, in nats"
+            note = " · ".join([model.data, *unusual(model.config).values(), told])
+            captions = [f"{_short(names[i])}\n{scores[i]:.0f}" for i in order[: len(worst)]]
+            figure = reconstructions(worst, decoded, captions, note)
             programs.save_picture(folder / "worst.png", figure)
     if out in programs.STDOUT:
         with programs.table_file(out) as file:
@@ -78,6 +82,14 @@ def score(
     print(f"{measured} of {len(names):,} image{s}; the higher, the more unlike {model.data}\n{table.text()}")
     if out is not None:
         print(relative(out))
+
+
+def _short(name: str) -> str:
+    """A file's name in lines as wide as its image; of a long one the end, which tells it from its neighbours."""
+    name = Path(name).name
+    if len(name) > 3 * LINE:
+        name = f"…{name[1 - 3 * LINE :]}"
+    return "\n".join(name[i : i + LINE] for i in range(0, len(name), LINE))
 
 
 def _write_csv(file: TextIO, rows: Iterable[Sequence[Any]]) -> None:

@@ -15,7 +15,7 @@ import installed  # noqa: F401
 from vae.common.files import relative, replacing
 from vae.entry import programs
 
-TABS = ("scalars", "custom_scalars", "images", "hparams", "projector", "mesh", "text")
+TABS = ("timeseries", "scalars", "custom_scalars", "images", "histograms", "hparams", "projector", "mesh", "text")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 LOADING = 10.0  # seconds that TensorBoard gets to read the event files before the first picture
 

@@ -11,23 +11,27 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from faces import write_faces
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
-from vae.data import strokes
+from vae.data import cifar, strokes
 from vae.data.base import DataSource
+from vae.data.cifar import Cifar10
 from vae.data.idx import FILES, IdxFiles
 from vae.data.loader import BatchLoader
 from vae.model.build import build, build_model
 from vae.model.objectives import Batch, Objective
 from vae.settings import compose
+from vae.settings.classes import ranges_of
 from vae.settings.compose import CONF
 from vae.settings.config import check, flatten, plain
-from vae.settings.ranges import RANGES, TOP, ranges_of
+from vae.settings.ranges import LOGGERS, RANGES, TOP
 from vae.training.run import train_run
 
 EVERY = sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml"))
-GROUPS = [(group, name) for group, name in EVERY if group not in ("experiment", "hparams_search")]
+GROUPS = [(group, name) for group, name in EVERY if group not in ("experiment", "hparams_search", "logger")]
+OTHER_LOGGERS = [name for group, name in EVERY if group == "logger" and name != "tensorboard"]
 EXPERIMENTS = [name for group, name in EVERY if group == "experiment"]
 GIVEN = {  # what only the program knows
     "backbone": {"shape", "classes", "planes"},
@@ -36,6 +40,8 @@ GIVEN = {  # what only the program knows
     "scheduler": {"optimizer", "total_steps"},
 }
 COUNTS = {"train": 40, "t10k": 20}
+ARRAYS = {"train": 40, "test": 20}
+BATCH = 4  # images in each of CIFAR-10's files
 composed = functools.cache(compose.composed)
 
 
@@ -61,14 +67,41 @@ def idx_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def arrays(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small file of the name and the layout of CIFAR-10's."""
+    root, rng = tmp_path_factory.mktemp("arrays"), np.random.default_rng(0)
+    images: dict[str, Any] = {
+        f"x_{part}": rng.integers(0, 256, (count, 8, 8, 3), np.uint8) for part, count in ARRAYS.items()
+    }
+    labels: dict[str, Any] = {f"y_{part}": rng.integers(0, 10, count) for part, count in ARRAYS.items()}
+    np.savez(root / "cifar10.npz", **images, **labels)
+    return root
+
+
+@pytest.fixture(scope="module")
+def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with small files of CIFAR-10 and of CelebA."""
+    root, rng = tmp_path_factory.mktemp("colours"), np.random.default_rng(0)
+    (root / "cifar10").mkdir()
+    for name in cifar.FILES:
+        records = rng.integers(0, 10, (BATCH, cifar.RECORD), np.uint8)
+        (root / "cifar10" / name).write_bytes(records.tobytes())
+    write_faces(root, rng.integers(0, 256, (24, 218, 178, 3), np.uint8), lambda i: i % 3)
+    return root
+
+
 @pytest.fixture
 def small(
-    idx_folder: Path, image_folder: Path, sprites: Path, monkeypatch: pytest.MonkeyPatch
+    idx_folder: Path, image_folder: Path, sprites: Path, arrays: Path, colours: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[DictConfig], dict]:
     """A checked configuration in its plain form, on small data without a network."""
     monkeypatch.setattr(IdxFiles, "counts", COUNTS)
+    monkeypatch.setattr(Cifar10, "counts", dict.fromkeys(cifar.FILES, BATCH))
     monkeypatch.setattr(strokes, "COUNTS", {"train": 40, "test": 20})
     folders = {"vae.data.images.ImageFolder": image_folder, "vae.data.factors.FactorFile": sprites}
+    folders["vae.data.arrays.ArrayFile"] = arrays
+    folders |= dict.fromkeys(("vae.data.cifar.Cifar10", "vae.data.celeba.CelebA"), colours)
 
     def prepared(cfg: DictConfig) -> dict[str, Any]:
         cfg = cfg.copy()
@@ -83,7 +116,7 @@ def small(
 
 
 def take_a_step(config: dict[str, Any]) -> None:
-    """What a run does, but for one batch only and without Lightning."""
+    """What a run does, but for one batch only, twice, and without Lightning."""
     source: DataSource = build(config, "data")
     data = source.load()
     assert data.val is not None and len(data.val)
@@ -96,10 +129,12 @@ def take_a_step(config: dict[str, Any]) -> None:
     before = {name: weight.detach().clone() for name, weight in model.named_parameters() if weight.requires_grad}
     x, labels = next(iter(BatchLoader(data.train, 8, shuffle=True, dynamic=source.binarize == "dynamic")))
     assert x.shape == (8, *data.shape) and (not data.classes or labels.max() < len(data.classes))
-    loss, terms = objective(model, Batch(x, labels), 1)
-    loss.value.backward()
-    optimizer.step()
-    scheduler.step()
+    for _ in range(2):  # layers that start at zero hide those before them from the first step
+        optimizer.zero_grad()
+        loss, terms = objective(model, Batch(x, labels), 1)
+        loss.value.backward()
+        optimizer.step()
+        scheduler.step()
     assert loss.value.isfinite() and terms.total.isfinite().all()
     unmoved = {
         name for name, weight in model.named_parameters() if name in before and torch.equal(weight, before[name])
@@ -208,10 +243,22 @@ def test_a_yaml_repeats_no_top_level_value(group, name):
     assert cfg.get("latent_dim", 3) == 3 and cfg.get("beta", 2.5) == 2.5 and cfg.get("max_epochs", 7) == 7
 
 
+def test_every_logger_is_under_its_name_with_a_range_for_each_key():
+    assert as_written(CONF / "logger" / "tensorboard.yaml") == {}
+    targets = []
+    for name in OTHER_LOGGERS:
+        [(key, node)] = as_written(CONF / "logger" / f"{name}.yaml").items()
+        targets.append(node.pop("_target_"))
+        assert key == name and node.keys() == LOGGERS[targets[-1]].keys()
+        assert all(hasattr(get_object(target), "log_metrics") for target in targets)
+        check(composed(f"logger={name}"))
+    assert sorted(targets) == sorted(LOGGERS)
+
+
 def test_every_group_is_known_everywhere():
     groups = {group for group, _ in GROUPS}
     cfg = composed()
-    assert groups == set(RANGES) == {key for key in cfg if isinstance(cfg[key], DictConfig)}
+    assert {*groups, "logger"} == {*RANGES, "logger"} == {key for key in cfg if isinstance(cfg[key], DictConfig)}
     used = {(group, written(group, name)["_target_"]) for group, name in GROUPS}
     assert used == {(group, target) for group, classes in RANGES.items() for target in classes}
 

@@ -52,7 +52,7 @@ def test_it_trains_with_its_own_arguments(trained):
     assert json.loads((trained / "status.json").read_text())["state"] == "completed"
     metrics = json.loads((trained / "metrics.json").read_text())
     assert metrics["test/total"] == pytest.approx(metrics["test/recon"] + metrics["test/kl"])
-    assert "myprior prior" in (trained / "train.log").read_text()
+    assert "my prior prior" in (trained / "train.log").read_text()
 
 
 def test_it_is_loaded_only_with_trust(trained, monkeypatch):

@@ -1,12 +1,16 @@
 """The notebooks run from top to bottom as Jupyter would run them, and are stored with what they show."""
 
 import ast
+import importlib.util
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import notebooks
 import pytest
+
+import vae
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
@@ -49,6 +53,46 @@ def test_a_stored_notebook_is_whole(path):
         for text in (cell.source, *texts(cell)):
             assert not re.search(r"(?<![\w.)])/\w|\w:\\|warning", text, re.IGNORECASE), text
     assert notebook.metadata.language_info == {"name": "python"}
+
+
+@pytest.fixture
+def set_up():
+    """Does what the first cell of all notebooks does; returns what it has pip install."""
+    (source,) = {of_code(nbformat.read(path, as_version=4))[0].source for path in NOTEBOOKS}
+    asked = []
+    shell = SimpleNamespace(run_line_magic=lambda name, line: asked.append((name, line)))
+
+    def run():
+        exec(source, {"get_ipython": lambda: shell})
+        return asked
+
+    return run
+
+
+def test_nothing_is_installed_where_the_program_is(set_up, capsys):
+    assert set_up() == [] and capsys.readouterr().out == f"vae {vae.__version__}\n"
+
+
+@pytest.mark.parametrize("place", [".", "project", "../.."])
+@pytest.mark.parametrize("missing", ["vae", "pytorch_lightning"])
+def test_elsewhere_the_project_around_a_notebook_is_installed(set_up, tmp_path, monkeypatch, place, missing):
+    folder = tmp_path / "a b" / "docs" / "notebooks"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    lacking(monkeypatch, missing)
+    with pytest.raises(SystemExit, match=r"^vae is not installed, and its project is not in [^\n]*$"):
+        set_up()
+    project = (folder / place).resolve()
+    (project / "vae").mkdir(parents=True)
+    (project / "vae" / "__init__.py").touch()
+    assert set_up() == [("pip", f'install --quiet "{project}"')]
+
+
+def lacking(monkeypatch, missing):
+    """Find nothing of this name but a folder, which Python takes for a package without a file."""
+    find = importlib.util.find_spec
+    empty = SimpleNamespace(origin=None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: empty if name == missing else find(name))
 
 
 @pytest.mark.slow

@@ -1,7 +1,8 @@
 """Short runs of every choice give the same numbers as ever, to the last bit: losses, measures, pictures and weights.
 
 The kept figures are those of one machine. On another one, or with other versions, only the losses must be close. Where
-the numbers are meant to change, or to make the figures those of another machine: `python tests/test_same_figures.py`.
+the numbers are meant to change, or to make the figures those of another machine:
+`PYTHONPATH=tests/support python tests/test_same_figures.py`.
 """
 
 import csv
@@ -20,70 +21,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from faces import write_faces
+from matrix import RUNS, SMALL, overrides
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 FIGURES = Path(__file__).with_name("same_figures.json")
-WITHOUT_RUNS = ("hparams_search",)  # says which runs to make, not how
-
-SMALL = "data=strokes data.limit=300 data.batch_size=50 epochs=2 figures=none trainer.accelerator=cpu"
-FOLDER = "data=images data.root=images data.channels=1 data.batch_size=8"
-FEW = "evaluate=full evaluate.images=20 evaluate.samples=20"
-RUNS = {
-    "defaults": "backbone=dense prior=isotropic posterior=diagonal likelihood=bernoulli objective=elbo optimizer=adam "
-    "scheduler=constant trainer=default evaluate=none",
-    "seed": "seed=3 latent_dim=1",
-    "gated": "backbone.gated=true backbone.hidden=[64,32] latent_dim=10 beta=0.5 data.val_fraction=0.3",
-    "conv": "backbone=conv backbone.channels=[8,16,16] backbone.hidden=32 prior=correlated posterior=full",
-    "tied": "prior=correlated posterior=tied prior.covariance=[[2.0,-0.7],[-0.7,1.5]]",
-    "full": "prior=correlated posterior=full latent_dim=3",
-    "learned": "prior=learned posterior=tied latent_dim=3",
-    "mixture": "prior=mixture",
-    "mixture_diagonal": "prior=mixture prior.components=4 prior.covariance=diagonal posterior=full latent_dim=3",
-    "vamp": "prior=vamp prior.components=20",
-    "vamp_random": "prior=vamp prior.components=5 prior.init=random backbone=conv conditional=true",
-    "flow": "prior=flow posterior=full",
-    "flow_maf": "prior=flow prior.kind=maf prior.layers=2 prior.hidden=[16] latent_dim=3",
-    "gaussian": "likelihood=gaussian likelihood.sigma=learned backbone=conv",
-    "gaussian_optimal": "likelihood=gaussian likelihood.sigma=optimal",
-    "continuous_bernoulli": "likelihood=continuous_bernoulli",
-    "linear": "objective.annealing=linear objective.warmup=1.5 beta=2",
-    "cosine": "objective.annealing=cosine objective.warmup=2 scheduler=cosine scheduler.warmup=0.25",
-    "cyclical": "objective.annealing=cyclical objective.cycles=2 scheduler=one_cycle",
-    "free_bits": "objective.free_bits=0.5 latent_dim=3 scheduler=stages",
-    "free_bits_total": "objective.free_bits=2 objective.free_bits_per=total prior=correlated",
-    "capacity": "objective.capacity=5 objective.annealing=linear objective.warmup=2 beta=10",
-    "iwae": "objective=iwae",
-    "dreg": "objective=dreg objective.samples=3 prior=mixture prior.components=3",
-    "tc": "objective=tc beta=4 latent_dim=3",
-    "mmd": "objective=mmd objective.alpha=0.5 prior=correlated conditional=true",
-    "dip": "objective=dip",
-    "dip_means": "objective=dip objective.kind=1 posterior=full latent_dim=3 beta=2",
-    "autoencoder": "objective=autoencoder",
-    "adamw": "optimizer=adamw optimizer.weight_decay=0.1 optimizer.lr=3e-3 data.binarize=threshold",
-    "clipped": "trainer.gradient_clip_val=5 optimizer.betas=[0.8,0.99] optimizer.fused=false",
-    "conditional": "conditional=true backbone=conv prior=correlated posterior=tied",
-    "double": "trainer.precision=64-true prior=learned posterior=full trainer.gradient_clip_val=20",
-    "last": "report=last optimizer.lr=0.03 epochs=4",
-    "mnist": "data=mnist",
-    "auto": "data=auto data.binarize=dynamic",
-    "fashion_mnist": "data=fashion_mnist",
-    "kmnist": "data=kmnist",
-    "images": f"{FOLDER} data.channels=3 data.size=[9,14] likelihood=gaussian",
-    "factors": "data=factors data.file=factors.npz",
-    "tutorial_2d": "experiment=tutorial_2d beta=4",
-    "tutorial_3d": "experiment=tutorial_3d backbone=conv",
-    "tutorial_correlated": "experiment=tutorial_correlated",
-    "iwae_paper": f"experiment=iwae_paper {FEW}",
-    "vamp_paper": f"experiment=vamp_paper objective.warmup=1 {FEW}",
-    "figures": "figures=default figures.every_n_epochs=2",
-    "figures_conditional": f"{FOLDER} figures=default figures.grid=square figures.walk=conditional latent_dim=3 "
-    "prior=correlated conditional=true figures.only=[manifold,traversal,samples]",
-    "evaluated": f"{FEW} evaluate.metrics=[likelihood,aggregate,geometry,structure,reconstruction,disentanglement]",
-    "evaluated_by_ais": f"{FOLDER} {FEW} evaluate.method=ais evaluate.metrics=[likelihood,gap,samples] latent_dim=3",
-    "processes": "trainer=ddp trainer.devices=2",
-    "resumed": "scheduler=cosine data.binarize=dynamic prior=vamp prior.components=5",
-}
+WITHOUT_RUNS = ("hparams_search", "logger")  # say which runs to make and who is told of them, not how
 STOP_AT = 8  # of the 12 steps of `resumed`: within its second epoch
 
 # `python train.py …` for each list of arguments, which imports torch only once; stopped by Ctrl+C in a step, if any.
@@ -105,10 +49,10 @@ for sys.argv in commands:
 """
 
 
-def make_data(root: Path) -> dict[str, str]:
-    """Write small files of every kind; returns the SHA-256 of those that stand for MNIST."""
+def make_data(root: Path) -> dict[str, dict[str, str]]:
+    """Write small files of every kind; returns the SHA-256 of those that stand for MNIST and for CIFAR-10."""
     rng = np.random.default_rng(0)
-    digests = {}
+    digests: dict[str, dict[str, str]] = {"mnist": {}, "cifar10": {}}
     for name in ("mnist", "fashion_mnist", "kmnist"):  # as many images as there must be, but tiny ones
         (root / name).mkdir()
         for part, count in (("train", 60_000), ("t10k", 10_000)):
@@ -117,7 +61,7 @@ def make_data(root: Path) -> dict[str, str]:
                 content = header + rng.integers(0, 10 if len(shape) == 1 else 256, shape, np.uint8).tobytes()
                 (root / name / f"{part}-{kind}-ubyte").write_bytes(content)
                 if name == "mnist":
-                    digests[f"{part}-{kind}-ubyte"] = sha256(content)
+                    digests[name][f"{part}-{kind}-ubyte"] = sha256(content)
     for i, image in enumerate(rng.integers(0, 256, (60, 10, 12, 3), np.uint8)):
         folder = root / "images" / "ab"[i % 2]
         folder.mkdir(parents=True, exist_ok=True)
@@ -127,12 +71,21 @@ def make_data(root: Path) -> dict[str, str]:
         "factors": rng.normal(size=(240, 3)),
     }
     np.savez(root / "factors.npz", **arrays)
+    (root / "cifar10").mkdir()
+    for name in (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"):  # as many and as large as must be
+        records = rng.integers(0, 256, (10_000, 1 + 3 * 32 * 32), np.uint8)
+        records[:, 0] %= 10
+        (root / "cifar10" / name).write_bytes(records.tobytes())
+        digests["cifar10"][name] = sha256(records.tobytes())
+    write_faces(root, rng.integers(0, 256, (120, 14, 12, 3), np.uint8), lambda i: max(0, i % 6 - 3))
     return digests
 
 
 def train_all(folder: Path) -> None:
     """Train every run below `folder`, on one thread: their number decides how sums are rounded."""
-    digests = ",".join(f"{name}:{digest}" for name, digest in make_data(folder).items())
+    made = make_data(folder)
+    digests = {data: ",".join(f"{name}:{digest}" for name, digest in found.items()) for data, found in made.items()}
+    digests["auto"] = digests["mnist"]
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     own = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONPATH": path, "VAE_DATA": str(folder)}
     own["HOME"] = str(folder)  # where a classifier is kept that one of the measures trains
@@ -144,11 +97,11 @@ def train_all(folder: Path) -> None:
         return subprocess.run(line, cwd=folder, env=os.environ | own, stdout=subprocess.DEVNULL).returncode
 
     commands = {}
-    for name, words in RUNS.items():
-        chosen = dict(word.split("=", 1) for word in f"{SMALL} {words} hydra.run.dir=runs/{name}".split())
-        if chosen["data"] in ("mnist", "auto"):
-            chosen["data.digests"] = f"{{{digests}}}"
-        commands[name] = [f"{key}={value}" for key, value in chosen.items()]
+    for name in RUNS:
+        commands[name] = overrides(name, f"hydra.run.dir=runs/{name}")
+        (data,) = (word.removeprefix("data=") for word in commands[name] if word.startswith("data="))
+        if data in digests:
+            commands[name].append(f"data.digests={{{digests[data]}}}")
     assert start(commands.pop("resumed"), stop_at=STOP_AT) == 130
     assert start(["resume=runs/resumed"], *commands.values()) == 0
 

@@ -53,11 +53,11 @@ class ChannelsLast(nn.Module):
 class HandLoop:
     """The default model with an isotropic prior and nothing around it, as fast as plain eager PyTorch has it."""
 
-    def __init__(self, config: Mapping[str, Any], data: Dataset):
+    def __init__(self, config: Mapping[str, Any], data: Dataset, device: str = "cpu"):
         assert data.val is not None
-        self.train, self.val = data.train.images / 255, data.val.images / 255
+        self.train, self.val = (part.images.to(device) / 255 for part in (data.train, data.val))
         self.batch_size = config["data"]["batch_size"]
-        self.encoder, self.decoder = networks(config)
+        self.encoder, self.decoder = (network.to(device) for network in networks(config))
         self.weights = [*self.encoder.parameters(), *self.decoder.parameters()]
         self.optimizer = torch.optim.Adam(self.weights, lr=config["optimizer"]["lr"], fused=True)
 
@@ -72,15 +72,51 @@ class HandLoop:
     def epoch(self) -> float:
         """Seconds of an epoch with its validation."""
         start = time.perf_counter()
-        for index in torch.randperm(len(self.train)).split(self.batch_size):
-            recon, kl = self.terms(self.train[index])
-            self.optimizer.zero_grad()
-            (recon + kl).backward()
-            self.optimizer.step()
+        for index in torch.randperm(len(self.train), device=self.train.device).split(self.batch_size):
+            self.step(self.train[index])
         with torch.inference_mode():
             for x in self.val.split(4 * self.batch_size):
                 self.terms(x)
+        if self.train.is_cuda:
+            torch.cuda.synchronize()
         return time.perf_counter() - start
+
+    def step(self, x: Tensor) -> None:
+        """Train on a batch."""
+        recon, kl = self.terms(x)
+        self.optimizer.zero_grad()
+        (recon + kl).backward()
+        self.optimizer.step()
+
+
+class HandGraph(HandLoop):
+    """The same with its step in a CUDA graph."""
+
+    def __init__(self, config: Mapping[str, Any], data: Dataset):
+        super().__init__(config, data, "cuda")
+        self.optimizer.param_groups[0]["capturable"] = True
+        self.still = self.train[: self.batch_size].clone()
+        self.graph: torch.cuda.CUDAGraph | None = None
+
+    def step(self, x: Tensor) -> None:
+        if self.graph is None:
+            self.graph = self._recorded()
+        if len(x) < self.batch_size:
+            super().step(x)
+        else:
+            self.still.copy_(x)
+            self.graph.replay()
+
+    def _recorded(self) -> torch.cuda.CUDAGraph:
+        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                super().step(self.still)
+        torch.cuda.current_stream().wait_stream(stream)
+        with torch.cuda.graph(graph, stream=stream):
+            super().step(self.still)
+        return graph
 
 
 class Products:

@@ -8,21 +8,23 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 
 from benchmarks.common import Options, in_turn, median, ratio, spread, table
+from benchmarks.hand import STEPS
+from benchmarks.training import CASES
 from vae.common.files import write_json
 from vae.common.tables import Table
 from vae.training.callbacks.pictures import Pictures
 from vae.training.module import VAEModule
 
 ROOT = Path(__file__).parents[2]
+FITTED = "fitted"  # a file
 TRAIN = (sys.executable, str(ROOT / "train.py"))
 Program = subprocess.Popen[bytes]
 PEAK = (
@@ -48,15 +50,17 @@ class Stamps(Pictures):
 
 
 class Steps(Pictures):
-    """Stands where a run's pictures do and leaves in its folder a file of one byte for each step."""
-
-    FILE = "steps"
+    """Stands where a run's pictures do; leaves in its folder a file of a byte for each step, and one at the end."""
 
     def on_train_start(self, trainer: pl.Trainer, *arguments: Any) -> None:
-        self.file = (self.folder.parent / self.FILE).open("wb", buffering=0)
+        self.file = (self.folder.parent / STEPS).open("wb", buffering=0)
 
     def on_step_end(self, *arguments: Any) -> None:
         self.file.write(b".")
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_end(trainer, pl_module)
+        (self.folder.parent / FITTED).touch()
 
 
 def surroundings() -> dict[str, str]:
@@ -146,16 +150,15 @@ def company(options: Options) -> dict[str, Table]:
         "one thread": {"OMP_NUM_THREADS": "1"},
     }
     with ExitStack() as started:
-        ways = {how: started.enter_context(_training(options, environment)) for how, environment in waiting.items()}
+        ways = {how: started.enter_context(_endless(options, environment)) for how, environment in waiting.items()}
         others: dict[str, Program | None] = {
             "nobody": None,
             "a busy loop": started.enter_context(_paused(sys.executable, "-c", "while True: pass")),
-            "another training": started.enter_context(_training(options, {}))[0],
+            "another training": started.enter_context(_endless(options)).program,
         }
         rows: list[dict[str, Any]] = []
         for beside, other in others.items():
-            steps = {how: partial(_seconds_a_step, *way, other) for how, way in ways.items()}
-            rounds = in_turn(steps, 6 * options.repeats)
+            rounds = [seconds_a_step(ways, 1.0, 1, other) for _ in range(6 * options.repeats)]
             row = {"beside": beside, **{f"{how}, ms": 1000 * median(rounds, how) for how in waiting}}
             rows.append(row | {"ours ÷ OpenMP's": ratio(rounds, "ours", "OpenMP's own")["ratio"]})
     for row in rows:
@@ -164,30 +167,117 @@ def company(options: Options) -> dict[str, Table]:
     return {"company": table(rows, note)}
 
 
-def _seconds_a_step(training: Program, steps: Path, other: Program | None) -> float:
-    """Let a paused training run for a second, beside another program, and count its steps."""
-    programs = [training] if other is None else [other, training]
-    before = steps.stat().st_size
-    for program in programs:
-        program.send_signal(signal.SIGCONT)
-    start = time.perf_counter()
-    time.sleep(1)
-    for program in programs:
-        program.send_signal(signal.SIGSTOP)
-    return (time.perf_counter() - start) / max(1, steps.stat().st_size - before)
+def turns(options: Options) -> dict[str, Table]:
+    """The runner beside the hand-written loop, two programs that take turns of a second and a half."""
+    rows = []
+    for case, overrides in CASES.items():
+        with ExitStack() as started:
+            ways = {
+                "runner": started.enter_context(_endless(options, {}, *overrides)),
+                "hand": started.enter_context(_hand(options, "epochs=100000", *overrides)),
+            }
+            rounds = [seconds_a_step(ways, 1.5, 10) for _ in range(options.repeats + 1)]
+        rows.append({"model": case, **ratio(rounds[1:], "runner", "hand")})
+    note = "The runner's steps ÷ the loop's, over rounds of 15 s each. Of both validation is in; of the runner also"
+    epochs = table(rows, note, "TensorBoard, checkpoints and progress. Seconds are those of a step.")
+    return {"epochs": epochs, "whole run": _whole_run(options)}
+
+
+def _whole_run(options: Options) -> Table:
+    """The default run with its pictures, to its end, beside as many epochs of the hand-written loop."""
+    epochs = f"epochs={options.epochs}"
+    with ExitStack() as started:
+        runner = started.enter_context(_training(options, {}, *options.data, epochs))
+        ways = {"runner": runner, "hand": started.enter_context(_hand(options, epochs))}
+        spent = dict.fromkeys([*ways, "training"], 0.0)
+        while running := {name: way for name, way in ways.items() if way.program.poll() is None}:
+            for name, way in running.items():
+                seconds, _ = way.turn(1.5)
+                spent[name] += seconds
+                if name == "runner" and not (way.folder / FITTED).exists():
+                    spent["training"] += seconds
+    ends = {"training": "training, pictures", "runner": "and the closing evaluation, to the exit"}
+    rows = [
+        {"run": text, "ratio": spent[name] / spent["hand"], "seconds": spent[name], "hand-written": spent["hand"]}
+        for name, text in ends.items()
+    ]
+    return table(rows, f"{epochs}, dense, batch 128, from the first step on.")
+
+
+class Way(NamedTuple):
+    """A program that trains, paused but for its turns, and the folder in which it counts its steps."""
+
+    program: Program
+    folder: Path
+
+    def turn(self, seconds: float, other: Program | None = None) -> tuple[float, int]:
+        """Let it run, beside another program: for how long it did, and the steps that it took."""
+        programs = [self.program] if other is None else [other, self.program]
+        steps = self.folder / STEPS
+        before = steps.stat().st_size
+        for program in programs:
+            program.send_signal(signal.SIGCONT)
+        start = time.perf_counter()
+        with suppress(subprocess.TimeoutExpired):
+            self.program.wait(seconds)
+        for program in programs:
+            program.send_signal(signal.SIGSTOP)
+        return time.perf_counter() - start, steps.stat().st_size - before
+
+
+def seconds_a_step(
+    ways: Mapping[str, Way], seconds: float, turns: int, other: Program | None = None
+) -> dict[str, float]:
+    """Of each way, over some turns that they take one after another."""
+    spent, steps = dict.fromkeys(ways, 0.0), dict.fromkeys(ways, 0)
+    for _ in range(turns):
+        for name, way in ways.items():
+            each, taken = way.turn(seconds, other)
+            spent[name] += each
+            steps[name] += taken
+    return {name: spent[name] / max(1, steps[name]) for name in ways}
+
+
+def _endless(
+    options: Options, environment: Mapping[str, str] | None = None, *overrides: str
+) -> AbstractContextManager[Way]:
+    """A training without pictures that does not end by itself."""
+    return _training(options, environment, *images_for(options, overrides), "figures=none", "epochs=100000", *overrides)
+
+
+def images_for(options: Options, overrides: Sequence[str]) -> list[str]:
+    """Not all where convolutions take long."""
+    return options.limited if "backbone=conv" in overrides else list(options.data)
 
 
 @contextmanager
-def _training(options: Options, environment: Mapping[str, str]) -> Iterator[tuple[Program, Path]]:
-    """An endless training, paused after its first step, and the file of its steps."""
+def _training(options: Options, environment: Mapping[str, str] | None, *overrides: str) -> Iterator[Way]:
     folder = options.folder / f"training {time.monotonic_ns()}"
-    quiet = [*options.limited, "epochs=100000", "figures._target_=benchmarks.processes.Steps"]
-    with _paused(*TRAIN, *quiet, f"hydra.run.dir='{folder}'", environment=environment) as process:
-        process.send_signal(signal.SIGCONT)
-        while process.poll() is None and not (folder / Steps.FILE).exists():
+    command = (*TRAIN, *overrides, "figures._target_=benchmarks.processes.Steps", f"hydra.run.dir='{folder}'")
+    with _started(folder, environment or {}, *command) as way:
+        yield way
+
+
+@contextmanager
+def _hand(options: Options, *overrides: str) -> Iterator[Way]:
+    folder = options.folder / f"hand {time.monotonic_ns()}"
+    folder.mkdir()
+    command = (sys.executable, "-m", "benchmarks.hand", str(folder), *images_for(options, overrides), *overrides)
+    with _started(folder, {}, *command) as way:
+        yield way
+
+
+@contextmanager
+def _started(folder: Path, environment: Mapping[str, str], *command: str) -> Iterator[Way]:
+    """Paused after its first step."""
+    with _paused(*command, environment=environment) as program:
+        program.send_signal(signal.SIGCONT)
+        while not (folder / STEPS).exists():
+            if program.poll() is not None:
+                raise RuntimeError(f"{' '.join(command)} ended with {program.returncode} before its first step")
             time.sleep(0.1)
-        process.send_signal(signal.SIGSTOP)
-        yield process, folder / Steps.FILE
+        program.send_signal(signal.SIGSTOP)
+        yield Way(program, folder)
 
 
 @contextmanager

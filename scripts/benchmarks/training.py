@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -57,16 +58,16 @@ class Turns(Pictures):
             self.rounds[-1]["runner"] = time.perf_counter() - self._start
 
 
-def race(options: Options, config: dict[str, Any], others: Mapping[str, Seconds]) -> list[dict[str, float]]:
+def race(folder: Path, config: dict[str, Any], others: Mapping[str, Seconds]) -> list[dict[str, float]]:
     """Seconds of each epoch of the run, of the pictures in it, and of the others' in between."""
     Turns.others, Turns.rounds = others, []
     config["figures"] |= {"_target_": f"{__name__}.Turns"}
-    run.train_run(config, options.folder / f"run {time.monotonic_ns()}")
+    run.train_run(config, folder / f"run {time.monotonic_ns()}")
     return Turns.rounds
 
 
 def epochs(options: Options) -> dict[str, Table]:
-    """An epoch of the runner beside the others, and the whole default run beside the hand-written loop."""
+    """An epoch of the runner beside the others."""
     rows = []
     for case, overrides in CASES.items():
         images = options.limited if case.startswith("conv") else options.data
@@ -76,12 +77,12 @@ def epochs(options: Options) -> dict[str, Table]:
         products = Products(hand)
         usual = UsualLightning(HandLoop(config, data), options.folder / "lightning")
         others = {"hand-written loop": hand.epoch, "its products": products.epoch, "usual Lightning": usual.epoch}
-        _, *rounds = race(options, config, others)  # the first one warms up
+        _, *rounds = race(options.folder, config, others)  # the first one warms up
         for name in others:
-            found = ratio(rounds, "runner", name)
-            rate = products.rate(found["other's"]) if name == "its products" else ""
-            rows.append({"model": case, "images": len(data.train), "runner ÷": name, **found, "GFLOP/s": rate})
-    epochs = table(
+            times = ratio(rounds, "runner", name)
+            rate = products.rate(times["other's"]) if name == "its products" else ""
+            rows.append({"model": case, "images": len(data.train), "runner ÷": name, **times, "GFLOP/s": rate})
+    found = table(
         rows,
         "All take turns by epochs, the first of each is left out. Of the runner's epoch are in: training, validation,",
         "TensorBoard, checkpoints and progress; out: pictures. The hand-written loop: images in memory as floats,",
@@ -89,32 +90,7 @@ def epochs(options: Options) -> dict[str, Table]:
         "forwards and backwards, of which one step in ten is measured. Usual Lightning: DataLoader over a",
         "TensorDataset, self.log in each step, plain Adam, validation, TensorBoard, checkpoints, no progress bar.",
     )
-    return {"epochs": epochs, "whole run": whole_run(options)}
-
-
-def whole_run(options: Options) -> Table:
-    """The default run, its pictures included, beside the hand-written loop of as many epochs."""
-    config = plain(composed(*options.data, f"epochs={options.epochs}"))
-    hand = HandLoop(config, build(config, "data").load())
-    start = time.perf_counter()
-    rounds = race(options, config, {"hand": hand.epoch})
-    everything = time.perf_counter() - start
-    loop, fit, drawn = (sum(each[name] for each in rounds) for name in ("hand", "runner", "pictures"))
-    parts = {
-        "training, validation": fit - drawn,
-        "and pictures": fit,
-        "and data, closing evaluation": everything - loop,
-    }
-    rows = [
-        {"run": name, "ratio": seconds / loop, "seconds": seconds, "hand-written": loop}
-        for name, seconds in parts.items()
-    ]
-    return table(
-        rows,
-        f"epochs={options.epochs}, dense, batch 128, taking turns with as many epochs of the hand-written loop.",
-        "Training is all from the first epoch's start to the last one's end. The last row has all of a run but the",
-        "start of Python and its imports, see `startup`: also reading images, the closing evaluation of all parts.",
-    )
+    return {"epochs": found}
 
 
 class Steps:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,10 @@ from vae.common.tables import order, typed
 from vae.runs import ranking
 from vae.runs.ranking import Comparable, Pool
 from vae.runs.results import Run
+from vae.settings.config import unusual
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.figure import Figure
 
 SHEETS = {  # with the picture of each run that a contact sheet shows
@@ -37,7 +39,8 @@ def pictures(each: Comparable, keys: Sequence[str]) -> Iterator[tuple[str, Figur
         return
     swept = [key for key in keys if key != "seed" and len(values(runs, key)) > 1]
     pools = ranking.pooled(runs, swept)
-    note = " · ".join(filter(None, [str(runs[0].metrics["data"]), settings(each.differences), count(runs)]))
+    told = [str(runs[0].metrics["data"]), settings(each.differences), *shared(runs, each.differences), count(runs)]
+    note = " · ".join(filter(None, told))
 
     title, groups = series(pools, without="beta")
     if term == "total":
@@ -61,6 +64,16 @@ def pictures(each: Comparable, keys: Sequence[str]) -> Iterator[tuple[str, Figur
     for name, picture in SHEETS.items():
         drawn = any((run.folder / picture).exists() for run in runs)
         yield name, contact_sheet(runs, swept, note, picture) if drawn else f"no run has a {picture}"
+
+
+def shared(runs: Sequence[Run], told: Container[str]) -> list[str]:
+    """The backbone and the likelihood of all runs in words, where these are not the default and not told already."""
+    groups = [unusual(run.config) for run in runs]
+    return [
+        words
+        for key, words in groups[0].items()
+        if key not in told and all(group.get(key) == words for group in groups)
+    ]
 
 
 def series(pools: Sequence[Pool], without: str = "") -> tuple[str, list[tuple[str, list[Pool]]]]:
@@ -99,7 +112,7 @@ def history(run: Run) -> list[tuple[float, float]]:
 
 def contact_sheet(runs: Sequence[Run], swept: Sequence[str], note: str, picture: Path) -> Figure:
     """A picture of each run in a grid of the two keys with the most values, or in rows where there is only one key."""
-    from vae.figures import comparison
+    from vae.figures import contact
 
     def worth(key: str) -> tuple[bool, int]:
         return all(run.value(key) != "" for run in runs), len(values(runs, key))
@@ -109,22 +122,23 @@ def contact_sheet(runs: Sequence[Run], swept: Sequence[str], note: str, picture:
     cells: dict[tuple[float | str, ...], list[Run]] = {}
     for run in runs:
         cells.setdefault(tuple(on_axis(run.value(key)) for key in (across, *down)), []).append(run)
+    legend = legend_of(runs, picture)
     note = f"each cell: the run with the lowest validation {runs[0].term} · {note}"
     names = {column: f"{across}={typed(column)}" for column in values(runs, across)}
     if not down:
         tiles = [tile(cells[column,], hidden, picture, f"{name}\n") for column, name in names.items()]
-        return comparison.contact_sheet([tiles[i : i + ACROSS] for i in range(0, len(tiles), ACROSS)], note=note)
+        in_rows = [tiles[i : i + ACROSS] for i in range(0, len(tiles), ACROSS)]
+        return contact.contact_sheet(in_rows, note=note, **legend)
     rows = values(runs, down[0])
     grid = [[tile(cells.get((column, row), []), hidden, picture) for column in names] for row in rows]
-    return comparison.contact_sheet(grid, [f"{down[0]}={typed(row)}" for row in rows], list(names.values()), note)
+    return contact.contact_sheet(
+        grid, [f"{down[0]}={typed(row)}" for row in rows], list(names.values()), note, **legend
+    )
 
 
 def tile(runs: Sequence[Run], hidden: Sequence[str], picture: Path, name: str = "") -> Any:
     """The picture of the best of some runs, and the other keys that distinguish it from the rest."""
-    import numpy as np
-    from PIL import Image
-
-    from vae.figures.comparison import Tile
+    from vae.figures.contact import Tile
 
     drawn = [run for run in runs if (run.folder / picture).exists()]
     if not drawn:
@@ -132,12 +146,35 @@ def tile(runs: Sequence[Run], hidden: Sequence[str], picture: Path, name: str = 
     best = min(drawn, key=lambda run: order(run.validation))
     chosen = settings({key: best.value(key) for key in hidden})
     which = f"\n{fill(f'best of {len(runs)}: {chosen}', 30)}" if chosen and len(runs) > 1 else ""
+    pixels, (right, bottom), _ = opened(best.folder / picture)
+    return Tile(pixels[:bottom, :right], f"{name}{best.term} {best.metrics[f'test/{best.term}']:.2f}{which}")
+
+
+def legend_of(runs: Sequence[Run], picture: Path) -> dict[str, Any]:
+    """The legend that the runs' pictures have in common: its pixels and how many make an inch; nothing without one."""
+    for path in (run.folder / picture for run in runs):
+        if path.exists():
+            pixels, (right, bottom), dpi = opened(path)
+            aside = pixels[:bottom, right:]
+            y, x = (aside.min(2) < 250).nonzero()
+            if not len(y):
+                return {}
+            return {"legend": aside[y.min() : y.max() + 1, x.min() : x.max() + 1], "legend_dpi": dpi}
+    return {}
+
+
+def opened(path: Path) -> tuple[np.ndarray, tuple[int, int], float]:
+    """The pixels of a picture, where its legend and its small print begin, and how many pixels make an inch."""
+    import numpy as np
+    from PIL import Image
+
     try:
-        with Image.open(best.folder / picture) as image:
+        with Image.open(path) as image:
             pixels = np.asarray(image.convert("RGB"))
+            right, bottom = map(int, image.info.get("panels", "{1} {0}".format(*pixels.shape)).split())
+            return pixels, (right, bottom), image.info.get("dpi", (110.0,))[0]
     except Exception as error:  # foreign bytes can fail in any way
-        raise ValueError(f"{best.folder / picture}: cannot be read as a picture ({type(error).__name__})") from error
-    return Tile(pixels, f"{name}{best.term} {best.metrics[f'test/{best.term}']:.2f}{which}")
+        raise ValueError(f"{path}: cannot be read as a picture ({type(error).__name__})") from error
 
 
 def _mark(run: Run) -> Any:

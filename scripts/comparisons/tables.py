@@ -41,18 +41,19 @@ def left_out(runs: Sequence[Run]) -> str:
     )
 
 
+def separate(sets: Sequence[Comparable]) -> list[str]:
+    """A line that says why there are several tables; none of a single one."""
+    return [f"{len(sets)} tables, not ranked with each other: {ranking.why_separate(sets)}"] if len(sets) > 1 else []
+
+
 def heading(sets: Sequence[Comparable], number: int) -> str:
-    """What a table is about, and why it stands alone."""
+    """What a table is about."""
     each = sets[number]
     data = each.runs[0].metrics["data"]
     about = f"{count(each.runs)} on {data}: nats per image on the test set, ranked by validation"
     if len(sets) == 1:
         return about
-    others = "the other table" if len(sets) == 2 else "the other tables"
-    return (
-        f"{number + 1} of {len(sets)}: {settings(each.differences)}\n{about};\n"
-        f"not ranked with {others}, because {ranking.why_separate(sets)}"
-    )
+    return f"{number + 1} of {len(sets)}: {settings(each.differences)}\n{about}"
 
 
 def together(sets: Sequence[Comparable], tables: Sequence[Table]) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "conf" / "examples.yaml"
 TRAINED = ROOT / "outputs" / "gallery"
 SHOWN = ROOT / "outputs" / "examples"
+FILM = ".gif"
 PNG_BYTES = 300_000  # at the most; all that is shown stays in the repository's history
 
 
@@ -26,6 +28,7 @@ class Example(NamedTuple):
     command: str
     pictures: Sequence[str]
     of: Sequence[str] | None = None  # the examples that a photograph needs; None: no photograph
+    weights: bool = False  # whether the trained model is kept
 
     @property
     def arguments(self) -> list[str]:
@@ -51,7 +54,7 @@ class Example(NamedTuple):
 
     def drawn(self, folder: Path) -> list[Path]:
         """Its pictures below a folder of figures."""
-        return [folder / f"{picture}.png" for picture in self.pictures]
+        return [folder / (picture if "." in picture else f"{picture}.png") for picture in self.pictures]
 
 
 def named(names: Sequence[str]) -> list[Example]:
@@ -61,7 +64,14 @@ def named(names: Sequence[str]) -> list[Example]:
 
 
 def keep(source: Path, target: Path) -> None:
-    """Copy a PNG in at most `PNG_BYTES`: as it is if that is enough, else of 256 colours, else smaller and smaller."""
+    """Copy a PNG in at most `PNG_BYTES`: as it is if that is enough, else of 256 colours, else smaller and smaller.
+
+    A film has few colours already.
+    """
+    if source.suffix == FILM:
+        with replacing(target) as temporary:
+            shutil.copyfile(source, temporary)
+        return
     with Image.open(source) as image, replacing(target) as temporary:
         for smaller in _ever_smaller(image):
             smaller.save(temporary, "png", optimize=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
-from gallery.common import Example
+from gallery.common import FILM, Example
 from vae.common.files import read_json
+from vae.common.types import WEIGHTS
 
 HEAD = """# Examples
 
@@ -34,6 +36,8 @@ def figures(example: Example) -> list[str]:
     links = f"[config.yaml]({example.name}/config.yaml), [{results}]({example.name}/{results})"
     if example.is_sweep:
         return [(example.shown / results).read_text(encoding="utf-8").strip(), links]
+    if (example.shown / WEIGHTS).exists():
+        links += f', [{WEIGHTS}]({example.name}/{WEIGHTS}) for `vae.load("outputs/examples/{example.name}")`'
     metrics = read_json(example.shown / results) or {}
     figures = f"{metrics['test/recon']:.1f}"
     if "test/total" in metrics:
@@ -44,11 +48,15 @@ def figures(example: Example) -> list[str]:
 
 
 def pictures(example: Example) -> list[str]:
-    """Tables of the pictures with their names above them: of a run two in a row, of all else, which is larger, one."""
+    """Tables of the pictures with their names above them: of a run two in a row, of all that is wider one."""
+    films = [file for file in example.files if Path(file).suffix == FILM]
+    others = [file for file in example.files if file not in films]
     across = 1 if example.is_sweep or example.of is not None else 2
-    names = [file.removesuffix(".png") for file in example.files]
-    tables = []
-    for row in (names[i : i + across] for i in range(0, len(names), across)):
-        links = [f"![{name} of {example.name}]({example.name}/{name}.png)" for name in row]
-        tables.append(f"| {' | '.join(row)} |\n|{'---|' * len(row)}\n| {' | '.join(links)} |")
-    return tables
+    rows = [[film] for film in films] + [others[i : i + across] for i in range(0, len(others), across)]
+    return [_row(example, row) for row in rows]
+
+
+def _row(example: Example, files: Sequence[str]) -> str:
+    names = [Path(file).stem for file in files]
+    links = [f"![{name} of {example.name}]({example.name}/{file})" for name, file in zip(names, files, strict=True)]
+    return f"| {' | '.join(names)} |\n|{'---|' * len(files)}\n| {' | '.join(links)} |"

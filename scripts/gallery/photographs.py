@@ -18,12 +18,11 @@ from vae.common.files import relative, replacing
 IN_USE = """<script>
   let state = 1;  // the same draws every time
   Math.random = () => (state = (state * 16807) % 2147483647) / 2147483647;
-  for (const panel of panels) {
-    panel.line = { from: [-2, 0.8], to: [2, 0.4] };
-    panel.later("line");
-    panel.drawSamples();
-  }
-  document.querySelector(".take").click();
+  ready.then(() => {
+    panels[0].drawLine({ from: [-2, 0.8], to: [2, 0.4] });
+    panels.forEach((panel) => panel.drawSamples());
+    document.querySelector(".take").click();
+  });
 </script>
 """
 
@@ -34,7 +33,7 @@ def explorer(example: Example, browser: str, folder: Path) -> None:
     explore.explore([common.TRAINED / name for name in example.of or ()], page, False, None, False)
     with page.open("a", encoding="utf-8") as file:
         file.write(IN_USE)
-    screenshots.photograph(browser, page.as_uri(), folder / "explorer.png", 1840, 980, webgl=False)
+    screenshots.photograph(browser, page.as_uri(), folder / "explorer.png", 1840, 1200, webgl=False)
 
 
 def tensorboard(example: Example, browser: str, folder: Path) -> None:

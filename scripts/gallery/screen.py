@@ -31,10 +31,10 @@ PAGE = """<!doctype html>
 """  # noqa: E501
 
 
-def on_terminal(command: Sequence[str], folder: Path) -> tuple[int, str]:
+def on_terminal(command: Sequence[str], folder: Path, columns: int = COLUMNS) -> tuple[int, str]:
     """Run a command in a folder on a terminal of its own; its exit status and all that it wrote there."""
     ours, its = pty.openpty()
-    termios.tcsetwinsize(its, (ROWS, COLUMNS))
+    termios.tcsetwinsize(its, (ROWS, columns))
     # These would overrule the terminal's own size.
     environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
     with subprocess.Popen(command, cwd=folder, env=environment, stdin=its, stdout=its, stderr=its) as process:

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,6 +65,20 @@ def test_somebody_else_may_answer(heard: None) -> None:
     send()
     send()
     assert answers == [signal.SIGINT]
+
+
+def test_what_comes_where_python_ignores_errors_is_not_lost(heard: None, capsys: pytest.CaptureFixture[str]) -> None:
+    class Profiler:
+        def __del__(self) -> None:
+            send()
+
+    with pytest.raises(Interrupted):
+        Profiler()  # is put away at once
+        time.sleep(5)
+    assert signals.received() == signal.SIGINT
+    with signals.noted(patience=1):
+        pass  # one signal came, not two
+    assert not capsys.readouterr().err
 
 
 def test_signals_are_taken_back_from_others(heard: None) -> None:

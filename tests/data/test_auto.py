@@ -13,7 +13,7 @@ import torch
 
 from vae.data import download
 from vae.data.auto import Auto
-from vae.data.base import DataError, Dataset, Part
+from vae.data.base import DataError, Dataset, Split
 from vae.data.idx import FILES
 from vae.data.strokes import Strokes
 from vae.model.build import build
@@ -36,7 +36,7 @@ def strokes(monkeypatch: pytest.MonkeyPatch) -> list[Strokes]:
 
     def read(source: Strokes) -> Dataset:
         sources.append(source)
-        part = Part(torch.zeros(30, 1, 28, 28, dtype=torch.uint8), torch.zeros(30, dtype=torch.int64))
+        part = Split(torch.zeros(30, 1, 28, 28, dtype=torch.uint8), torch.zeros(30, dtype=torch.int64))
         return Dataset("strokes", part, part)
 
     monkeypatch.setattr(Strokes, "read", read)
@@ -67,11 +67,12 @@ def test_strokes_are_used_otherwise_and_one_warning_says_why(
     auto: Callable[..., Auto], tmp_path: Path, strokes: list[Strokes], caplog: pytest.LogCaptureFixture
 ) -> None:
     overrides = ["data.batch_size=7", "data.val_fraction=0.2", "data.binarize=threshold", "data.limit=10"]
+    overrides.append("data.flip=true")
     data = auto(f"data.root={tmp_path}", *overrides).load()
     assert (data.name, len(data.train)) == ("strokes", 8)
     [used] = strokes
-    assert (used.root, used.batch_size, used.val_fraction, used.binarize, used.limit) == (
-        tmp_path, 7, 0.2, "threshold", 10,
+    assert (used.root, used.batch_size, used.val_fraction, used.binarize, used.limit, used.flip) == (
+        tmp_path, 7, 0.2, "threshold", 10, True,
     )  # fmt: skip
     [record] = caplog.records
     assert (record.levelno, record.name) == (logging.WARNING, "vae.data.auto")

@@ -1,10 +1,11 @@
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from vae.data.base import DataError, Dataset, DataSource, Part, from_home, one_line
+from vae.data.base import DataError, Dataset, DataSource, Split, from_home, one_line
 
 
 class Counting(DataSource):
@@ -12,10 +13,28 @@ class Counting(DataSource):
 
     def read(self) -> Dataset:
         train, test = (
-            Part(i.to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 2, 3), i, i.float().view(-1, 1))
+            Split(i.to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 2, 3), i, i.float().view(-1, 1))
             for i in (torch.arange(100, 140), torch.arange(20))
         )
         return Dataset("counting", train, test)
+
+
+class Parted(Counting):
+    """The same with 6 images of its own for validation, 200 to 205."""
+
+    def read(self) -> Dataset:
+        i = torch.arange(200, 206)
+        return replace(super().read(), val=Split(i.byte().view(-1, 1, 1, 1).expand(-1, 1, 2, 3), i))
+
+
+def test_a_source_s_own_part_for_validation_is_kept() -> None:
+    data = Parted(Path("nowhere")).load()
+    assert data.val is not None
+    assert data.train.labels.tolist() == list(range(100, 140)) and data.val.labels.tolist() == list(range(200, 206))
+    few = Parted(Path("nowhere"), limit=5, binarize="threshold").load()
+    assert few.val is not None
+    assert few.train.labels.tolist() == list(range(100, 105)) and few.val.labels.tolist() == list(range(200, 205))
+    assert few.test.labels.tolist() == list(range(5)) and few.val.images.unique().tolist() == [255]
 
 
 def load(val_fraction: float = 0.1, binarize: str = "none", limit: int | None = None) -> Dataset:

@@ -20,7 +20,7 @@ from vae.model.build import build
 
 
 def source(root: Path, **others: object) -> ImageFolder:
-    arguments = {"size": None, "channels": 3, "test_fraction": 0.25} | others
+    arguments = {"size": None, "crop": None, "channels": 3, "test_fraction": 0.25} | others
     return ImageFolder(root, 8, 0.2, **arguments)  # type: ignore[arg-type]
 
 

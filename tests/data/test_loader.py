@@ -1,22 +1,33 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
-from vae.data.base import Part
+from vae.data.base import Split
 from vae.data.loader import BatchLoader
 
 COUNT = 23
 
 
 @pytest.fixture
-def part() -> Part:
+def part() -> Split:
     """Image i is of the grey 10 i, its label is i."""
     index = torch.arange(COUNT)
-    return Part((10 * index).byte().view(-1, 1, 1, 1).expand(-1, 3, 2, 4).contiguous(), index)
+    return Split((10 * index).byte().view(-1, 1, 1, 1).expand(-1, 3, 2, 4).contiguous(), index)
 
 
-def grey(count: int, level: int) -> Part:
-    return Part(torch.full((count, 1, 10, 10), level, dtype=torch.uint8), torch.zeros(count, dtype=torch.int64))
+@pytest.fixture
+def uneven() -> Split:
+    """Images of which none is its own mirror image."""
+    return Split(torch.arange(COUNT * 24).remainder(251).byte().view(COUNT, 3, 2, 4), torch.arange(COUNT))
+
+
+NOISE: list[dict[str, Any]] = [{}, {"dynamic": True}, {"flip": True}, {"dynamic": True, "flip": True}]
+
+
+def grey(count: int, level: int) -> Split:
+    return Split(torch.full((count, 1, 10, 10), level, dtype=torch.uint8), torch.zeros(count, dtype=torch.int64))
 
 
 def order(loader: BatchLoader) -> list[int]:
@@ -91,11 +102,35 @@ def test_draws_are_fresh_each_epoch_and_the_same_where_the_epoch_is(shuffle):
     assert len(epochs[0].unique(dim=0)) == 20  # no two images share their draws
 
 
-@pytest.mark.parametrize("dynamic", [False, True])
+def mirrored(loader: BatchLoader, part: Split) -> list[bool]:
+    """Whether each image came mirrored; each came as it is or mirrored."""
+    found: list[bool] = []
+    for batch, labels in loader:
+        plain = part.images[labels] / 255
+        same, turned = ((batch == each).flatten(1).all(1) for each in (plain, plain.flip(-1)))
+        assert batch.dtype == torch.float32 and (same ^ turned).all()
+        found += turned.tolist()
+    return found
+
+
+def test_half_of_the_images_are_mirrored_anew_in_each_epoch(uneven, mean_is):
+    assert not any(mirrored(BatchLoader(uneven, 6, seed=3, shuffle=True), uneven))
+    loader = BatchLoader(uneven, 6, seed=3, shuffle=True, flip=True)
+    epochs = []
+    for epoch in range(40):
+        loader.start_epoch(epoch)
+        epochs.append(mirrored(loader, uneven))
+        assert mirrored(loader, uneven) == epochs[-1]
+    assert len({tuple(each) for each in epochs}) == 40
+    mean_is(torch.tensor(epochs).flatten().double(), torch.tensor(0.5).double())
+    assert order(BatchLoader(uneven, 6, seed=3, shuffle=True)) == order(BatchLoader(uneven, 6, 3, True, flip=True))
+
+
+@pytest.mark.parametrize("noise", NOISE)
 @pytest.mark.parametrize("stop", [0, 1, 3, 5])
-def test_a_stopped_pass_goes_on_with_what_was_left(part, stop, dynamic):
+def test_a_stopped_pass_goes_on_with_what_was_left(uneven, stop, noise):
     def loader() -> BatchLoader:
-        return BatchLoader(part, 5, seed=2, shuffle=True, dynamic=dynamic)
+        return BatchLoader(uneven, 5, seed=2, shuffle=True, **noise)
 
     whole = loader()
     whole.start_epoch(4)
@@ -115,12 +150,12 @@ def test_a_stopped_pass_goes_on_with_what_was_left(part, stop, dynamic):
     assert len(list(again)) == 5
 
 
-@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("noise", NOISE)
 @pytest.mark.parametrize("processes", [1, 2, 3, 4, 8])
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 8, 11, 22, 23, 100])  # the last batches have 1, 2, 3, … images
-def test_processes_share_every_batch(part, batch_size, processes, dynamic):
+def test_processes_share_every_batch(uneven, batch_size, processes, noise):
     def loader() -> BatchLoader:
-        return BatchLoader(part, batch_size, seed=2, shuffle=True, dynamic=dynamic)
+        return BatchLoader(uneven, batch_size, seed=2, shuffle=True, **noise)
 
     loaders = [loader().of_process(rank, processes) for rank in range(processes)]
     per_process = [list(each) for each in loaders]
@@ -141,9 +176,9 @@ def test_processes_share_every_batch(part, batch_size, processes, dynamic):
         assert sum(weighted) / processes == pytest.approx(labels.double().mean())
 
 
-def test_a_process_goes_on_where_it_was(part):
+def test_a_process_goes_on_where_it_was(uneven):
     def loader() -> BatchLoader:
-        return BatchLoader(part, 5, seed=2, shuffle=True, dynamic=True).of_process(1, 2)
+        return BatchLoader(uneven, 5, seed=2, shuffle=True, dynamic=True, flip=True).of_process(1, 2)
 
     whole = list(loader())
     stopped, again = loader(), loader()

@@ -25,7 +25,7 @@ def draws(monkeypatch) -> list[int]:
     """How many digits were drawn at each call of `draw`."""
     calls: list[int] = []
 
-    def counted(count: int, correlation: np.ndarray, seed: int) -> strokes.Part:
+    def counted(count: int, correlation: np.ndarray, seed: int) -> strokes.Split:
         calls.append(count)
         return draw(count, correlation, seed)
 
@@ -38,7 +38,7 @@ def same(a: Dataset, b: Dataset) -> bool:
 
 
 @pytest.fixture(scope="module")
-def part() -> strokes.Part:
+def part() -> strokes.Split:
     return draw(20_000, MATRIX, seed=1)
 
 
@@ -139,7 +139,7 @@ def test_factors_can_be_read_from_the_images(part):
         assert np.corrcoef(measure.numpy(), true.numpy())[0, 1] > 0.6, factor
 
 
-def nearest_neighbours(train: strokes.Part, test: strokes.Part) -> float:
+def nearest_neighbours(train: strokes.Split, test: strokes.Split) -> float:
     classifier = KNeighborsClassifier(5).fit(train.images.flatten(1).float().numpy(), train.labels.numpy())
     return classifier.score(test.images.flatten(1).float().numpy(), test.labels.numpy())
 

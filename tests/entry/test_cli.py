@@ -1,5 +1,6 @@
 """The command line as its user types it: `python train.py …` in processes of their own."""
 
+import csv
 import json
 import os
 import re
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from gallery import screen
 
+import vae
 from vae.entry.cli import replay_resumed
 from vae.runs.record import held
 
@@ -40,7 +43,7 @@ def test_a_run_is_recorded_from_start_to_end(tmp_path: Path, small: list[str]) -
     folder = only_run(tmp_path)
     assert re.fullmatch(r"\d\d-\d\d-\d\d-\d{6}_.*latent_dim=3.*prior=correlated.*", folder.name)
     names = {path.name for path in folder.iterdir() if not path.name.startswith("events.out.tfevents.")}
-    assert {".hydra", "train.log", "status.json", "metrics.json", "checkpoints", "figures"} <= names
+    assert {".hydra", "train.log", "status.json", "metrics.json", "report.html", "checkpoints", "figures"} <= names
     assert (folder / "figures" / "latent" / "clusters.png").is_file()
     status = json.loads((folder / "status.json").read_text())
     assert status["state"] == "completed"
@@ -48,10 +51,58 @@ def test_a_run_is_recorded_from_start_to_end(tmp_path: Path, small: list[str]) -
     assert lines[0].startswith("data      images: 49 training, 5 validation, 6 test images of 1×10×12")
     assert sum(line.startswith("epoch ") for line in lines) == 2
     assert any(line.startswith("test ") for line in lines)
+    assert "reading" not in done.stdout and " left" not in done.stdout  # bars are for terminals
     assert "tensorboard --logdir outputs" in lines[-1]
     log = (folder / "train.log").read_text()
     assert "`Trainer.fit` stopped" in log  # Lightning's lines are in the file …
     assert "Trainer.fit" not in done.stdout  # … and not on the terminal
+
+
+@pytest.fixture(scope="module")
+def on_terminal(tmp_path_factory: pytest.TempPathFactory, image_folder: Path) -> tuple[Path, str]:
+    """The folder of a run and all that it wrote on a terminal of 80 columns."""
+    cwd = tmp_path_factory.mktemp("terminal")
+    data = ["data=images", f"data.root={image_folder}", "data.channels=1", "data.batch_size=8"]
+    rest = ["epochs=3", "figures.only=[clusters]", "evaluate=full", "evaluate.metrics=[geometry]"]
+    command = [sys.executable, str(ROOT / "train.py"), *data, *rest, "hydra.run.dir=outputs/runs/2030-01-01/run"]
+    status, written = screen.on_terminal(command, cwd, columns=80)
+    assert status == 0
+    return cwd / "outputs/runs/2030-01-01/run", written
+
+
+def test_a_terminal_says_at_once_what_is_being_done(on_terminal: tuple[Path, str]) -> None:
+    _, written = on_terminal
+    assert written.startswith(f"vae {vae.__version__}: reading the configuration")
+    shown = list(screen.screens(written))
+    for doing in ("importing PyTorch", "reading the data", "drawing latent/clusters", "measuring test"):
+        assert any(text.rpartition("\n")[2].startswith(doing) for text in shown) and doing not in shown[-1]
+    assert shown[-1].startswith("data      images: 49 training, 5 validation, 6 test images of 1×10×12\n")
+    assert not re.search(r"\x1b\[[\d;]*m", written)  # no colours
+
+
+def test_a_terminal_has_a_line_an_epoch_above_the_bar(on_terminal: tuple[Path, str]) -> None:
+    folder, written = on_terminal
+    shown = [[" ".join(line.split()) for line in text.splitlines()] for text in screen.screens(written)]
+    with (folder / "history.csv").open() as file:
+        rows = [{key: f"{float(value):.2f}" for key, value in row.items()} for row in csv.DictReader(file)]
+    for number, row in enumerate(rows, 1):
+        train, val = (f"{row[f'{k}/total']} = {row[f'{k}/recon']} + {row[f'{k}/kl']}" for k in ("train", "val"))
+        line = f"epoch {number}/3 train {train} val {val}"
+        assert shown[-1].count(line) == 1
+        below = [lines[-1] for lines in shown if lines[-2:-1] == [line]]
+        assert number == 3 or any(text.startswith(f"epoch {number + 1}/3 ") and " left" in text for text in below)
+
+
+def test_a_terminal_breaks_no_word_and_names_the_next_steps(on_terminal: tuple[Path, str]) -> None:
+    *_, shown = screen.screens(on_terminal[1])  # of 120 columns
+    assert max(map(len, shown.splitlines())) <= 80
+    run = "outputs/runs/2030-01-01/run"
+    for line in (
+        f"pictures   {run}/figures/",
+        f"explore    python scripts/explore.py {run}",
+        "look       tensorboard --logdir outputs",
+    ):
+        assert line in shown.splitlines()
 
 
 @pytest.mark.parametrize(
@@ -59,6 +110,7 @@ def test_a_run_is_recorded_from_start_to_end(tmp_path: Path, small: list[str]) -
     [
         (["latent_dim=0"], ["latent_dim=0", "integer from 1 to 1000000"]),
         (["prior=nonsense"], ["prior=nonsense", "correlated", "isotropic"]),
+        (["--beta=4"], ["--beta=4", "write beta=4"]),
         (["prior=correlated", "prior.covariance=[[1,2],[2,1]]"], ["prior.covariance", "smallest eigenvalue is -1"]),
     ],
 )
@@ -160,12 +212,19 @@ def test_a_completed_run_is_left_alone_unless_it_is_to_be_longer(tmp_path: Path,
     assert json.loads((folder / "metrics.json").read_text())["epochs"] == 13
 
 
+def test_the_version_is_the_program_s(tmp_path: Path) -> None:
+    done = train("beta=4", "--version", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"vae {vae.__version__}\n", "")
+
+
 def test_help_reads_like_a_manual_and_lists_every_choice(tmp_path: Path) -> None:
     text = train("--help", cwd=tmp_path).stdout
     for word in ("USAGE", "KEYS", "GROUPS", "EXAMPLES", "latent_dim", "prior=correlated", "$(python train.py"):
         assert word in text
+    assert max(map(len, text.splitlines())) <= 80
+    lists = re.sub(r"\n {15}", " ", text).splitlines()
     for group in (path.name for path in (ROOT / "conf").iterdir() if path.is_dir() and path.name != "hydra"):
-        (line,) = [line for line in text.splitlines() if line.startswith(f"  {group} ")]
+        (line,) = [line for line in lists if line.startswith(f"  {group} ")]
         assert all(path.stem in line for path in (ROOT / "conf" / group).glob("*.yaml"))
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,10 @@ import torch
 
 import vae
 from vae.common import logs
+from vae.common.types import WEIGHTS
+from vae.data.base import DataError
 from vae.figures.style import rasterise
+from vae.model import checkpoints
 from vae.training import run
 
 
@@ -92,3 +96,24 @@ def test_a_scene_draws_the_runs_best_weights_and_all_its_epochs(small, tmp_path)
     x = scene.test_images([0, 1])
     assert torch.equal(model.encode(x).mean, scene.vae.encode(x).mean)
     assert np.array_equal(rasterise(scene.draw("manifold")), rasterise(scene.draw("latent/manifold")))
+
+
+@pytest.mark.parametrize("conditional", ["false", "true"])
+def test_weights_without_their_data_are_seen_by_what_the_model_draws(
+    small, image_folder, tmp_path, caplog, conditional
+):
+    shutil.copytree(image_folder, tmp_path / "photos")
+    vae.train(*small, f"data.root={tmp_path / 'photos'}", f"conditional={conditional}", folder=tmp_path / "run")
+    checkpoint = checkpoints.read(tmp_path / "run/checkpoints/best.ckpt")
+    (tmp_path / "photos").rename(tmp_path / "elsewhere")
+    for name in (WEIGHTS, "other.ckpt"):
+        checkpoints.write_weights(checkpoint, tmp_path / name)
+    scene = vae.scene(tmp_path / WEIGHTS)
+    assert "there are no test images, so the model draws some" in caplog.text
+    drawn = vae.load(tmp_path / WEIGHTS).sample(1, labels=0 if conditional == "true" else None)
+    assert torch.allclose(scene.test_images([0]), drawn, atol=1 / 255)
+    assert len(scene.classes) == (2 if conditional == "true" else 0)
+    assert scene.note.startswith("drawn by a model of ") and scene.draw("clusters")
+    for path, root in ((tmp_path / WEIGHTS, str(tmp_path / "missing")), (tmp_path / "other.ckpt", None)):
+        with pytest.raises(DataError, match=r"photos|missing"):
+            vae.scene(path, data_root=root)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vae.data.base import Part
+from vae.data.base import Split
 from vae.data.idx import IdxFiles
 from vae.evaluation import classifier as module
 from vae.evaluation.classifier import Classifier, trained_classifier
@@ -30,7 +30,7 @@ def bars(n, shape=(1, 12, 10)):
     images = torch.randint(0, 100, (n, *shape), dtype=torch.uint8)
     for i, label in enumerate(labels.tolist()):
         images[i, ..., 3 * label + 1] += 120
-    return Part(images, labels)
+    return Split(images, labels)
 
 
 def same(a, b):
@@ -77,12 +77,22 @@ def test_training_is_announced_because_it_takes_a_minute(tmp_path, few_steps, ca
         assert caplog.text.count("training a classifier") == times
 
 
+def test_fewer_steps_make_a_classifier_of_its_own(tmp_path, few_steps, no_training):
+    part = bars(300)
+    usual = trained_classifier(part, 3, tmp_path)
+    short = trained_classifier(part, 3, tmp_path, 2)
+    assert not same(usual, short) and len(list(tmp_path.glob("*.pt"))) == 2
+    no_training()  # both are in the cache, and the usual number of steps is the usual classifier
+    assert same(trained_classifier(part, 3, tmp_path, 5), usual) and same(trained_classifier(part, 3, tmp_path), usual)
+    assert same(trained_classifier(part, 3, tmp_path, 2), short)
+
+
 def test_other_images_labels_classes_or_versions_are_trained_for_themselves(tmp_path, few_steps, monkeypatch):
     part = bars(30)
     trained_classifier(part, 3, tmp_path)
-    trained_classifier(Part(part.images.flip(0), part.labels), 3, tmp_path)
-    trained_classifier(Part(part.images, part.labels.flip(0)), 3, tmp_path)
-    trained_classifier(Part(part.images.mT, part.labels), 3, tmp_path)
+    trained_classifier(Split(part.images.flip(0), part.labels), 3, tmp_path)
+    trained_classifier(Split(part.images, part.labels.flip(0)), 3, tmp_path)
+    trained_classifier(Split(part.images.mT, part.labels), 3, tmp_path)
     trained_classifier(part, 4, tmp_path)
     monkeypatch.setattr(module, "VERSION", 99)
     trained_classifier(part, 3, tmp_path)

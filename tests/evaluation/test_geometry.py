@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily, MultivariateNormal, Normal
 
-from vae.evaluation import geometry
 from vae.evaluation.geometry import Geometry, ellipse, moments
 from vae.model import draws as drawing
 from vae.model.distributions import DiagonalNormal, FullNormal
@@ -124,13 +123,12 @@ def test_draws_and_densities_in_parts_are_torchs(monkeypatch, prior):
     p = PRIORS[prior]()()
     torch.manual_seed(1)
     expected = p.sample(torch.Size([500]))
-    monkeypatch.setattr(geometry, "SAMPLES", 500)
     monkeypatch.setattr(drawing, "CHUNK", 2000)
     monkeypatch.setattr(drawing, "SPLINES", 5)
     torch.manual_seed(1)
     assert torch.allclose(draws(p, 500), expected, atol=1e-5)
     torch.manual_seed(1)
-    whole = Geometry.of(p)
+    whole = Geometry.of(p, 500)
     if whole.samples is not None:
         assert torch.allclose(whole.mean, expected.double().mean(0), atol=1e-5)
         assert torch.allclose(whole.covariance, torch.atleast_2d(expected.double().T.cov()), atol=1e-4)

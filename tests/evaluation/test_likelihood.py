@@ -194,11 +194,17 @@ def test_the_model_is_left_as_it_was_and_gives_its_precision():
 
 def test_a_fair_coin_takes_one_bit():
     log_p = torch.full((7,), 12 * math.log(0.5))
-    assert bits_per_dimension(log_p, (1, 3, 4), "binary", density=False) == pytest.approx(1)
+    assert bits_per_dimension(log_p, (1, 3, 4), "binary", "binary") == pytest.approx(1)
+
+
+@pytest.mark.parametrize("pixels", ["grey", "binary"])
+def test_equal_probabilities_of_all_levels_take_eight_bits(pixels):
+    log_p = torch.full((7,), -12 * math.log(256))
+    assert bits_per_dimension(log_p, (3, 2, 2), pixels, "levels") == pytest.approx(8)
 
 
 def test_a_uniform_density_takes_eight_bits():
-    assert bits_per_dimension(torch.zeros(7), (3, 2, 2), "dequantised", density=True) == pytest.approx(8)
+    assert bits_per_dimension(torch.zeros(7), (3, 2, 2), "dequantised", "unit") == pytest.approx(8)
 
 
 def test_dequantised_pixels_fill_their_level_evenly():
@@ -216,21 +222,22 @@ def test_bits_are_a_bound_on_those_of_the_levels_probabilities():
     probability = pixel.cdf((levels + 1) / 256) - pixel.cdf(levels / 256)
     v = probability.multinomial(200_000, replacement=True)
     log_p = pixel.log_prob((v + torch.rand(len(v))) / 256)
-    found = bits_per_dimension(log_p, (1, 1, 1), "dequantised", density=True)
+    found = bits_per_dimension(log_p, (1, 1, 1), "dequantised", "unit")
     exact = -probability[v].log2().mean().item()
     assert exact <= found < exact + 0.01
 
 
 @pytest.mark.parametrize(
-    ("pixels", "density"), [("grey", False), ("grey", True), ("binary", True), ("dequantised", False)]
+    ("pixels", "of"),
+    [("grey", "binary"), ("grey", "unit"), ("binary", "unit"), ("dequantised", "binary"), ("dequantised", "levels")],
 )
-def test_there_are_no_bits_of_what_is_no_probability(pixels, density):
-    assert bits_per_dimension(torch.zeros(7), (1, 2, 2), pixels, density) is None
+def test_there_are_no_bits_of_what_is_no_probability(pixels, of):
+    assert bits_per_dimension(torch.zeros(7), (1, 2, 2), pixels, of) is None
 
 
 def test_pixels_are_one_of_three_kinds():
     with pytest.raises(ValueError, match=r"^pixels=gray: must be one of binary, dequantised, grey$"):
-        bits_per_dimension(torch.zeros(7), (1, 2, 2), "gray", density=False)
+        bits_per_dimension(torch.zeros(7), (1, 2, 2), "gray", "binary")
 
 
 def test_probabilities_of_all_binary_images_add_up_to_one():

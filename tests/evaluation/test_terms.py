@@ -5,7 +5,7 @@ import torch
 from models import terms
 from torch import Tensor, nn
 
-from vae.data.base import Part
+from vae.data.base import Split
 from vae.data.loader import BatchLoader
 from vae.evaluation.terms import error_of_draws, mean_terms
 from vae.model.noise import Draw
@@ -28,7 +28,7 @@ class Brightness(VAE):
 @pytest.mark.parametrize("batch_size", [1, 3, 4, 10, 64])
 def test_every_image_counts_the_same_whatever_its_batch(batch_size):
     images = (torch.arange(20).view(10, 1, 1, 2) ** 2 % 251).byte()
-    batches = BatchLoader(Part(images, torch.zeros(10)), batch_size)
+    batches = BatchLoader(Split(images, torch.zeros(10)), batch_size)
     pixels = images.flatten(1).double() / 255
     found = mean_terms(Brightness(), batches)
     assert found == {

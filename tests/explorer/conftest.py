@@ -1,11 +1,14 @@
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from browser import NAMES, Browser
 from page_models import CLASSES, MODELS, build
 
-from vae.data.base import Part
+from vae.data.base import Split
 from vae.data.loader import BatchLoader
+from vae.explorer.page import describe, page
 from vae.study.scene import Scene
 
 
@@ -16,10 +19,37 @@ def scene_of() -> Callable[[str], Scene]:
     def make(name: str) -> Scene:
         setup, vae = MODELS[name], build(name)
         images = torch.randint(0, 256, (40, *setup.shape), dtype=torch.uint8)
-        loader = BatchLoader(Part(images, torch.arange(40) % 3), 16)
+        loader = BatchLoader(Split(images, torch.arange(40) % 3), 16)
         objective = {"_target_": "vae.model.objectives.ELBO", "beta": 1.0}
         prior = {"_target_": type(vae.prior).__name__}
         config = {"latent_dim": setup.latent_dim, "prior": prior, "objective": objective}
         return Scene(vae, loader, {"config": config, "data": "images", "classes": CLASSES}, 1)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory) -> Iterator[Browser]:
+    executable = next(filter(None, map(shutil.which, NAMES)), None)
+    if executable is None:
+        pytest.skip("no Chromium is installed")
+    with Browser(executable, tmp_path_factory.mktemp("profile")) as started:
+        yield started
+
+
+@pytest.fixture
+def show(browser, scene_of, tmp_path):
+    """Opens the page of some of `MODELS`; afterwards nothing may have failed, and nothing been asked for."""
+
+    def opened(*scenes, **screen):
+        """Scenes, or names of `MODELS`."""
+        runs = [describe(scene_of(of), of) if isinstance(of, str) else describe(of, "run") for of in scenes]
+        file = tmp_path / "explorer.html"
+        file.write_text(page(runs), encoding="utf-8")
+        browser.open(file.as_uri(), **screen)
+        browser.settle()
+        return browser
+
+    yield opened
+    assert browser.errors == []
+    assert {url.partition(":")[0] for url in browser.requests} <= {"file", "data"} and len(browser.requests) <= 2

@@ -4,8 +4,9 @@ import re
 import pytest
 import torch
 from page_models import CLASSES, MODELS
+from torch.distributions import Normal, kl_divergence
 
-from vae.data.base import Part
+from vae.data.base import Split
 from vae.data.loader import BatchLoader
 from vae.explorer.page import SCRIPTS, _part, describe, page
 from vae.figures import style
@@ -18,6 +19,13 @@ def embedded(text):
     return json.loads(re.search(r'<script type="application/json" id="runs">(.*?)</script>', text, re.DOTALL)[1])
 
 
+def kl_of(scene):
+    """KL of each dimension of diagonal Gaussians, by torch, mean over the test images."""
+    codes, prior = scene.codes, scene.prior
+    q, p = Normal(codes.means.double(), codes.variances.double().sqrt()), Normal(prior.mean, prior.scale)
+    return kl_divergence(q, p).mean(0).tolist()
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_a_page_holds_a_run(scene_of, name):
     scene = scene_of(name)
@@ -25,7 +33,8 @@ def test_a_page_holds_a_run(scene_of, name):
     assert (run["name"], run["classes"], len(run["names"])) == ("a < b", list(CLASSES), scene.latent_dim)
     assert run["colours"] == style.colours(3)
     assert run["dims"] == scene.active(2)
-    assert len(run["outlines"]) == (0 if scene.latent_dim == 1 else 3)
+    assert (name == "vamp") == ("outlines" in run["prior"])
+    assert len(run["kl"]) == scene.latent_dim and run["kl"] == pytest.approx(kl_of(scene), abs=1e-3)
     assert (run["density"] is not None) == (scene.latent_dim == 1)
     assert ("draws" in run["prior"]) == (name == "vamp") and ("factor" in run["prior"]) == (name != "vamp")
     assert run["networks"]["classes"] == (3 if "conditional" in name else 0)
@@ -53,12 +62,17 @@ def test_asks_for_nothing_from_elsewhere(scene_of):
     assert text.count("<script") == 2 and len(SCRIPTS) == text.count('"use strict";')
 
 
-def test_the_default_model_fits_into_six_megabytes(compose):
+def test_two_default_models_fit_into_five_megabytes(compose):
     config = compose("data=strokes")
     vae = build_model(config, (1, 28, 28), 10).eval()
-    loader = BatchLoader(Part(torch.zeros(5000, 1, 28, 28, dtype=torch.uint8), torch.arange(5000) % 10), 500)
+    images = torch.randint(0, 256, (5000, 1, 28, 28), dtype=torch.uint8)
+    loader = BatchLoader(Split(images, torch.arange(5000) % 10), 500)
     about = {"config": config, "shape": [1, 28, 28], "data": "strokes", "classes": list("0123456789")}
-    assert len(page([describe(Scene(vae, loader, about, 1), "run")]).encode()) < 6e6
+    with torch.no_grad():
+        for parameter in vae.parameters():
+            parameter.mul_(1.7)  # as large as trained ones: they need more bits
+    run = describe(Scene(vae, loader, about, 1), "run")
+    assert len(page([run, run]).encode()) < 5e6
 
 
 def test_images_without_classes_have_one_colour(scene_of):
@@ -73,3 +87,9 @@ def test_help_names_every_key():
     keys = re.findall(r"^  (\w): ", _part("app.js"), re.MULTILINE)
     named = re.findall(r"<kbd>(\w)</kbd>", _part("page.html"))
     assert len(keys) > 5 and {key.upper() for key in keys} == {key for key in named if key.isupper()}
+
+
+def test_points_of_an_autoencoder_have_no_kl(scene_of):
+    scene = scene_of("dense")
+    scene.at_mean = True
+    assert describe(scene, "run")["kl"] is None

@@ -1,9 +1,10 @@
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
+from matplotlib.text import Annotation
 
-from vae.figures.comparison import Mark, SeedMean, Tile, contact_sheet, curves, rate_distortion, totals
+from vae.figures.comparison import Mark, SeedMean, curves, rate_distortion, totals
 from vae.figures.style import PALETTE
 
 NOTE = "mnist · 60 runs"
@@ -27,8 +28,22 @@ def test_the_rate_distortion_plane_holds_every_run(check, groups, betas):
     colours = {line.get_color() for line in points}
     assert len(colours) == min(groups, len(PALETTE) + 1)
     names = legend(figure)
-    assert (f"{groups - 10} others, worse" in names) == (groups > 10) and len(names) <= 11 + 1 + 11
-    assert ("β" in names) == (1 < betas <= 10)
+    assert (f"{groups - 10} others, worse" in names) == (groups > 10) and len(names) <= 11 + 1
+    written = [text.get_text() for text in axes.texts if text.get_text().startswith("β")]
+    assert set(written) <= {f"β {beta}" for beta in range(1, betas + 1)} and bool(written) == (betas > 1)
+    boxes = [text.get_window_extent() for text in axes.texts if text.get_text().startswith("β")]
+    assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+
+
+def test_each_beta_stands_at_its_mean():
+    figure = rate_distortion([("", [*marks(4), *marks(1), *marks(2)])], "", NOTE)
+    texts = [text for text in figure.axes[0].texts if isinstance(text, Annotation)]
+    written = {text.get_text(): tuple(np.round(text.xy, 6)) for text in texts if text.get_text().startswith("β")}
+    assert written == {
+        "β 1": (5.05, 144.5),
+        "β 2": (2.55, 149.5),
+        "β 4": (1.3, 159.5),
+    }
 
 
 def test_lines_go_through_the_means_by_rising_beta():
@@ -44,7 +59,7 @@ def test_lines_of_equal_total_say_which(check, kl):
     equal = [line for line in axes.lines if line.get_color() == "#CCCCCC"]
     sums = [line.get_xdata() + line.get_ydata() for line in equal]
     assert len(equal) > 3 and all(np.ptp(each) < 1e-9 for each in sums)
-    named = {text.get_text(): sum(text.xy) for text in axes.texts}
+    named = {text.get_text(): sum(text.xy) for text in axes.texts if text.get_text().startswith("total")}
     assert len(named) > 3 and all(f"total {total:g}" == name for name, total in named.items())
 
 
@@ -73,6 +88,12 @@ def test_totals_by_a_number_stand_where_the_number_is(check, groups, values, sca
     assert np.allclose(at, values, rtol=0.02, atol=0.05 * min(np.diff(values), default=1))
     if len(values) <= 8:
         assert [text.get_text() for text in axes.get_xticklabels()] == [f"{value:g}" for value in values]
+
+
+def test_single_seeds_stand_exactly_on_their_value():
+    series = [(f"{i}", estimates([1, 2, 4], interval=None)) for i in range(4)]
+    (axes,) = totals("beta", [1, 2, 4], series, "prior", NOTE).axes
+    assert all(np.array_equal(container[0].get_xdata(), [1, 2, 4]) for container in axes.containers)
 
 
 @pytest.mark.parametrize("words", [["isotropic", "correlated"], [f"[{i}12,256,128,64]" for i in range(12)]])
@@ -113,30 +134,3 @@ def test_curves_show_every_run_and_the_means(check, groups, epochs):
 def test_a_mean_ends_with_the_shortest_run():
     figure = curves([("", [[(1, 5.0), (2, 4.0)], [(1, 7.0)]])], "", NOTE)
     assert np.allclose(figure.axes[0].lines[2].get_xydata(), [[1, 6]])
-
-
-def picture(width=60, height=40):
-    return np.zeros((height, width, 3), dtype=np.uint8)
-
-
-@pytest.mark.parametrize(("rows", "columns"), [(1, 2), (2, 4), (6, 10)])
-def test_a_contact_sheet_names_its_rows_and_columns(check, rows, columns):
-    tiles = [[Tile(picture(), "total 140.00\nbest of 2: seed=1")] * columns for _ in range(rows)]
-    names = [f"backbone.hidden=[{i},256]" for i in range(rows)], [f"beta={i}" for i in range(columns)]
-    figure = check(contact_sheet(tiles, *names, NOTE))
-    assert len(figure.axes) == rows * columns
-    assert [axes.get_title() for axes in figure.axes[:columns]] == names[1]
-    assert [text.get_text().replace("\n", "") for text in figure.texts[1:]] == names[0]
-    assert all(axes.get_xlabel().startswith("total") for axes in figure.axes)
-
-
-def test_missing_pictures_are_said_to_be_missing(check):
-    figure = check(contact_sheet([[Tile(picture(), "a"), Tile(None, "no run")], [Tile(None, "no picture")] * 2]))
-    assert [text.get_text() for axes in figure.axes for text in axes.texts] == ["no run", "no picture", "no picture"]
-
-
-def test_wide_pictures_get_wide_columns_and_a_last_row_may_be_short():
-    figure = contact_sheet([[Tile(picture(60), "a"), Tile(picture(180), "b")], [Tile(picture(60), "c")]])
-    boxes = [axes.get_window_extent() for axes in figure.axes]
-    assert np.isclose(boxes[1].width, 3 * boxes[0].width) and np.isclose(boxes[0].height, boxes[1].height)
-    assert len(figure.axes[3].images) == 0 and figure.axes[2].images

@@ -42,6 +42,15 @@ def test_the_ring_is_at_the_epoch_that_is_reported():
     assert axes.lines[2].get_label() == "reported: 54.00" and np.asarray(axes.lines[2].get_xdata())[0] == 3
 
 
+@pytest.mark.parametrize("nats", [1.0, 1234.5, 1e6])
+def test_numbers_of_any_length_stay_inside(check, nats):
+    rows = [{key: value * (1 if key == "epoch" else nats) for key, value in row.items()} for row in history(5)]
+    figure = check(losses(rows, 5, "note"))
+    for axes, before in zip(figure.axes, [None, *figure.axes], strict=False):
+        box = axes.get_tightbbox()
+        assert box.x0 > (0 if before is None else before.get_window_extent().x1)
+
+
 def test_an_autoencoder_has_one_curve(check):
     keys = {f"{part}/{term}": f"{part}/{'recon' if term == 'loss' else term}" for part in ("train", "val")
             for term in ("loss", "recon")}  # fmt: skip

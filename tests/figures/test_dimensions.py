@@ -20,7 +20,10 @@ def test_covariances_share_a_scale_and_show_numbers_where_they_fit(check, n):
     low, high = panels[0].images[0].get_clim()
     assert np.isclose(low, -high) and np.isclose(high, 2.999) and panels[1].images[0].get_clim() == (low, high)
     assert np.allclose(panels[1].images[0].get_array(), means)
-    assert len(panels[0].texts) == (n * n if n <= 16 else 0)
+    zeros = n * (n - 1) if n > 4 else 0  # of many dimensions, what is 0 beside the diagonal is not written
+    assert [len(axes.texts) for axes in panels[:2]] == [n * n - zeros if n <= 16 else 0] * 2
+    if n <= 16:
+        assert zeros == 0 or "0.00" not in [text.get_text() for text in panels[1].texts]
     if n == 2:
         assert [text.get_text() for text in panels[1].texts] == ["2.00", "0.00", "0.00", "2.00"]
         assert [label.get_text() for label in panels[0].get_yticklabels()] == ["z₀", "z₁"]
@@ -30,17 +33,25 @@ def test_covariances_share_a_scale_and_show_numbers_where_they_fit(check, n):
         assert max(text.get_window_extent().width for text in panels[1].texts) < square
 
 
-@pytest.mark.parametrize("n", [1, 2, 10, 40])
+@pytest.mark.parametrize("n", [1, 2, 10, 17, 20, 40])
 def test_activity_marks_the_active_units(check, n):
     kl, variance = torch.linspace(0.1, 2, n), torch.logspace(-4, 0, n) if n > 1 else torch.ones(1)
-    active = variance > 0.01
+    mixed = torch.randperm(n)
+    kl, variance = kl[mixed], variance[mixed]
+    active, by_kl = variance > 0.01, kl.argsort(descending=True)
     shares = torch.full((n,), 1 / n)
     figure = check(dimensions.activity(kl, variance, shares, active, 0.01, "a remark", NOTE))
     left, middle, right = figure.axes
-    assert np.allclose([bar.get_height() for bar in left.patches], kl)
-    assert np.allclose([bar.get_y() + bar.get_height() for bar in middle.patches], variance)
+    assert np.allclose([bar.get_height() for bar in left.patches], kl[by_kl])
+    assert np.allclose([bar.get_y() + bar.get_height() for bar in middle.patches], variance[by_kl])
+    for axes in (left, middle):
+        step = by_kl[:: 1 if n <= 20 else n]  # a dimension's number stands below its bar
+        shown = dict(zip(axes.get_xticks(), [label.get_text() for label in axes.get_xticklabels()], strict=True))
+        assert all(shown[i] == style.axis_name(int(dim)) for i, dim in enumerate(step))
+        words = [label.get_window_extent() for label in axes.get_xticklabels()]
+        assert all(a.x1 < b.x0 for a, b in itertools.pairwise(words))
     blue = [to_hex(bar.get_facecolor()) == style.CODES.lower() for bar in middle.patches]
-    assert blue == active.tolist()
+    assert blue == active[by_kl].tolist()
     assert middle.get_title() == f"{active.sum()} of {n} units active (above 0.01)"
     assert middle.lines[0].get_ydata()[0] == 0.01 and middle.get_yscale() == "log"
     assert np.allclose(right.lines[0].get_ydata(), np.arange(1, n + 1) / n)
@@ -70,7 +81,7 @@ def test_activity_of_many_dimensions_is_legible(check, n):
     size = -(-n // 200)
     assert len(left.patches) == n // size
     (bar,) = [bar for bar in left.patches if bar.get_height() == 3]
-    assert bar.get_x() <= 57 <= bar.get_x() + bar.get_width() or size > 1
+    assert bar is left.patches[0] and left.get_xticklabels()[0].get_text() == "z₅₇"
     assert [to_hex(bar.get_facecolor()) for bar in middle.patches].count(style.CODES.lower()) == 1
     assert middle.get_title() == f"1 of {n} units active (above 0.01)"
     for axes in figure.axes:

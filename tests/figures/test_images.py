@@ -48,13 +48,22 @@ def test_interpolations_go_from_image_to_image(check, shown, shape, names):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_traversal_has_a_row_for_each_dimension(check, shape):
-    offsets = torch.linspace(-3, 3, 5)
-    figure = check(
-        images.traversal(torch.rand(3, 5, *shape), torch.rand(shape), offsets, ["z₀", "z₁", "z₉"], "stay", NOTE)
-    )
+def test_a_traversal_has_a_row_for_each_dimension(check, shown, shape):
+    offsets, names = torch.linspace(-3, 3, 5), ["z₉", "z₀", "z₁"]
+    decoded, originals = torch.rand(2, 3, 5, *shape), torch.rand(2, *shape)
+    figure = check(images.traversal(decoded, originals, offsets, names, [True, True, False], "stay", NOTE))
     (axes,) = figure.axes
     assert axes.get_xlabel().endswith(";\nall other dimensions stay")
     columns = [label.get_text() for label in axes.get_xticklabels()]
-    assert columns == ["image", "−3.0", "−1.5", "0", "+1.5", "+3.0"]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["z₀", "z₁", "z₉"]
+    assert columns == ["image", "−3", "−1.5", "0", "+1.5", "+3"] * 2
+    labels = {label.get_text(): label.get_color() for label in axes.get_yticklabels()}
+    assert list(labels) == ["z₉", "z₀", "z₁, inactive"] and labels["z₀"] == "black" != labels["z₁, inactive"]
+    _, height, width = shape
+    for block, first, row in zip(axes.images, originals, decoded, strict=True):
+        pixels = shown(block)
+        assert np.allclose(pixels[:, :height, :width], first, atol=BYTE)
+        used, unused = pixels[:, :height, -width:], pixels[:, -height:, -width:]
+        assert np.allclose(used, row[0, -1], atol=BYTE) and unused.min() > 0.6
+        assert np.allclose(unused, 0.65 + 0.35 * row[2, -1], atol=BYTE)
+    one, other = (image.get_extent() for image in axes.images)
+    assert one[1] < other[0]  # the images' blocks stand apart

@@ -40,8 +40,9 @@ def test_clusters_show_codes_outlines_and_classes(check, classes):
     assert np.allclose(one_sigma[:, 0].max(), 1.0, atol=1e-3) and np.allclose(
         one_sigma[:, 1].max(), 0.5**0.5, atol=1e-3
     )
-    assert len(axes.lines) == 4  # 1, 2, 3 σ and the aggregate posterior
-    words = [text.get_text() for text in axes.get_legend().get_texts()]
+    outlines = [line for line in axes.lines if len(line.get_xdata()) > 2]
+    assert len(outlines) == 4  # 1, 2, 3 σ and the aggregate posterior
+    words = [text.get_text() for text in figure.legends[0].get_texts()]
     assert words[:2] == ["prior: 1, 2, 3 σ", "aggregate\nposterior: 2 σ"]
     assert words[2:5] == list(classes[:3])
     box, (x0, x1), (y0, y1) = axes.get_window_extent(), axes.get_xlim(), axes.get_ylim()
@@ -69,6 +70,45 @@ def test_names_of_classes_do_not_hide_each_other(check):
     boxes = [text.get_window_extent() for text in names]
     assert len(names) == 9 and not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
     assert max(math.hypot(*text.get_position()) for text in names) < 1.5  # near where the points are
+
+
+def drawn_names(axes, classes):
+    return {text.get_text(): text for text in axes.texts if text.get_text() in classes}
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.01])
+def test_collapsed_codes_are_seen_beside_their_names(check, spread):
+    classes = tuple("abcdefghij")
+    points, labels = spread * torch.randn(500, 2), torch.arange(500) % 10
+    figure = check(latent.clusters([view(points)], labels, classes))
+    (axes,) = figure.axes
+    pixels = axes.transData.transform(points)
+    names = drawn_names(axes, classes)
+    boxes = [text.get_window_extent() for text in names.values()]
+    assert len(names) == 10 and not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    assert not any(box.contains(*place) for box in boxes for place in pixels)
+    leaders = [line for line in axes.lines[4:] if len(line.get_xdata()) == 2]
+    assert len(leaders) == 10 and all(line.get_zorder() < scatter(axes).get_zorder() for line in leaders)
+    for line, text in zip(leaders, names.values(), strict=True):
+        start, end = line.get_xydata()
+        assert np.allclose(start, 0, atol=0.01) and np.allclose(end, text.get_position())
+
+
+def test_a_name_hides_no_other_class():
+    points = torch.cat([torch.randn(200, 2), torch.zeros(200, 2)])  # one class around, one in a single place
+    labels = torch.arange(400) // 200
+    (axes,) = latent.clusters([view(points)], labels, ("wide", "narrow")).axes
+    place = axes.transData.transform((0, 0))
+    assert not any(text.get_window_extent().contains(*place) for text in drawn_names(axes, ("wide", "narrow")).values())
+
+
+def test_names_do_not_cover_those_of_the_contours():
+    for y in (-0.7, 0.7, 1.4, 2.1):
+        points = torch.randn(300, 2) * 0.4 + torch.tensor([0.5, y])
+        (axes,) = latent.clusters([view(points)], torch.zeros(300).long(), ("a long name",)).axes
+        (name,) = drawn_names(axes, ("a long name",)).values()
+        contours = [text.get_window_extent() for text in axes.texts if text.get_text().endswith("σ")]
+        assert len(contours) == 3 and not any(name.get_window_extent().overlaps(box) for box in contours)
 
 
 @pytest.mark.parametrize("classes", [(), CLASSES])
@@ -113,6 +153,8 @@ def test_clusters_in_space_have_outlines_on_the_walls_behind(check):
     (axes,) = figure.axes
     assert isinstance(axes, Axes3D)
     assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_zlabel()) == ("z₀", "z₁", "z₂")
+    around = figure.legends[0].get_window_extent()
+    assert around.x1 + 5 < figure.bbox.x1 and around.y1 + 5 < figure.bbox.y1
     assert len(axes.lines) == 12 and len(axes.collections[0].get_offsets()) == 100
     low, high = axes.get_xlim()
     z_wall, y_wall, x_wall = (np.asarray(axes.lines[4 * i].get_data_3d()[2 - i]) for i in range(3))
@@ -120,3 +162,12 @@ def test_clusters_in_space_have_outlines_on_the_walls_behind(check):
     frames = list(solid.turning(figure, frames=4, dpi=40))
     assert len({frame.tobytes() for frame in frames}) == 4 and len({frame.shape for frame in frames}) == 1
     assert np.allclose(axes.lines[8].get_data_3d()[0], high)  # three quarters around: behind is elsewhere
+
+
+def test_names_are_written_in_points_beside_the_cloud():
+    cloud = np.random.default_rng(0).normal(size=(100, 3))
+    zero, one, _ = solid.written(["0", "1", " "], cloud)
+    assert min(zero[:, 0].min(), one[:, 0].min()) > cloud[:, 0].max()
+    assert cloud[:, 1].max() >= zero[:, 1].max() > zero[:, 1].min() > one[:, 1].max()
+    middle = (zero.min(0) + zero.max(0))[:2] / 2
+    assert np.hypot(*(zero[:, :2] - middle).T).min() > 0.2 * np.ptp(zero[:, 0])  # nothing is in the hole

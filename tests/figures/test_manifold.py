@@ -90,6 +90,15 @@ def test_three_slices_stand_side_by_side(check):
         assert np.isclose(np.mean(axes.images[0].get_extent()[:2]), place[0, 0, 0])
 
 
+@pytest.mark.parametrize(("count", "shape"), [(2, (1, 2)), (5, (1, 5)), (6, (2, 3)), (10, (2, 5)), (12, (3, 4))])
+def test_sheets_of_classes_stand_in_full_rows(check, count, shape):
+    z = sheet(Isotropic(2), count=3)
+    titles = [f"class {i}" for i in range(count)]
+    figure = check(manifold([torch.rand(3, 3, 1, 8, 8)] * count, [z] * count, titles=titles, note=NOTE))
+    corners = np.array([axes.get_window_extent().p0 / figure.dpi for axes in figure.axes]).round(1)
+    assert (len(set(corners[:, 1])), len(set(corners[:, 0]))) == shape
+
+
 def test_slices_of_quantiles_have_ticks_of_their_own(check):
     places = [each.z[..., :2] for each in grids.manifold(Geometry.of(Correlated(3)()), "quantile")]
     figure = check(manifold([torch.rand(20, 20, 1, 28, 28)] * 3, places, titles=["a", "b", "c"], note=NOTE))

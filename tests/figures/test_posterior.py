@@ -36,7 +36,10 @@ def test_a_plane_shows_both_densities_where_they_are(check, count, channels):
     dx, dy = (right - left) / values.shape[1], (high - low) / values.shape[0]
     assert abs(left + (column + 0.5) * dx - 2) < dx and abs(low + (row + 0.5) * dy + 3) < dy
     assert image.origin == "lower" and thumb.get_array().shape[:2] == (28, 20)
-    words = [text.get_text() for text in figure.axes[-1].get_legend().get_texts()]
+    legend = figure.legends[0]
+    words = [text.get_text() for text in legend.get_texts()]
+    around = legend.get_window_extent()
+    assert axes.get_window_extent().x1 + 5 < around.x0 and around.x1 + 5 < figure.bbox.x1
     assert words == ["true posterior p(z|x)", "q(z|x): 1 σ", "q(z|x): 2 σ"]
 
 

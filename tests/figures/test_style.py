@@ -56,10 +56,31 @@ def test_pixels_have_the_figures_size_and_nothing_global_changes():
         [{"epoch": 1, **{f"{p}/{t}": 1.0 for p in ("train", "val") for t in ("loss", "total", "recon", "kl")}}], 1
     )
     pixels = style.rasterise(figure)
-    width, height = figure.get_size_inches() * style.DPI
+    (width, height), half = figure.get_size_inches() * figure.dpi, figure.dpi / 2
     assert pixels.dtype == np.uint8 and pixels.shape == (int(height), int(width), 3)
-    assert style.rasterise(figure, dpi=55).shape[0] == int(height / 2)
+    assert style.rasterise(figure, dpi=half).shape[0] == int(height / 2)
     assert dict(mpl.rcParams) == before
+
+
+@pytest.mark.parametrize("width", [1.0, 6.0, 14.0])
+def test_pictures_are_sharp_enough_for_slides(width):
+    figure = style.new_figure(width, 1.0, "")
+    assert style.rasterise(figure).shape[1] >= 1200 and figure.dpi >= style.DPI
+
+
+def test_a_file_says_where_its_legend_and_its_small_print_begin():
+    handles = style.class_handles(["one class", "another class"])
+    figure = style.new_figure(5.0, 2.0, "small print", right=style.BESIDE + style.legend_width(handles))
+    figure.add_subplot()
+    style.legend_beside(figure, handles)
+    file = io.BytesIO()
+    style.as_image(style.rasterise(figure)).save(file, "png", **style.png_options(figure))
+    with Image.open(file) as image:
+        right, bottom = map(int, image.info["panels"].split())
+        assert image.info["dpi"][0] == pytest.approx(figure.dpi, abs=0.1)
+    legend, small = figure.legends[0].get_window_extent(), figure.texts[0].get_window_extent()
+    assert figure.axes[0].get_window_extent().x1 < right < legend.x0 < figure.bbox.x1 - 5
+    assert small.y1 < figure.bbox.y1 - bottom < figure.axes[0].get_window_extent().y0
 
 
 def test_the_small_print_fits_into_a_narrow_figure():
@@ -90,7 +111,7 @@ def test_a_scatter_draws_the_same_points_every_time():
 
 
 def test_pyplot_is_never_imported():
-    names = ("anomaly", "comparison", "curves", "images", "latent", "manifold", "posterior", "solid")
+    names = ("anomaly", "comparison", "contact", "curves", "images", "latent", "manifold", "posterior", "solid")
     modules = ", ".join(f"vae.figures.{name}" for name in names)
     code = f"import sys, {modules}; assert 'matplotlib.pyplot' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,6 +1,7 @@
 import math
 
 import pytest
+import torch
 
 from vae.model.annealing import Annealing
 
@@ -31,6 +32,13 @@ BY_HAND = [  # arguments, the weight at some steps
 def test_the_weight_is_that_by_hand(arguments, weights):
     weight = annealing(**arguments)
     assert {step: weight(step) for step in weights} == pytest.approx(weights, abs=1e-12)
+
+
+@pytest.mark.parametrize(("arguments", "weights"), BY_HAND)
+def test_the_weight_of_a_step_in_a_tensor_is_the_same(arguments, weights):
+    weight = annealing(**arguments)
+    for step in (*range(STEPS), STEPS, 10 * STEPS):
+        assert float(weight(torch.tensor(step))) == pytest.approx(weight(step), rel=1e-6)
 
 
 @pytest.mark.parametrize(("arguments", "weights"), BY_HAND)

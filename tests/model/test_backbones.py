@@ -10,6 +10,7 @@ from vae.model.levels import Level
 from vae.model.likelihoods import Bernoulli
 from vae.model.posteriors import Diagonal
 from vae.model.priors import Isotropic
+from vae.model.resnet import Resnet
 from vae.model.vae import VAE
 
 SHAPES = [(1, 28, 28), (3, 20, 28), (1, 17, 13), (3, 64, 48), (1, 1, 2)]
@@ -141,8 +142,10 @@ def test_training_begins_around_the_mean_image():
     mean = torch.rand(3, 20, 28) * 0.9 + 0.05
     mean[:, 0, 0] = 0.0  # always black, like the rim of MNIST's digits
     images = torch.stack([0.5 * mean, 1.5 * mean])
-    dense, conv = Dense((3, 20, 28), 2, hidden=[16]), Conv((3, 20, 28), 2, channels=[4], hidden=5)
-    for backbone, expected in ((dense, mean.clamp(min=1e-3)), (conv, mean.mean((1, 2), keepdim=True).expand_as(mean))):
+    shape, pixels, channels = (3, 20, 28), mean.clamp(min=1e-3), mean.mean((1, 2), keepdim=True).expand_as(mean)
+    dense, conv = Dense(shape, 2, hidden=[16]), Conv(shape, 2, channels=[4], hidden=5)
+    resnet = Resnet(shape, 2, [4, 6], depth=1, groups=2, attention=[])
+    for backbone, expected in ((dense, pixels), (conv, channels), (resnet, channels)):
         before = [weight.clone() for weight in backbone.parameters()]
         VAE(backbone, [Level(Isotropic(2), Diagonal(backbone.features, 2))], Bernoulli())
         backbone.start_at(images, torch.zeros(2), 1e-3)
@@ -157,6 +160,7 @@ def test_training_begins_around_the_mean_image():
     [
         lambda shape, classes: Dense(shape, 2, hidden=[8, 6], classes=classes),
         lambda shape, classes: Conv(shape, 2, channels=[4, 6], hidden=6, classes=classes),
+        lambda shape, classes: Resnet(shape, 2, [4, 6], depth=1, groups=2, attention=[], classes=classes),
     ],
 )
 def test_a_conditional_backbone_is_told_the_class_and_no_other_one(make, shape):

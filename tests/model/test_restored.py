@@ -3,11 +3,14 @@
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from vae.data.auto import Auto
-from vae.data.base import DataError
+from vae.data.base import DEFAULT_ROOT, DataError
 from vae.data.idx import IdxFiles
 from vae.model.restored import data_of
+from vae.settings.compose import CONF
+from vae.settings.errors import LONGEST
 
 
 def described(image_folder: Path, compose, *overrides: str, **data: object) -> dict:
@@ -22,6 +25,27 @@ def test_the_data_of_a_run_are_found(image_folder: Path, compose) -> None:
     assert len(data.test) == 6 and source.batch_size == 128
 
 
+def test_a_run_from_before_images_were_mirrored_has_its_data(image_folder: Path, compose) -> None:
+    about = described(image_folder, compose)
+    del about["config"]["data"]["flip"]
+    assert len(data_of(about)[1].test) == 6
+
+
+def test_data_in_the_default_place_are_where_it_is_now(image_folder: Path, compose, monkeypatch) -> None:
+    about = described(image_folder, compose, root=DEFAULT_ROOT)
+    monkeypatch.setenv("VAE_DATA", str(image_folder))
+    assert len(data_of(about)[1].test) == 6
+    monkeypatch.setenv("VAE_DATA", "/nowhere")
+    assert len(data_of(about, str(image_folder))[1].test) == 6
+    with pytest.raises(DataError, match="/nowhere"):
+        data_of(about)
+
+
+def test_the_default_place_is_that_of_the_yamls() -> None:
+    roots = {str(OmegaConf.to_container(OmegaConf.load(path)).get("root")) for path in (CONF / "data").glob("*.yaml")}
+    assert f"${{oc.env:VAE_DATA,'{DEFAULT_ROOT}'}}" in roots
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -33,12 +57,20 @@ def test_the_data_of_a_run_are_found(image_folder: Path, compose) -> None:
         ({"root": "${oc.env:HOME}"}, "asks for the data source"),
         ({"root": None}, "^data.root=None: must be a text$"),
         ({"size": [10_000, 10_000]}, r"^data.size=\[10000, 10000\]: must be \[10, 12\], as the model's images are$"),
+        ({"crop": 10_000}, r"^data.size=\[10000, 10000\]: must be \[10, 12\], as the model's images are$"),
         ({"_target_": "vae.data.base.DataSource"}, "^data._target_=vae.data.base.DataSource: must be one of vae.data."),
     ],
 )
 def test_data_that_a_file_may_not_ask_for(image_folder: Path, compose, changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         data_of(described(image_folder, compose, **changes))
+
+
+@pytest.mark.parametrize(("key", "value"), [("data", "x" * 10**6), ("classes", ["a", "x" * 10**6])])
+def test_other_data_are_refused_in_a_line_of_any_names(image_folder: Path, compose, key: str, value: object) -> None:
+    with pytest.raises(ValueError, match=r"^the run was trained on .* where the data are$") as told:
+        data_of(described(image_folder, compose) | {key: value})
+    assert len(str(told.value)) <= LONGEST
 
 
 def test_a_file_of_factors_lies_below_its_root(compose, tmp_path: Path) -> None:

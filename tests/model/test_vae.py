@@ -212,3 +212,13 @@ def test_several_samples_of_an_image_share_its_label():
     terms = vae(x, labels, draw=Draw(samples=3))
     for each, z in zip(terms.recon, terms.latent.z, strict=True):
         assert torch.allclose(each, -vae.decode(z, labels).log_prob(x))
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_densities_are_computed_in_32_bits_or_more(backbone):
+    vae = made(backbone, "isotropic", "diagonal", "bernoulli")
+    with torch.autocast("cpu", torch.bfloat16):
+        params = vae.backbone.image(torch.randn(3, N))
+        found = vae.decode(torch.randn(3, N)).base_dist.logits
+    assert params.dtype == torch.bfloat16 and found.dtype == torch.float32
+    assert vae.double().decode(torch.randn(3, N).double()).base_dist.logits.dtype == torch.float64

@@ -10,11 +10,13 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+from vae.common.signals import Interrupted
 from vae.runs import sweep
 from vae.settings.compose import composed
 
@@ -44,13 +46,14 @@ def states(folder: Path) -> dict[str, str]:
     return {path.parent.name.partition("_")[0]: json.loads(path.read_text())["state"] for path in files}
 
 
-def plan(folder: Path, *combinations: list[str], subdir: str = "${hydra.job.num}_") -> list[sweep.Job]:
+def plan(
+    folder: Path, *combinations: list[str], subdir: str = "${hydra.job.num}_${hydra.job.override_dirname}"
+) -> list[sweep.Job]:
     """Of an imaginary program with a key, epochs and a place of its data."""
 
     def compose(overrides: list[str]) -> DictConfig:
         values = dict(text.split("=") for text in overrides)
-        name = subdir + ",".join(overrides) if subdir.endswith("_") else subdir
-        hydra = {"job": {"num": None}, "sweep": {"subdir": name}}
+        hydra = {"job": {"num": None, "override_dirname": ",".join(overrides)}, "sweep": {"subdir": subdir}}
         return OmegaConf.create(
             config(int(values["x"]), int(values.get("epochs", 1)), values.get("root", "here")) | {"hydra": hydra}
         )
@@ -77,10 +80,33 @@ def anything_goes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
 
 def test_a_plan_names_the_jobs_and_leaves_out_what_is_twice(tmp_path: Path) -> None:
     jobs = plan(tmp_path, ["y=1", "x=1"], ["y=1", "x=2"], ["y=1", "x=01"])
-    assert [job.folder for job in jobs] == ["0_y=1,x=1", "1_y=1,x=2"]
+    assert [job.folder for job in jobs] == ["0_x=1", "1_x=2"]
     assert [job.label for job in jobs] == ["x=1", "x=2"]  # y is the same in all
-    assert jobs[1].launched == ["y=1", "x=2", "hydra.sweep.subdir='1_y=1,x=2'"]
+    assert jobs[1].launched == ["y=1", "x=2", "hydra.sweep.subdir='1_x=2'"]
     assert not any(job.done for job in jobs)
+
+
+def test_a_plan_names_what_is_new_by_what_tells_it_from_what_is_there(tmp_path: Path) -> None:
+    record(tmp_path / "0_x=1", 1, "completed", overrides=["y=1", "x=1"])
+    (job,) = plan(tmp_path, ["y=1", "x=2"])
+    assert (job.folder, job.label) == ("1_x=2", "")
+    (job,) = plan(tmp_path, ["y=1", "x=2", "z=5"])
+    assert job.folder == "1_x=2,z=5"
+
+
+def test_a_plan_of_a_single_job_names_all_of_it_but_where_its_data_lie(tmp_path: Path) -> None:
+    compose = partial(composed, with_hydra=True)
+    (job,) = sweep.plan(tmp_path, [["latent_dim=3", "data=mnist", "data.root=/d"]], lambda given: compose(*given))
+    assert job.folder == "0_data=mnist,latent_dim=3"
+    jobs = sweep.plan(tmp_path, [["data=mnist", "data.root=/d", f"beta={b}"] for b in (1, 4)], lambda g: compose(*g))
+    assert [job.folder for job in jobs] == ["0_beta=1", "1_beta=4"]
+
+
+def test_a_planned_job_knows_by_which_keys_it_is_told_apart(tmp_path: Path) -> None:
+    jobs = plan(tmp_path, ["y=1", "x=1"], ["y=1", "x=2"])
+    with sweep.begun(tmp_path, jobs, OmegaConf.create()):
+        assert sweep.told_apart_by(tmp_path / "1_x=2") == ["x"]
+        assert sweep.told_apart_by(tmp_path / "1_x=2" / "elsewhere") == []
 
 
 def test_a_value_typed_in_three_ways_is_one_job(tmp_path: Path) -> None:
@@ -110,9 +136,9 @@ def test_a_plan_trains_jobs_further_but_none_for_two(tmp_path: Path) -> None:
     (job,) = plan(tmp_path, ["x=1", "epochs=5"])
     assert (job.folder, job.done) == ("0_x=1", False)
     (job,) = plan(tmp_path, ["x=1", "epochs=1"])
-    assert (job.folder, job.done) == ("1_x=1,epochs=1", False)
+    assert (job.folder, job.done) == ("1_epochs=1,x=1", False)
     jobs = plan(tmp_path, ["x=1", "epochs=5"], ["x=1", "epochs=2"])
-    assert [(job.folder, job.done) for job in jobs] == [("1_x=1,epochs=5", False), ("0_x=1", True)]
+    assert [(job.folder, job.done) for job in jobs] == [("1_epochs=5,x=1", False), ("0_x=1", True)]
 
 
 def test_a_plan_refuses_a_folder_for_two_jobs_and_one_that_holds_another(tmp_path: Path) -> None:
@@ -150,6 +176,28 @@ def test_a_job_tells_its_number_and_the_time_that_is_left(tmp_path: Path, caplog
     record(tmp_path / "3_x=3", 3, "interrupted", ended=(now - timedelta(days=1)).isoformat())  # before this sweep
     sweep.announce(tmp_path, "3_x=3")
     assert caplog.messages[-2:] == ["job 2 of 6 · x=1", "job 4 of 6 · x=3 · about 15 min left"]
+
+
+@pytest.mark.parametrize("raised", [Interrupted(signal.SIGTERM), TypeError("put away too early")])
+def test_an_error_in_the_handling_of_an_interruption_is_an_interruption(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, raised: BaseException
+) -> None:
+    job = sweep.Job(["x=1"], "x=1", "0_x=1", done=False)
+    with pytest.raises(Interrupted, match="SIGTERM"), sweep.begun(tmp_path, [job], OmegaConf.create()):
+        try:
+            raise Interrupted(signal.SIGTERM)
+        except Interrupted:
+            raise raised from None
+    assert caplog.messages == [f"the sweep is interrupted; go on with: {sweep.resume(tmp_path)}"]
+
+
+def test_a_launcher_that_fails_before_the_first_job_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with sweep.begun(tmp_path, [sweep.Job(["x=1"], "x=1", "0_x=1", done=False)], OmegaConf.create()):
+        raise OSError("no route to host")
+    assert caplog.messages == ["the launcher failed: OSError: no route to host"]
+    with pytest.raises(SystemExit, match=r"^error: 1 of 1 jobs not completed; to try again: "):
+        sweep.Results().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}}))
+    assert not (tmp_path / "results.csv").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+import logging
+
 import pytest
 import torch
 
@@ -33,3 +35,12 @@ def run(compose, image_folder, tmp_path):
         return folder.parent
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def lightning_speaks_afterwards():
+    """Some programs silence Lightning for their whole process, which here has other tests to run."""
+    log = logging.getLogger("pytorch_lightning")
+    level = log.level
+    yield
+    log.setLevel(level)

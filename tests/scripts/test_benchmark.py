@@ -1,30 +1,22 @@
 import json
-import logging
 import sys
+from contextlib import ExitStack
+from types import SimpleNamespace
 
 import benchmark
 import pytest
 import torch
-from benchmarks import common, loops, processes, training
+from benchmarks import common, hand, loops, processes, training
 
-from vae.data.base import Dataset, Part
+from vae.data.base import Dataset, Split
 from vae.model.build import build, build_model
 from vae.model.objectives import Batch
-
-
-@pytest.fixture(autouse=True)
-def lightning_speaks_afterwards():
-    """The program silences Lightning for its whole process, which here has other tests to run."""
-    log = logging.getLogger("pytorch_lightning")
-    level = log.level
-    yield
-    log.setLevel(level)
 
 
 @pytest.fixture
 def data():
     """30 random images of MNIST's shape, of which 10 are for validation."""
-    part = Part(torch.randint(256, (30, 1, 28, 28), dtype=torch.uint8), torch.arange(30) % 10)
+    part = Split(torch.randint(256, (30, 1, 28, 28), dtype=torch.uint8), torch.arange(30) % 10)
     return Dataset("random", part.take(slice(20)), part, part.take(slice(20, None)), tuple("0123456789"))
 
 
@@ -96,8 +88,7 @@ def test_contenders_take_turns():
 
 def test_a_run_takes_turns_with_the_others(compose, image_folder, tmp_path):
     config = compose("data=images", f"data.root={image_folder}", "epochs=3", "figures=none")
-    options = common.Options([], tmp_path, 2, 1, 1)
-    rounds = training.race(options, config, {"other": lambda: 7.0})
+    rounds = training.race(tmp_path, config, {"other": lambda: 7.0})
     assert len(rounds) == 3
     assert all(each["other"] == 7.0 and 0 < each["pictures"] < each["runner"] < 7 for each in rounds)
 
@@ -139,7 +130,7 @@ def test_a_section_is_printed_and_kept_beside_the_others(tmp_path, capsys, monke
 
 
 def test_refuses_what_is_no_section():
-    with pytest.raises(SystemExit, match=r"^error: section=trian: must be one of train, data, .*, growth, all$"):
+    with pytest.raises(SystemExit, match=r"^error: section=trian: must be one of train, turns, data, .*, growth, all$"):
         benchmark.main(["trian"])
 
 
@@ -147,3 +138,39 @@ def test_a_command_that_fails_says_why():
     assert processes.finished(sys.executable, "-c", "print(3)") == "3\n"
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):
         processes.wall(sys.executable, "-c", "1 / 0")
+
+
+COUNT = """
+import sys, time
+with open(sys.argv[1], "wb", buffering=0) as file:
+    while True:
+        file.write(b".")
+        time.sleep(float(sys.argv[2]))
+"""
+
+
+def test_programs_work_in_their_turns_alone(tmp_path):
+    with ExitStack() as started:
+        ways = {}
+        for name, pause in (("quick", "0.01"), ("slow", "0.1")):
+            (tmp_path / name).mkdir()
+            command = (sys.executable, "-c", COUNT, str(tmp_path / name / processes.STEPS), pause)
+            ways[name] = started.enter_context(processes._started(tmp_path / name, {}, *command))
+        before = ways["slow"].turn(0.0)
+        seconds, steps = ways["quick"].turn(0.5)
+        assert seconds >= 0.5 and steps > 5
+        assert ways["slow"].turn(0.0)[1] <= 1 and before[1] <= 1  # none while the other had its turn
+        found = processes.seconds_a_step(ways, 0.5, 2)
+        assert found["quick"] < found["slow"]
+
+
+def test_a_program_that_ends_before_its_first_step_says_so(tmp_path):
+    ending = processes._started(tmp_path, {}, sys.executable, "-c", "raise SystemExit(3)")
+    with pytest.raises(RuntimeError, match="ended with 3 before its first step"), ending:
+        pass
+
+
+def test_the_hand_written_loop_counts_its_steps(tmp_path, monkeypatch, data):
+    monkeypatch.setattr(hand, "build", lambda config, group: SimpleNamespace(load=lambda: data))
+    hand.main(str(tmp_path), "epochs=2", "data.batch_size=8")
+    assert (tmp_path / hand.STEPS).read_bytes() == b"......"  # of 20 images, twice

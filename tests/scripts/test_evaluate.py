@@ -9,6 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from vae.common.types import TERMS
 from vae.model import checkpoints, restored
+from vae.runs import measured
 from vae.study import measures
 
 SMALL = ["--samples", "5", "--images", "6"]
@@ -26,12 +27,22 @@ def test_what_is_measured_is_printed_written_and_in_tensorboard(run, capsys):
     assert (found.pop("step"), found.pop("epoch")) == (20, 2)  # of the best checkpoint
     assert {"test/nll", "test/nll_error", "test/ess", "test/mse", "test/psnr", "test/ssim"} <= found.keys()
     printed = capsys.readouterr().out
-    for name, value in found.items():
-        assert f"{name.removeprefix('test/')}" in printed and f"{value:.5g}" in printed
+    table = measured.text(measured.rows({name.removeprefix("test/"): value for name, value in found.items()}))
+    assert "\n".join(table) in printed and "quick look" not in printed  # the two are the same work for any images
+    assert len(table) - 4 == len(found) - 1  # the error stands beside its number
     events = EventAccumulator(str(folder))
     events.Reload()
     assert {name: events.Scalars(name)[-1].value for name in found} == pytest.approx(found, rel=1e-5)
     assert events.Scalars("test/nll")[-1].step == 20
+
+
+def test_the_card_of_a_run_shows_it(run):
+    folder = run()
+    (folder / "status.json").write_text(json.dumps({"state": "completed", "config": {}, "choices": {}}))
+    (folder / "metrics.json").write_text('{"data": "images"}')
+    (folder / "report.html").touch()
+    evaluate.main([str(folder), "reconstruction"])
+    assert "<td>psnr</td>" in (folder / "report.html").read_text()
 
 
 def test_what_was_measured_before_is_kept(run):
@@ -112,7 +123,7 @@ def test_scores_of_anomalies_are_drawn(run, monkeypatch):
             ["anomaly", "--against", "images"],
             r"^error: against=images: must be other data, because data.root has no default$",
         ),
-        (["anomaly", "--against", "cifar"], r"^error: against=cifar: must be one of auto, factors, fashion_mnist, "),
+        (["anomaly", "--against", "cifar"], r"^error: against=cifar: must be one of arrays, auto, celeba, "),
         (
             ["anomaly", "--against", "strokes", *SMALL],
             r"^error: metric=anomaly: cannot .*: its images are \(1, 28, 28\)",
@@ -160,6 +171,7 @@ def test_a_measure_that_goes_wrong_ends_nothing_and_is_named(run, monkeypatch, c
     monkeypatch.setattr(measures, "STEPS", 2)
     evaluate.main([str(folder), *SMALL])
     said = capsys.readouterr()
+    assert "\na quick look: gap and samples are of less work, too" in said.out
     assert "failed: likelihood (IndexError: list index out of range)" in said.out and "test/mse" in written(folder)
     assert "warning: the measure likelihood failed (IndexError: list index out of range)" in said.err
     assert "Traceback" not in said.err

@@ -8,10 +8,14 @@ from typing import Any
 import examples
 import numpy as np
 import pytest
+import torch
 from gallery import common, screen
 from omegaconf import OmegaConf
 from PIL import Image
 
+import vae
+from vae.common.types import WEIGHTS
+from vae.data.base import DEFAULT_ROOT
 from vae.settings.ranges import PICTURES
 
 EVERY = common.named([])
@@ -61,6 +65,7 @@ def trained(monkeypatch):
             (figures := path / "figures" / "latent").mkdir(parents=True, exist_ok=True)
             for name in ("manifold", "activity"):
                 Image.new("RGB", (40, 30)).save(figures / f"{name}.png")
+            Image.new("RGB", (40, 30)).save(figures / "evolution.gif")
             (path / "status.json").write_text(json.dumps(status))
             (path / "metrics.json").write_text(json.dumps(metrics))
         return 1 if "beta=13" in overrides else 0
@@ -85,6 +90,18 @@ def test_a_run_is_trained_and_shown(gallery, trained, capsys):
     assert "100.0 = 95.0 + 5.0 on mnist" in page and "python train.py beta=2 data=mnist\n" in page
     assert "![manifold of plane](plane/manifold.png) | ![activity of plane](plane/activity.png) |" in page
     assert capsys.readouterr().out.splitlines()[-1] == "shown/README.md"
+
+
+def test_a_film_is_shown_by_itself(gallery, trained):
+    gallery(plane=entry("figures.film=true", ["latent/manifold", "latent/evolution.gif", "latent/activity"]))
+    examples.main([])
+    assert (
+        Path("shown/plane/evolution.gif").read_bytes()
+        == Path("trained/plane/figures/latent/evolution.gif").read_bytes()
+    )
+    rows = [line for line in Path("shown/README.md").read_text().splitlines() if line.startswith("| ![")]
+    assert rows[0] == "| ![evolution of plane](plane/evolution.gif) |"
+    assert rows[1].count("![") == 2
 
 
 def test_the_runs_of_a_sweep_are_compared(gallery, trained):
@@ -240,20 +257,26 @@ def test_every_example_can_be_trained_and_drawn(each, compose):
         compose(*(text.partition(",")[0] for text in each.arguments if text != "-m"))
     assert each.pictures and set(each.of or ()) <= {other.name for other in EVERY}
     if each.of is None and not each.is_sweep:
-        assert set(each.pictures) <= set(PICTURES)
+        assert set(each.pictures) - {"latent/evolution.gif"} <= set(PICTURES)
+        assert ("latent/evolution.gif" in each.pictures) == ("figures.film=true" in each.command)
 
 
 @pytest.mark.parametrize("each", EVERY, ids=lambda each: each.name)
 def test_every_committed_example_is_whole(each):
     texts = [] if each.of is not None else ["config.yaml", "results.md" if each.is_sweep else "metrics.json"]
     there = {path.name for path in each.shown.iterdir()}
-    assert there == {*each.files, *texts}
-    for name in there:
+    assert there - {WEIGHTS} == {*each.files, *texts}
+    if WEIGHTS in there:
+        assert each.weights and str(Path.home()) not in str(vae.load(each.shown).config)
+        assert sum(
+            len(x) for x in vae.load(each.shown).sample(2, labels=[0, 1] if "conditional" in each.name else None)
+        )
+    for name in there - {WEIGHTS}:
         path = each.shown / name
         if name in texts:
             assert not re.search(r"(?<![\w.:/])/(home|root|tmp|work|Users|mnt)\b|\bC:\\", path.read_text(), re.I)
         else:
-            assert path.stat().st_size <= 400_000
+            assert path.stat().st_size <= (1_000_000 if path.suffix == common.FILM else 400_000)
             with Image.open(path) as picture:
                 assert min(picture.size) > 100
     if "metrics.json" in texts:
@@ -274,4 +297,35 @@ def test_the_page_is_of_these_examples():
 
 
 def test_all_that_is_shown_is_small():
-    assert sum(path.stat().st_size for path in common.SHOWN.rglob("*") if path.is_file()) < 8_000_000
+    sizes = {path: path.stat().st_size for path in common.SHOWN.rglob("*") if path.is_file()}
+    weights = sum(size for path, size in sizes.items() if path.name == WEIGHTS)
+    assert weights < 12_000_000 and sum(sizes.values()) - weights < 12_000_000
+
+
+@pytest.mark.parametrize(("most", "bits"), [(math.inf, torch.float16), (0, torch.float32)])
+def test_an_example_keeps_the_weights_that_leave_its_total(
+    run, tmp_path, monkeypatch, capsys, image_folder, most, bits
+):
+    from gallery import weights
+
+    folder, target = run(), tmp_path / "shown" / WEIGHTS
+    monkeypatch.setattr(weights, "MOST_CHANGE", most)
+    weights.keep_weights(folder, target)
+    stored = torch.load(target, weights_only=True)
+    assert {each.dtype for each in stored["state_dict"].values()} == {bits} and "callbacks" not in stored
+    assert stored["vae"]["config"]["data"]["root"] == DEFAULT_ROOT
+    told = float(re.search(r"change the total by ([+-][\d.]+) nats", capsys.readouterr().out)[1])
+    assert abs(told) < 0.01
+    images = torch.rand(4, 1, 10, 12).numpy()
+    half, whole = (vae.load(path).encode(images).mean for path in (target, folder))
+    assert torch.allclose(half, whole, atol=2e-3)
+
+
+def test_an_example_with_weights_can_be_loaded(gallery, trained, monkeypatch):
+    gallery(plane=entry("", ["latent/manifold"], weights=True), other=entry("", ["latent/manifold"]))
+    monkeypatch.setattr("gallery.weights.keep_weights", lambda run, target: target.write_text(run.name))
+    examples.main([])
+    assert Path("shown/plane/weights.ckpt").read_text() == "plane" and not Path("shown/other/weights.ckpt").exists()
+    page = Path("shown/README.md").read_text()
+    assert '[weights.ckpt](plane/weights.ckpt) for `vae.load("outputs/examples/plane")`' in page
+    assert page.count("weights.ckpt") == 2

@@ -3,7 +3,7 @@ import json
 import notebooks
 import pytest
 
-pytest.importorskip("nbclient", reason="comes with the extra notebooks")
+pytest.importorskip("nbclient", reason="comes with the extra dev")
 
 
 def test_a_cell_that_fails_is_one_line_and_the_file_stays(tmp_path):

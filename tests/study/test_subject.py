@@ -2,14 +2,14 @@ from dataclasses import replace
 
 import torch
 
-from vae.data.base import Part
+from vae.data.base import Split
 from vae.evaluation import anomaly
 
 
 def test_scores_are_of_as_many_images_spread_over_both_sets(subject):
     taken = subject()
     test = taken.data.test
-    part = Part(test.images[:40].flip(0), test.labels[:40].flip(0))
+    part = Split(test.images[:40].flip(0), test.labels[:40].flip(0))
     scores = subject(against=replace(taken.data, test=part)).anomaly_scores
     assert {name: tuple(map(len, pair)) for name, pair in scores.items()} == dict.fromkeys(
         ("total", "nll", "latent"), (30, 30)

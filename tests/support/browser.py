@@ -100,7 +100,9 @@ class Browser:
 
     def settle(self) -> None:
         """Wait until what is due is drawn."""
-        self.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        self.evaluate(
+            "ready.then(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))))"
+        )
         self.until("panels.every((panel) => !panel.waiting)")
 
     def centre(self, selector: str, across: float = 0.5, down: float = 0.5) -> tuple[float, float]:

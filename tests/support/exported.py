@@ -13,6 +13,8 @@ DENSE = {"_target_": "vae.model.backbones.Dense", "latent_dim": N, "hidden": [8,
 
 CONV = {"_target_": "vae.model.backbones.Conv", "latent_dim": N, "channels": [4, 6], "hidden": 5}
 
+RESNET = {"_target_": "vae.model.resnet.Resnet", "latent_dim": N, "channels": [4, 6], "depth": 1, "groups": 2}
+
 MIXTURE = {"_target_": "vae.model.priors.Mixture", "latent_dim": N, "components": 4, "covariance": "full"}
 
 VAMP = {"_target_": "vae.model.priors.Vamp", "latent_dim": N, "components": 4, "init": "random"}
@@ -20,6 +22,11 @@ VAMP = {"_target_": "vae.model.priors.Vamp", "latent_dim": N, "components": 4, "
 CORRELATED = {"_target_": "vae.model.priors.Correlated", "latent_dim": N}
 
 FULL = {"_target_": "vae.model.posteriors.Full", "latent_dim": N}
+
+
+LOGISTIC = {"_target_": "vae.model.discretized.DiscretizedLogistic"}
+
+LOGISTICS = {"_target_": "vae.model.discretized.LogisticMixture", "components": 3}
 
 
 def flow(kind):
@@ -32,11 +39,15 @@ MODELS: dict[str, dict[str, Any]] = {
     "correlated conv": {"backbone": CONV, "prior": CORRELATED},
     "colours": {"shape": (3, 20, 28), "backbone": CONV, "posterior": FULL},
     "conditional": {"conditional": True, "backbone": CONV, "prior": VAMP, "posterior": FULL},
+    "residual": {"backbone": RESNET | {"attention": []}},
+    "attention": {"shape": (3, 9, 8), "conditional": True, "backbone": RESNET | {"groups": None, "attention": [4]}},
     "tied": {"prior": CORRELATED, "posterior": {"_target_": "vae.model.posteriors.Tied", "latent_dim": N}},
     "learned": {
         "prior": {"_target_": "vae.model.priors.Learned", "latent_dim": N},
-        "likelihood": "ContinuousBernoulli",
+        "likelihood": {"_target_": "vae.model.likelihoods.ContinuousBernoulli"},
     },
+    "levels": {"likelihood": LOGISTIC},
+    "colours of levels": {"shape": (3, 8, 8), "backbone": CONV, "likelihood": LOGISTICS},
     "mixture": {"prior": MIXTURE},
     "diagonal mixture": {"prior": MIXTURE | {"covariance": "diagonal"}, "conditional": True},
     "vamp": {"prior": VAMP},
@@ -45,7 +56,7 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 
 
-def a_model(shape=(1, 5, 7), likelihood="Bernoulli", **changed):
+def a_model(shape=(1, 5, 7), **changed):
     config = {
         "latent_dim": N,
         "conditional": False,
@@ -53,7 +64,7 @@ def a_model(shape=(1, 5, 7), likelihood="Bernoulli", **changed):
         "backbone": DENSE,
         "prior": {"_target_": "vae.model.priors.Isotropic", "latent_dim": N},
         "posterior": {"_target_": "vae.model.posteriors.Diagonal", "latent_dim": N},
-        "likelihood": {"_target_": f"vae.model.likelihoods.{likelihood}"},
+        "likelihood": {"_target_": "vae.model.likelihoods.Bernoulli"},
     } | changed
     model = build_model(config, shape, 3)
     with torch.no_grad():

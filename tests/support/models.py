@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +14,14 @@ from vae.model.levels import Latent, Level
 from vae.model.likelihoods import Bernoulli, ContinuousBernoulli, Gaussian, Likelihood
 from vae.model.posteriors import Diagonal, Full, Posterior, Tied
 from vae.model.priors import Correlated, Flow, Isotropic, Learned, Mixture, Prior, Vamp
+from vae.model.resnet import Resnet
 from vae.model.vae import VAE, Terms
 
 SHAPE, PIXELS, N = (2, 1, 3), 6, 2
 
 NOISE = 0.6  # standard deviation of p(x|z)
+
+M = TypeVar("M", bound=nn.Module)
 
 
 def terms(recon: Tensor, kl: Any = None, z: Any = None, q: Any = None, p: Any = None, p_x: Any = None) -> Terms:
@@ -65,6 +68,14 @@ PRIORS: dict[str, Callable[[], Prior]] = {
 }
 
 POSTERIORS: dict[str, Callable[..., Posterior]] = {"diagonal": Diagonal, "tied": Tied, "full": Full}
+
+
+def vamp(n: int, posterior: type = Diagonal, init: str = "random", components: int = 3) -> Vamp:
+    backbone = Dense(SHAPE, n, hidden=[16, 8])
+    prior = Vamp(n, components=components, init=init)
+    VAE(backbone, [Level(prior, posterior(backbone.features, n))], Bernoulli())
+    return prior
+
 
 LATENTS = list(itertools.product(PRIORS, POSTERIORS))
 
@@ -119,9 +130,20 @@ MORE_PRIORS: dict[str, Callable[[], Prior]] = {
     "flow": lambda: Flow(N, kind="nsf", layers=2, hidden=[8]),
 }
 
+
+@torch.no_grad()
+def awake(network: M) -> M:
+    """The same a little later: what starts at zero hides the layers before it from the first gradient."""
+    for weight in network.parameters():
+        if not weight.any():
+            weight.normal_(std=0.1)
+    return network
+
+
 BACKBONES: dict[str, Callable[..., Backbone]] = {
     "dense": lambda shape: Dense(shape, N, hidden=[32, 16]),
     "conv": lambda shape: Conv(shape, N, channels=[8, 8], hidden=16),
+    "resnet": lambda shape: awake(Resnet(shape, N, channels=[8, 16], depth=1, groups=4, attention=[4])),
 }
 
 IMAGES = (3, 9, 8)

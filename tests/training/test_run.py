@@ -3,7 +3,7 @@
 import csv
 import json
 import logging
-import os
+import math
 import shutil
 import signal
 from collections.abc import Callable
@@ -17,20 +17,17 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
-from trained_runs import assert_same_training, weights, without_seconds
+from trained_runs import assert_same_training, train_until, weights, without_seconds
 
 import vae
-from vae.common import signals
 from vae.common.seeding import derive
 from vae.common.signals import Interrupted
-from vae.data.base import Part
+from vae.data.base import Split
 from vae.data.loader import BatchLoader, evaluation_loader
 from vae.evaluation.terms import mean_terms
 from vae.model.checkpoints import model_weights
 from vae.training import assembly, run
 from vae.training.callbacks.pictures import Pictures
-from vae.training.callbacks.scalars import Scalars
-from vae.training.module import Stepped, VAEModule
 
 Compose = Callable[..., dict[str, Any]]
 
@@ -65,7 +62,10 @@ def test_what_a_run_leaves_behind(config: Compose, tmp_path: Path, caplog: pytes
     events.Reload()
     tags = set(events.Tags()["scalars"])
     losses = {f"{part}/{name}" for part in ("train", "val") for name in ("loss", "recon", "kl", "total")}
-    assert tags == losses | {f"test/{name}" for name in ("loss", "recon", "kl", "total")}
+    assert tags == losses | {f"test/{name}" for name in ("loss", "recon", "kl", "total")} | {
+        "train/lr",
+        "train/seconds",
+    }
     assert [event.step for event in events.Scalars("val/total")] == [7, 14, 21]  # 49 training images in 7 batches
     assert [event.step for event in events.Scalars("train/loss")] == [2, 4, 6, 7, 9, 11, 13, 14, 16, 18, 20, 21]
 
@@ -83,7 +83,7 @@ def test_reported_figures_are_those_of_the_best_weights_on_whole_parts(config: C
     assert metrics["val/total"] == pytest.approx(best["val/total"], rel=1e-5)  # the noise of validation is fixed
 
     model = vae.load(tmp_path).vae
-    test: Part = run.build(settings, "data").load().test
+    test: Split = run.build(settings, "data").load().test
     torch.manual_seed(1)
     images = (test.images / 255).repeat(200, 1, 1, 1)  # the mean over many draws of z, where the run has one
     independent = mean_terms(model, [(images, test.labels.repeat(200))])
@@ -172,9 +172,10 @@ def test_training_begins_around_the_mean_training_image(config: Compose, tmp_pat
 
 
 VARIANTS = [
-    ["data.binarize=dynamic", "scheduler=cosine"],
+    ["data.binarize=dynamic", "data.flip=true", "scheduler=cosine"],
     ["prior=correlated", "posterior=tied", "optimizer=adamw", "scheduler=one_cycle"],
     ["backbone=conv", "likelihood=gaussian", "likelihood.sigma=learned"],
+    ["ema=0.9", "likelihood=gaussian", "likelihood.sigma=optimal"],
 ]
 MORE = [  # with weights, buffers, noise and steps of their own
     ["prior=vamp", "prior.components=5", "posterior=full", "objective.annealing=linear", "objective.warmup=2"],
@@ -185,6 +186,7 @@ MORE = [  # with weights, buffers, noise and steps of their own
     ["prior=vamp", "prior.components=5", "backbone=conv", "conditional=true"],
     ["objective=dip", "objective.kind=2", "posterior=full"],
     ["objective=autoencoder"],
+    ["backbone=resnet", "backbone.channels=[8,16]", "backbone.attention=[5]", "ema=0.5"],
 ]
 INTERRUPTED = [
     *((overrides, step) for overrides in VARIANTS for step in (1, 7, 9, 21)),  # within an epoch, at its end, at the end
@@ -201,17 +203,7 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(
     settings = config(*overrides)
     whole = run.train_run(settings, tmp_path / "whole")
 
-    original = Scalars.on_step_end
-
-    def interrupt(self: Scalars, trainer: Any, pl_module: VAEModule, stepped: Stepped) -> None:
-        original(self, trainer, pl_module, stepped)
-        if pl_module.steps_taken == step:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    with monkeypatch.context() as patch, pytest.raises(Interrupted), signals.listening():
-        patch.setattr(Scalars, "on_step_end", interrupt)
-        run.train_run(settings, tmp_path / "parts")
-    assert weights(tmp_path / "parts")["global_step"] == step
+    train_until(step, settings, tmp_path / "parts", monkeypatch)
     resumed = run.train_run(settings, tmp_path / "parts")
     assert without_seconds(resumed) == without_seconds(whole)
     assert_same_training(tmp_path / "whole", tmp_path / "parts")
@@ -277,6 +269,24 @@ def test_a_completed_run_can_be_trained_further(config: Compose, tmp_path: Path)
     assert_same_training(tmp_path / "a", tmp_path / "b")
 
 
+@pytest.mark.parametrize("likelihood", ["discretized_logistic", "logistic_mixture"])
+def test_bits_of_levels_are_reported_beside_nats(config: Compose, tmp_path: Path, likelihood: str) -> None:
+    found = run.train_run(config("epochs=2", f"likelihood={likelihood}"), tmp_path)
+    pixels = math.prod(weights(tmp_path, "best")["vae"]["shape"])
+    for part in ("train", "val", "test"):
+        assert found[f"{part}/bits_per_dim"] == pytest.approx(found[f"{part}/total"] / (pixels * math.log(2)))
+    assert json.loads((tmp_path / "metrics.json").read_text())["test/bits_per_dim"] == found["test/bits_per_dim"]
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    for part in ("train", "val"):
+        bits, nats = (events.Scalars(f"{part}/{name}")[-1] for name in ("bits_per_dim", "total"))
+        assert bits.step == nats.step and bits.value == pytest.approx(nats.value / (pixels * math.log(2)))
+    assert events.Scalars("test/bits_per_dim")[-1].value == pytest.approx(found["test/bits_per_dim"])
+    assert "val/kl,val/bits_per_dim\n" in (tmp_path / "history.csv").read_text()
+    again = run.train_run(config("epochs=2"), tmp_path / "grey")
+    assert not [name for name in again if "bits" in name]
+
+
 def test_a_run_is_evaluated_at_its_end(config: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "vae")
     few = ["evaluate=full", "evaluate.metrics=[likelihood,reconstruction,disentanglement]", "evaluate.samples=5"]
@@ -291,6 +301,21 @@ def test_a_run_is_evaluated_at_its_end(config: Compose, tmp_path: Path, caplog: 
     assert {name: events.Scalars(name)[-1].value for name in found} == pytest.approx(found, rel=1e-5)
     run.train_run(config("epochs=3"), tmp_path)  # of other weights than were evaluated
     assert not (tmp_path / "evaluation.json").exists()
+
+
+def test_the_course_of_training_is_logged_every_epoch(config: Compose, tmp_path: Path) -> None:
+    run.train_run(config("scheduler=cosine", "objective.annealing=linear", "objective.warmup=2"), tmp_path)
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    found = {tag: events.Scalars(f"train/{tag}") for tag in ("lr", "weight", "seconds")}
+    assert all([event.step for event in written] == [7, 14, 21] for written in found.values())
+    values = {tag: [event.value for event in written] for tag, written in found.items()}
+    assert values["weight"] == [0.5, 1, 1]
+    assert values["lr"] == pytest.approx(
+        [1e-3 * (1 + math.cos(math.pi * part / 3)) / 2 for part in (1, 2, 3)], abs=1e-8
+    )
+    history = weights(tmp_path)["callbacks"]["Scalars"]["history"]
+    assert values["seconds"] == pytest.approx([row["seconds"] for row in history])
 
 
 def test_resuming_hides_what_was_logged_after_the_checkpoint(config: Compose, tmp_path: Path) -> None:
@@ -308,6 +333,12 @@ def test_a_loss_that_is_not_finite_ends_the_run_at_once(config: Compose, tmp_pat
         run.train_run(config("optimizer.lr=1e30"), tmp_path)
     assert not (tmp_path / "checkpoints").exists()
     assert not (tmp_path / "metrics.json").exists()
+
+
+def test_weights_that_the_last_step_spoils_end_the_run(config: Compose, tmp_path: Path) -> None:
+    with pytest.raises(FloatingPointError, match=r"no longer finite at step 1 \(epoch 1\): val/loss="):
+        run.train_run(config("optimizer.lr=1e30", "data.batch_size=1000", "epochs=1"), tmp_path)
+    assert not (tmp_path / "checkpoints").exists()
 
 
 def test_a_conditional_model_needs_labels(config: Compose, image_folder: Path, tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from models import PIXELS, SHAPE, linear_gaussian
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD
-from torch.optim.lr_scheduler import LambdaLR
 
+from vae.model.annealing import Count
 from vae.model.objectives import ELBO, Batch, Loss, Player
 from vae.model.posteriors import Diagonal
 from vae.model.vae import VAE, Terms
@@ -28,17 +28,17 @@ class Adversarial(ELBO):
     def players(self, vae: VAE) -> tuple[Player, ...]:
         return *super().players(vae), Player("critic", list(self.critic.parameters()), self.told_apart)
 
-    def loss(self, terms: Terms, batch: Batch, step: int) -> Loss:
+    def loss(self, terms: Terms, batch: Batch, step: Count) -> Loss:
         fooled = F.softplus(-self.critic(terms.p_x.mean.flatten(1))).mean()
         return Loss(super().loss(terms, batch, step).value + fooled, {"fooled": fooled})
 
-    def told_apart(self, terms: Terms, batch: Batch, step: int) -> Loss:
+    def told_apart(self, terms: Terms, batch: Batch, step: Count) -> Loss:
         false, true = terms.p_x.mean.detach().flatten(1), batch.images.flatten(1)
         return Loss(F.softplus(self.critic(false)).mean() + F.softplus(-self.critic(true)).mean())
 
 
 def made(objective: ELBO, clip: float | None = None) -> tuple[VAE, dict[str, Descent]]:
-    """A model, and for each player plain gradient descent at a rate that falls."""
+    """A model, and for each player plain gradient descent."""
     model, _, _ = linear_gaussian("isotropic", "diagonal")
 
     def clipped(optimizer: torch.optim.Optimizer) -> None:
@@ -48,8 +48,7 @@ def made(objective: ELBO, clip: float | None = None) -> tuple[VAE, dict[str, Des
     updates = {}
     for player in objective.players(model):
         optimizer = SGD(player.weights, RATE)
-        schedule = LambdaLR(optimizer, lambda step: 0.5**step)
-        updates[player.name] = Descent(optimizer, schedule, None if clip is None else clipped)
+        updates[player.name] = Descent(optimizer, None if clip is None else clipped)
     return model, updates
 
 
@@ -80,7 +79,7 @@ def test_each_player_descends_its_own_loss_in_its_own_weights(objective: ELBO, c
         terms = other(batch.images)
         for player in other_objective.players(other):
             loss = player.loss(terms, batch, count).value
-            descend(list(player.weights), loss, RATE * 0.5**count, clip)
+            descend(list(player.weights), loss, RATE, clip)
     for mine, theirs in ((model, other), (objective, other_objective)):
         for name, weight in mine.state_dict().items():
             assert torch.allclose(weight, theirs.state_dict()[name], rtol=1e-6), name

@@ -5,12 +5,21 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from hydra.types import RunMode
 
+from vae.common import terminal
+from vae.common.terminal import fitted, is_terminal
+
 FILE_ONLY = {"file_only": True}  # pass as `extra`: in train.log, not on the terminal
+
+
+def brief(message: str) -> dict[str, str]:
+    """Pass as `extra` what to say where the terminal is too narrow for the message itself."""
+    return {"brief": message}
 
 
 class TerminalFilter(logging.Filter):
@@ -33,6 +42,26 @@ class TerminalFormatter(logging.Formatter):
         return message if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {message}"
 
 
+class TerminalHandler(logging.StreamHandler):
+    """Writes above progress bars, and breaks lines between words; without a terminal it writes them as they are."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        terminal.clear()
+        with _above_bars(self.stream):
+            super().emit(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        shown = fitted(text, self.stream)
+        return shown if shown == text else fitted(getattr(record, "brief", text), self.stream)
+
+
+def _above_bars(stream: Any) -> Any:
+    """Where no bar has been made yet, tqdm need not be imported."""
+    tqdm = sys.modules.get("tqdm")
+    return tqdm.tqdm.external_write_mode(stream) if tqdm and is_terminal(stream) else nullcontext()
+
+
 @contextmanager
 def to_file(path: Path) -> Iterator[None]:
     """Append everything that is logged inside to a file."""
@@ -49,7 +78,7 @@ def to_file(path: Path) -> Iterator[None]:
 
 def to_terminal() -> None:
     """Show this package's messages on stderr, for programs that Hydra does not start."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = TerminalHandler(sys.stderr)
     handler.setFormatter(TerminalFormatter())
     package = logging.getLogger("vae")
     package.setLevel(logging.INFO)

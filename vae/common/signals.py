@@ -5,15 +5,18 @@ Imports nothing that takes time, because it comes first.
 
 from __future__ import annotations
 
+import _thread
 import math
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+MOMENT = 0.02  # seconds
 
 
 class Interrupted(BaseException):
@@ -41,15 +44,28 @@ class _Inbox:
         self.patience: float = 0  # signals that are only noted
         self.answer: Callable[[int], None] = interrupt
         self.acted = False
+        self.repeats = False  # the next signal is the last one again
+        self.unraisable = sys.unraisablehook  # for what is no interruption
 
     def receive(self, signum: int, frame: FrameType | None = None) -> None:
-        self.received.append(signum)
+        if not self.repeats:
+            self.received.append(signum)
+        self.repeats = False
         self.act()
 
     def act(self) -> None:
         if not self.acted and len(self.received) > self.patience:
             self.acted = True  # later signals do not disturb the tidying up
             self.answer(self.received[0])
+
+    def ignored(self, unraisable: Any) -> None:
+        """Receive a moment later again what Python drops in a `__del__`, where the run would go on unstopped."""
+        if not isinstance(unraisable.exc_value, Interrupted):
+            self.unraisable(unraisable)
+            return
+        self.acted, self.repeats = False, True
+        with suppress(RuntimeError):  # Python ends, and begins no thread any more
+            threading.Timer(MOMENT, _thread.interrupt_main, [unraisable.exc_value.signum]).start()
 
 
 _inbox: _Inbox | None = None  # None while nobody listens
@@ -62,6 +78,7 @@ def listen() -> None:
         return
     _inbox = _Inbox()
     _inbox.patience = math.inf
+    sys.unraisablehook = _inbox.ignored
     claim()
 
 
@@ -86,13 +103,13 @@ def listening() -> Iterator[None]:
     if _inbox is not None or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {signum: signal.getsignal(signum) for signum in SIGNALS}
+    before, unraisable = {signum: signal.getsignal(signum) for signum in SIGNALS}, sys.unraisablehook
     listen()
     try:
         heed()
         yield
     finally:
-        _inbox = None
+        sys.unraisablehook, _inbox = unraisable, None
         for signum, handler in before.items():
             signal.signal(signum, handler)
 

@@ -33,7 +33,7 @@ class Table(NamedTuple):
 
     def markdown(self) -> str:
         """For GitHub and the like."""
-        names, cells = self._cells()
+        names, cells = self.cells()
         rule = ["---:" if self._is_number(name) else "---" for name in names]
         escaped = [[text.replace("|", "\\|") for text in row] for row in cells]
         lines = [[_label(name) for name in names], rule, *escaped]
@@ -41,7 +41,7 @@ class Table(NamedTuple):
 
     def text(self, width: int | None = None) -> str:
         """For a terminal, by default of this one's width: the last column is cut to fit."""
-        names, cells = self._cells()
+        names, cells = self.cells()
         explained: dict[str, str] = {}
         for row in cells:
             for i, text in enumerate(row[:-1]):
@@ -61,7 +61,7 @@ class Table(NamedTuple):
             [rule, head, rule, *body, rule, *(f"{n} {text}" for text, n in explained.items()), *self.notes]
         )
 
-    def _cells(self) -> tuple[list[str], list[list[str]]]:
+    def cells(self) -> tuple[list[str], list[list[str]]]:
         """The columns that are shown, and the rows' texts in them. Errors are in the notes."""
         hidden = ["error", *(name for name in self.columns if name.endswith("±") and not self._is_number(name))]
         names = [name for name in self.columns if name not in hidden]

@@ -2,4 +2,6 @@
 
 TERMS = ("total", "recon", "kl")  # of −ELBO in nats, total = recon + kl; of an autoencoder there is recon alone
 
+WEIGHTS = "weights.ckpt"  # in the folder of a run that has no checkpoints, such as an example in the repository
+
 Shape = tuple[int, int, int]  # of an image: (channels, height, width)

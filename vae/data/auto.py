@@ -22,5 +22,5 @@ class Auto(IdxFiles):
             log.warning("MNIST cannot be had, so the built-in data=strokes is used instead. The reason: %s", error)
         from vae.data.strokes import Strokes
 
-        strokes = Strokes(self.root, self.batch_size, self.val_fraction, self.binarize, self.limit)
+        strokes = Strokes(self.root, self.batch_size, self.val_fraction, self.binarize, self.limit, self.flip)
         return strokes.read()

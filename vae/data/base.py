@@ -19,8 +19,11 @@ class DataError(RuntimeError):
         super().__init__(one_line(message))
 
 
-class Part(NamedTuple):
-    """The images of one part of a data set with what is known about each."""
+DEFAULT_ROOT = "~/.cache/vae"  # where data lie unless VAE_DATA or data.root says otherwise
+
+
+class Split(NamedTuple):
+    """The images of one part of a data set, or some of them, with what is known about each."""
 
     images: Tensor  # uint8 (n, channels, height, width)
     labels: Tensor  # int64 (n,); all zero where the data has no classes
@@ -29,24 +32,24 @@ class Part(NamedTuple):
     def __len__(self) -> int:
         return len(self.images)
 
-    def take(self, index: Tensor | slice) -> Part:
+    def take(self, index: Tensor | slice) -> Split:
         """The chosen images with their labels and factors."""
         factors = None if self.factors is None else self.factors[index]
-        return Part(self.images[index], self.labels[index], factors)
+        return Split(self.images[index], self.labels[index], factors)
 
-    def some(self, count: int) -> Part:
+    def some(self, count: int) -> Split:
         """At most `count` images, evenly chosen: in MNIST's test set the first ones are easier than the last."""
         return self.take(slice(None, None, -(-len(self) // count)))
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A whole data set in memory. `val` is empty until `DataSource.load` splits it off `train`."""
+    """A whole data set in memory. `DataSource.load` splits `val` off `train`, unless the source has its own."""
 
     name: str  # of the data really read
-    train: Part
-    test: Part
-    val: Part | None = None
+    train: Split
+    test: Split
+    val: Split | None = None
     classes: tuple[str, ...] = ()  # empty where the data has no classes
     factor_names: tuple[str, ...] = ()
 
@@ -66,6 +69,7 @@ class DataSource:
     val_fraction: float = 0.1
     binarize: str = "none"  # or threshold or dynamic
     limit: int | None = None  # at most this many training (validation included) and this many test images
+    flip: bool = False  # each training image, anew in every epoch, is mirrored left to right with probability ½
 
     def __post_init__(self) -> None:
         self.root = from_home(self.root)
@@ -75,15 +79,14 @@ class DataSource:
         raise NotImplementedError
 
     def load(self) -> Dataset:
-        """The data set as it is trained on: limited, thresholded where asked, validation split off.
+        """The data set as it is trained on: limited, thresholded where asked, with a part for validation.
 
         The split does not depend on the run's seed, so that runs with different seeds are validated on the same images.
         """
         data = self.read()
-        train, test = (part.take(slice(self.limit)) for part in (data.train, data.test))
-        if self.binarize == "threshold":
-            # Not `_replace`, which takes `len(part)` for the number of fields.
-            train, test = (Part((part.images >= 128).byte() * 255, part.labels, part.factors) for part in (train, test))
+        train, test = self._as_asked(data.train), self._as_asked(data.test)
+        if data.val is not None:
+            return replace(data, train=train, val=self._as_asked(data.val), test=test)
         order = torch.randperm(len(train), generator=torch.Generator().manual_seed(derive(len(train))))
         n_val = round(self.val_fraction * len(train))
         if not 0 < n_val < len(train):
@@ -93,6 +96,14 @@ class DataSource:
             )
         val_index, train_index = order[:n_val].sort().values, order[n_val:].sort().values
         return replace(data, train=train.take(train_index), val=train.take(val_index), test=test)
+
+    def _as_asked(self, part: Split) -> Split:
+        """The part limited and, where asked, thresholded."""
+        part = part.take(slice(self.limit))
+        if self.binarize != "threshold":
+            return part
+        # Not `_replace`, which takes `len(part)` for the number of fields.
+        return Split((part.images >= 128).byte() * 255, part.labels, part.factors)
 
 
 def from_home(path: str | Path) -> Path:
@@ -123,3 +134,13 @@ def split_off_test(name: str, count: int, test_fraction: float, limit: int | Non
         )
     order = torch.randperm(count, generator=torch.Generator().manual_seed(derive(name, count)))
     return order[n_test:][:limit], order[:n_test][:limit]
+
+
+def at_most(name: str, count: int, limit: int | None) -> Tensor:
+    """The indices of all images in their order; or of `limit` at random, because the first may be of one class.
+
+    They depend on the source's name and the number of its images alone.
+    """
+    if limit is None or limit >= count:
+        return torch.arange(count)
+    return torch.randperm(count, generator=torch.Generator().manual_seed(derive(name, count)))[:limit]

@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vae.data import npz
-from vae.data.base import DataError, Dataset, DataSource, Part, from_home, split_off_test
+from vae.data.base import DataError, Dataset, Split, split_off_test
 
 DSPRITES = ("color", "shape", "scale", "orientation", "posX", "posY")  # which its file has in a pickle only
 LARGEST = np.finfo(np.float32).max
@@ -21,7 +21,7 @@ BLOCK = 2**24  # bytes of images that are unpacked at once
 
 
 @dataclass(eq=False, kw_only=True)
-class FactorFile(DataSource):
+class FactorFile(npz.NpzSource):
     """The arrays of one `.npz` file; nothing else in it is read, and no pickle ever.
 
     - `imgs` or `images`: uint8 (n, height, width) or (n, height, width, 1 or 3); if none is above 1, 1 is white
@@ -31,13 +31,6 @@ class FactorFile(DataSource):
 
     The choice of test images, and of those within a limit, is random and depends on their number alone.
     """
-
-    file: str
-    test_fraction: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.path = self.root / from_home(self.file)  # an absolute one stays what it is
 
     def read(self) -> Dataset:
         try:
@@ -55,10 +48,10 @@ class FactorFile(DataSource):
         parts = split_off_test("factors", len(factors), self.test_fraction, self.limit)
         try:
             with npz.archive(self.path) as file:
-                images = _images(file, len(factors), parts)
+                images = scaled(*images_of(file, _one_of(file, "imgs", "images"), len(factors), parts))
         except ValueError as error:
             raise DataError(f"factors: {error}") from None
-        train, test = (Part(image, labels[i], factors[i]) for image, i in zip(images, parts, strict=True))
+        train, test = (Split(image, labels[i], factors[i]) for image, i in zip(images, parts, strict=True))
         return Dataset("factors", train, test, classes=classes, factor_names=names)
 
 
@@ -89,18 +82,22 @@ def _labels(archive: zipfile.ZipFile, count: int) -> tuple[Tensor, tuple[str, ..
         return torch.zeros(count, dtype=torch.int64), ()
     key = _one_of(archive, "labels", "classes")
     labels = npz.whole(archive, key)
-    if labels.shape != (count,) or labels.dtype.kind not in "biuU":
-        raise DataError(f"{key} is {_kind(labels)}; it must be an integer or a string for each of {count:,} images")
+    refuse_other_labels(key, labels, count)
     classes, index = np.unique(labels, return_inverse=True)
     return torch.from_numpy(index.astype(np.int64)), tuple(map(str, classes))
 
 
-def _images(archive: zipfile.ZipFile, count: int, parts: Sequence[Tensor]) -> list[Tensor]:
-    """The images, uint8 (·, channels, height, width), of each part of the file, given by their indices.
+def refuse_other_labels(key: str, labels: np.ndarray, count: int) -> None:
+    """All but an integer or a string for each image."""
+    if labels.shape != (count,) or labels.dtype.kind not in "biuU":
+        raise DataError(f"{key} is {_kind(labels)}; it must be an integer or a string for each of {count:,} images")
+
+
+def images_of(archive: zipfile.ZipFile, key: str, count: int, parts: Sequence[Tensor]) -> tuple[list[np.ndarray], int]:
+    """The images, uint8 (·, channels, height, width), of each part, given by their indices, and the brightest value.
 
     In one pass, so that no more is in memory than these images: all those of dSprites take 3 GB.
     """
-    key = _one_of(archive, "imgs", "images")
     slots = [np.full(count, -1) for _ in parts]  # the place in its part of each image of the file, −1 for none
     for slot, index in zip(slots, parts, strict=True):
         slot[index] = np.arange(len(index))
@@ -115,6 +112,11 @@ def _images(archive: zipfile.ZipFile, count: int, parts: Sequence[Tensor]) -> li
             images[own[wanted]] = block[wanted]
         start += len(block)
         brightest = max(brightest, int(block.max()))
+    return found, brightest
+
+
+def scaled(found: Sequence[np.ndarray], brightest: int) -> list[Tensor]:
+    """Images from 0 to 255; if no value is above 1, 1 is white."""
     if brightest <= 1:
         for images in found:
             images *= 255

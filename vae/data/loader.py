@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vae.common.seeding import derive
-from vae.data.base import DataSource, Part
+from vae.data.base import DataSource, Split
 
 
 class Share(NamedTuple):
@@ -24,16 +24,18 @@ class Share(NamedTuple):
 class BatchLoader:
     """Yields (images in [0, 1], labels); the uint8 images stay where they are, `to` moves them.
 
-    The order (`shuffle`) and the Bernoulli draws (`dynamic`) of an epoch depend on `seed` and `epoch` alone.
+    An epoch's order (`shuffle`), its mirrored images (`flip`) and Bernoulli draws (`dynamic`) depend on `seed` and
+    `epoch` alone.
     """
 
     def __init__(
         self,
-        part: Part,
+        part: Split,
         batch_size: int,
         seed: int = 0,
         shuffle: bool = False,
         dynamic: bool = False,
+        flip: bool = False,
     ):
         self.images = part.images
         self.labels = part.labels
@@ -41,6 +43,7 @@ class BatchLoader:
         self.seed = seed
         self.shuffle = shuffle
         self.dynamic = dynamic
+        self.flip = flip
         self.epoch = 0  # set by the training loop; stays 0 where every pass is to be the same
         self.first = 0  # the batch that the next pass begins with: not 0 where a stopped run goes on
         self._served = 0
@@ -85,9 +88,12 @@ class BatchLoader:
         order = torch.randperm(len(self.images), generator=generator, device=device) if self.shuffle else None
         for batch in range(len(self)):
             chosen = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
-            images = _taken(self.images, chosen, order).float().div_(255)  # also where doubles are the default
+            images = _taken(self.images, chosen, order)
+            if self.flip:  # drawn also where a batch is skipped, as are the pixels
+                images = _flipped(images, generator)
+            images = images.float().div_(255)  # also where doubles are the default
             if self.dynamic:
-                images = torch.bernoulli(images, generator=generator)  # drawn also where a batch is skipped
+                images = torch.bernoulli(images, generator=generator)
             if batch >= self.first:
                 self._served = batch + 1
                 labels = _taken(self.labels, chosen, order)
@@ -103,7 +109,13 @@ def _taken(rows: Tensor, chosen: slice, order: Tensor | None) -> Tensor:
     return rows[chosen] if order is None else rows.index_select(0, order[chosen])
 
 
-def as_seen(source: DataSource, part: Part, name: str, device: torch.device) -> Part:
+def _flipped(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Each image as it is or mirrored left to right, by a fair coin."""
+    coins = torch.rand(len(images), generator=generator, device=images.device, dtype=torch.float32)
+    return torch.where((coins < 0.5).view(-1, 1, 1, 1), images.flip(-1), images)
+
+
+def as_seen(source: DataSource, part: Split, name: str, device: torch.device) -> Split:
     """The images as an evaluation on that device sees them: `dynamic` ones as `evaluation_loader` draws them.
 
     A subset of these has the same draws as the whole part; drawn by itself it would have others.
@@ -113,10 +125,10 @@ def as_seen(source: DataSource, part: Part, name: str, device: torch.device) -> 
     loader = evaluation_loader(source, part, name)
     loader.to(device)
     drawn = torch.cat([(255 * images).byte() for images, _ in loader])
-    return Part(drawn.to(part.images.device), part.labels, part.factors)
+    return Split(drawn.to(part.images.device), part.labels, part.factors)
 
 
-def evaluation_loader(source: DataSource, part: Part, name: str) -> BatchLoader:
+def evaluation_loader(source: DataSource, part: Split, name: str) -> BatchLoader:
     """Images to evaluate, with the same Bernoulli draws in every run, so that runs of different seeds are comparable.
 
     Without gradients there is room for larger batches.

@@ -8,6 +8,7 @@ import sys
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from vae.common.files import replacing
-from vae.data.base import DataError, one_line
+from vae.data.base import DataError, DataSource, from_home, one_line
 
 HEADER = 2**14  # bytes of a member that hold an array's header: NumPy itself takes 10,000
 WHOLE = 2**27  # bytes of an array that is read at once: the factors of dSprites have 35 MB
@@ -53,6 +54,18 @@ def npz_labels(path: Path) -> np.ndarray | None:
     """The array `labels`, if there is one."""
     with archive(path) as file:
         return whole(file, "labels") if "labels.npy" in file.namelist() else None
+
+
+@dataclass(eq=False, kw_only=True)
+class NpzSource(DataSource):
+    """Base of sources that are one `.npz` file, of whose images a part is split off for testing."""
+
+    file: str
+    test_fraction: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.path = self.root / from_home(self.file)  # an absolute one stays what it is
 
 
 @contextmanager

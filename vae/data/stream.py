@@ -79,7 +79,7 @@ class ImageStream:
             names = [name for name, ok in zip(names, good, strict=True) if ok]
             if names:
                 folders = np.array([name.parts[0] for name in names]) if all(len(n.parts) > 1 for n in names) else None
-                yield Chunk([name.as_posix() for name in names], np.moveaxis(images[good], -1, 1), folders)
+                yield Chunk([name.as_posix() for name in names], images[good], folders)
         if len(bad) == self._count:
             what = f"none of the {self._count} image files can be read" if self._count > 1 else "no readable image"
             raise ValueError(f"{self.path}: {what}")

@@ -12,7 +12,7 @@ import torch
 
 from vae.common.seeding import derive
 from vae.data import npz
-from vae.data.base import Dataset, DataSource, Part
+from vae.data.base import Dataset, DataSource, Split
 from vae.data.cache import cached
 from vae.settings.covariance import check_covariance
 
@@ -97,7 +97,7 @@ SKELETONS = (
 class Strokes(DataSource):
     """Digits 0–9, as many of each, with factors f ~ N(0, correlation): 60,000 for training and 10,000 for testing.
 
-    `Part.factors` (n, 6) are these f themselves, in units of their standard deviations, with `correlation` as their
+    `Split.factors` (n, 6) are these f themselves, in units of their standard deviations, with `correlation` as their
     covariance; `_place` and `render` say what they do to a digit. The images depend on `seed` and `correlation` only,
     never on the run's seed, and lie under `root` once they have been drawn.
     """
@@ -119,17 +119,17 @@ class Strokes(DataSource):
         parts = cached(self.root / "strokes" / f"{key:016x}.npz", _load, self._draw, _save)
         return Dataset("strokes", parts["train"], parts["test"], classes=tuple("0123456789"), factor_names=FACTORS)
 
-    def _draw(self) -> dict[str, Part]:
+    def _draw(self) -> dict[str, Split]:
         return {name: draw(n, self._matrix, derive("strokes", name, self.seed)) for name, n in COUNTS.items()}
 
 
-def draw(count: int, correlation: np.ndarray, seed: int) -> Part:
+def draw(count: int, correlation: np.ndarray, seed: int) -> Split:
     """`count` digits in random order, equally many of each class, with factors f = L ε, L Lᵀ = correlation (6, 6)."""
     generator = np.random.default_rng(seed)
     labels = generator.permutation(count) % len(SKELETONS)
     noise = generator.standard_normal((count, len(FACTORS)))
     factors = (noise @ np.linalg.cholesky(correlation).T).astype(np.float32)
-    return Part(*map(torch.from_numpy, (render(labels, factors, generator), labels, factors)))
+    return Split(*map(torch.from_numpy, (render(labels, factors, generator), labels, factors)))
 
 
 def render(labels: np.ndarray, factors: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -215,14 +215,14 @@ def _smooth(points: np.ndarray, steps: int = 40) -> np.ndarray:
     return curve.reshape(-1, 2)
 
 
-def _load(path: Path) -> dict[str, Part]:
+def _load(path: Path) -> dict[str, Split]:
     with npz.archive(path) as file:
         return {
-            name: Part(*(torch.from_numpy(npz.whole(file, f"{name}_{field}")) for field in Part._fields))
+            name: Split(*(torch.from_numpy(npz.whole(file, f"{name}_{field}")) for field in Split._fields))
             for name in COUNTS
         }
 
 
-def _save(path: Path, parts: Mapping[str, Part]) -> None:
+def _save(path: Path, parts: Mapping[str, Split]) -> None:
     fields = {f"{name}_{field}": value for name, part in parts.items() for field, value in part._asdict().items()}
     np.savez(path, **fields)

@@ -16,9 +16,11 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from vae.common import signals
+from vae.common import signals, terminal
 from vae.common.files import relative, replacing
 from vae.common.signals import Interrupted
+from vae.common.terminal import fitted
+from vae.entry.options import in_order
 from vae.entry.programs import end_silently
 from vae.runs import sweep
 from vae.runs.launching import jobs_at_once, visible_gpus
@@ -40,6 +42,15 @@ def prepare() -> None:
 
 def main() -> None:
     """Run the Hydra application so that whatever goes wrong is one line and an exit status."""
+    try:
+        _main()
+    except SystemExit as end:
+        sys.exit(fitted(end.code, sys.stderr) if isinstance(end.code, str) else end.code)
+    finally:
+        terminal.clear()
+
+
+def _main() -> None:
     prepare()
     if {"-h", "--help"} & set(sys.argv):
         # Hydra composes every YAML for lists that our help text has no place for, which takes seconds.
@@ -49,7 +60,7 @@ def main() -> None:
     logging.raiseExceptions = False  # a log that cannot be written, on a full disk, is no reason for a traceback
     try:
         signals.heed()
-        sys.argv[1:] = replay_resumed(sys.argv[1:])
+        sys.argv[1:] = replay_resumed(in_order(sys.argv[1:]))
         train_job()
     except Interrupted as stop:
         sys.exit(stop.exit_status)
@@ -85,6 +96,8 @@ def train_job(cfg: DictConfig) -> float:
             # Again, because another sweeper than ours chooses values as it goes.
             check(cfg, hydra.overrides.task)
             check_machine(cfg, visible_gpus)
+            if "torch" not in sys.modules:
+                terminal.meanwhile("importing PyTorch, which takes a few seconds")
             with signals.noted():
                 from vae.training.run import train_run  # only now: importing torch takes seconds
 
@@ -144,7 +157,8 @@ def check_run(full: DictConfig) -> None:
     if status["state"] == "completed" and config["epochs"] == status["config"]["epochs"]:
         name = relative(folder)
         how = f"To train it further: resume={name} epochs=N with a larger N"
-        print(f"{name} is complete: {config['epochs']} epochs. {how}")
+        terminal.clear()
+        print(fitted(f"{name} is complete: {config['epochs']} epochs. {how}", sys.stdout))
         sys.exit(0)
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.global_hydra import GlobalHydra
 
+from vae.common import terminal
 from vae.common.logs import restored
+from vae.common.types import WEIGHTS
 from vae.entry import cli
 from vae.settings.compose import conf
 from vae.settings.config import quoted
@@ -15,8 +19,14 @@ from vae.settings.errors import explain
 
 # Everything heavy waits until logging is set up: Lightning would print on its own.
 if TYPE_CHECKING:
+    from vae.data.loader import BatchLoader
+    from vae.model.vae import VAE
     from vae.study.scene import Scene
     from vae.use.trained import Trained
+
+log = logging.getLogger(__name__)
+
+DRAWN = 2000  # images
 
 
 def train(*overrides: str, folder: str | Path | None = None) -> Trained:
@@ -39,6 +49,8 @@ def train(*overrides: str, folder: str | Path | None = None) -> Trained:
             raise ValueError(str(stop.code).removeprefix("error: ")) from None
     except Exception as error:
         raise ValueError(explain(error)) from None
+    finally:
+        terminal.clear()
     assert folder is not None
     from vae.use.trained import load
 
@@ -56,8 +68,10 @@ def scene(
     """The pictures of a run's folder (its reported weights) or of a checkpoint: `vae.scene(run).draw("manifold")`.
 
     `grid` is the manifold's and `walk` the traversal's, by default the run's own; `data_root` is where the data are, if
-    not where they were.
+    not where they were. For weights that came without their run, images that the model draws stand in for data that
+    cannot be had.
     """
+    from vae.data.base import DataError
     from vae.data.loader import evaluation_loader
     from vae.model import checkpoints, restored
     from vae.study.scene import Scene
@@ -66,16 +80,38 @@ def scene(
     checkpoint = checkpoints.read(file)
     about = checkpoint["vae"]
     model = restored.model_of(checkpoint, trust)
-    source, data = restored.data_of(about, data_root, trust)
+    try:
+        source, data = restored.data_of(about, data_root, trust)
+        loader = evaluation_loader(source, data.test, "test")
+    except DataError as error:
+        if file.name != WEIGHTS or data_root is not None:
+            raise
+        log.warning("there are no test images, so the model draws some. The reason: %s", error)
+        loader, about = _drawn(model, about)
     last = file.with_name("last.ckpt")  # knows of all epochs
     latest = checkpoints.read(last) if last.is_file() else checkpoint
     own = about["config"].get("figures", {})
     return Scene(
         model,
-        evaluation_loader(source, data.test, "test"),
+        loader,
         about,
         checkpoint["epoch"] + 1,
         grid or own.get("grid", "whitened"),
         walk or own.get("walk", "axis"),
         latest.get("callbacks", {}).get("Scalars", {}).get("history", []),
     )
+
+
+def _drawn(model: VAE, about: Mapping[str, Any]) -> tuple[BatchLoader, Mapping[str, Any]]:
+    """Images that a model draws itself, of all classes in turn if it knows them, and what to say of them."""
+    import torch
+
+    from vae.data.base import Split
+    from vae.data.loader import BatchLoader
+    from vae.use.trained import Trained
+
+    classes = about["classes"] if about["config"]["conditional"] else []
+    labels = torch.arange(DRAWN) % max(1, len(classes))
+    images = Trained(model, about).sample(DRAWN, labels=labels if classes else None)
+    loader = BatchLoader(Split((255 * images).round().byte(), labels), batch_size=512)
+    return loader, {**about, "classes": classes, "data": f"drawn by a model of {about['data']}"}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from vae.common.files import replacing
+from vae.common.terminal import fitted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,7 +72,7 @@ def ending_in_one_line() -> Iterator[None]:
     except BrokenPipeError:
         end_silently()
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
-        sys.exit(f"error: {' '.join(str(error).splitlines()) or type(error).__name__}")
+        sys.exit(fitted(f"error: {' '.join(str(error).splitlines()) or type(error).__name__}", sys.stderr))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
@@ -148,10 +149,10 @@ def save_picture(path: Path, figure: Figure, dpi: float | None = None) -> None:
     """Write a figure as PNG, atomically."""
     from PIL import Image
 
-    from vae.figures.style import rasterise
+    from vae.figures.style import png_options, rasterise
 
     with replacing(path) as temporary:
-        Image.fromarray(rasterise(figure, dpi)).save(temporary, "png")
+        Image.fromarray(rasterise(figure, dpi)).save(temporary, "png", **png_options(figure))
 
 
 def refuse_unknown_class(model: Trained, label: str | None) -> None:

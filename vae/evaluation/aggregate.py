@@ -103,15 +103,16 @@ class Decomposition(NamedTuple):
 def decompose(q: DiagonalNormal | FullNormal, chosen: Tensor, z: Tensor, p: Distribution) -> Decomposition:
     """At one draw z (m, latent_dim) from each of the `chosen` (m,) of the posteriors q of n images.
 
-    The mean of n posteriors is lumpy where narrow ones hardly overlap, and z lies on the lump of its own image: log
-    q(z) comes out too high, so mi too low, at most log n, and tc too high, as single dimensions overlap. Hence
+    Narrow posteriors hardly overlap, so their plain mean is a set of lumps, and each z lies on the lump of its own
+    image. log q(z) then comes out too high: mi is too low, never above log n, and tc is too high, because single
+    dimensions do overlap. Hence the own image gets a weight w of its own:
 
         q(z) = (w q(z|x) + Σ_others q(z|xᵢ)) / (w + n − 1)
 
-    with the w that makes tc zero for posteriors of the same marginals whose dimensions are permuted across images. To
-    overlap as much as the true ones they are e^a n, at most `COPIES` n, where permuting adds a to mi: of a larger tc,
-    up to half of bias is taken off too much. Where bias is above a nat hardly any posteriors overlap, and the images
-    say little of mi and tc. The errors hold the noise of w.
+    The right w is known where tc is: permute each dimension of the posteriors across images, and tc is zero. w is the
+    one that finds this zero. Permuting adds a to mi, so the permuted posteriors overlap less than the true ones; e^a n
+    of them, at most `COPIES` n, overlap as much. Of a large tc, up to half of bias is taken off too much. A bias above
+    a nat means that the images say little of mi and tc. The errors include the noise of w.
     """
     q, z, p = whitened(q, z, p)
     chosen = chosen.to(z.device)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from vae.common.terminal import NO_BAR, Bar, bar_of_long
 from vae.evaluation.doubles import doubles
 from vae.evaluation.likelihood import DECODED
 from vae.model.vae import VAE, evaluating
@@ -91,12 +92,13 @@ def annealed(vae: VAE, images: Tensor, labels: Tensor, chains: int, steps: int) 
     """
     x = images.to(next(vae.parameters()))
     parts = []
-    with evaluating(vae):
+    portions = _portions(len(x), chains, x[0].numel())
+    with evaluating(vae), bar_of_long("annealing", len(portions) * (PLANNED + steps - 1)) as progress:
         p = vae.prior()
-        for start, end in _portions(len(x), chains, x[0].numel()):
+        for start, end in portions:
             at = points(vae, p, x[start:end], labels[start:end])
-            plan = planned(at, p, end - start, steps)
-            parts.append(log_weights(at, p.sample(torch.Size([chains, end - start])), plan))
+            plan = planned(at, p, end - start, steps, progress)
+            parts.append(log_weights(at, p.sample(torch.Size([chains, end - start])), plan, progress=progress))
     log_w = torch.cat(parts, 1)
     ess = (2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp()
     variance = (1 / ess - 1 / chains).clamp(min=0) / (1 - 1 / chains)  # as in `weighed`
@@ -107,11 +109,11 @@ def annealed(vae: VAE, images: Tensor, labels: Tensor, chains: int, steps: int) 
 def bidirectional(vae: VAE, labels: Tensor, chains: int, steps: int) -> Bounds:
     """Bounds on log p(x) of one image for each of labels (n,), drawn from the model itself (Grosse et al., 2015).
 
-    The z that an image was drawn from is an exact draw from p(z|x), from which a chain leads back to the prior by the
-    same moves. Paths back have w / p(x) times the density of paths onwards. If one of k paths, by chance any, leads
-    back, the k have (1/k) Σ w / p(x) times the density of k paths onwards. So the mean of log (1/k) Σ w is below log
-    p(x) by one Kullback-Leibler divergence where all lead onwards, and above it by another where one leads back
-    (Sobolev and Vetrov, 2019; with k = 1 the bounds of Grosse et al.). The other k − 1 can be the same in both.
+    The z that an image was drawn from is an exact draw of p(z|x). From there a chain leads back to the prior by the
+    same moves, and such a path has w / p(x) times the density of a path onwards. Take k paths, of which one, by chance
+    any, leads back: together they have (1/k) Σ w / p(x) times the density of k paths onwards. So the mean of
+    log (1/k) Σ w lies below log p(x) where all lead onwards and above it where one leads back, each time by a
+    Kullback-Leibler divergence (Sobolev and Vetrov, 2019; with k = 1 Grosse et al.). The other k − 1 can be the same.
 
     Images are what p(x|z) draws, binary under a Bernoulli and noisy under a Gaussian: for the data's own, which may be
     grey, the gap is one by analogy.
@@ -120,21 +122,24 @@ def bidirectional(vae: VAE, labels: Tensor, chains: int, steps: int) -> Bounds:
     with evaluating(vae):
         p = vae.prior()
         pixels = vae.decode(p.sample(torch.Size([1])), labels[:1]).event_shape.numel()
-        for start, end in _portions(len(labels), chains, pixels):
-            exact, given = p.sample(torch.Size([end - start])), labels[start:end]
-            at = points(vae, p, vae.decode(exact, given).sample(), given)
-            plan = planned(at, p, end - start, steps)  # knows nothing of `exact`, else no draw from p(z|x) given plan
-            onwards = log_weights(at, p.sample(torch.Size([chains, end - start])), plan)
-            back = log_weights(at, exact[None], plan, back=True)
-            lower.append(_log_mean(onwards))
-            upper.append(_log_mean(torch.cat([back, onwards[1:]])))
+        portions = _portions(len(labels), chains, pixels)
+        with bar_of_long("annealing both ways", len(portions) * (PLANNED + 2 * (steps - 1))) as progress:
+            for start, end in portions:
+                exact, given = p.sample(torch.Size([end - start])), labels[start:end]
+                at = points(vae, p, vae.decode(exact, given).sample(), given)
+                # Knows nothing of `exact`, else that would be no draw from p(z|x) given the plan.
+                plan = planned(at, p, end - start, steps, progress)
+                onwards = log_weights(at, p.sample(torch.Size([chains, end - start])), plan, progress=progress)
+                back = log_weights(at, exact[None], plan, back=True, progress=progress)
+                lower.append(_log_mean(onwards))
+                upper.append(_log_mean(torch.cat([back, onwards[1:]])))
     return Bounds(torch.cat(lower), torch.cat(upper))
 
 
-def _portions(n: int, chains: int, pixels: int) -> Iterator[tuple[int, int]]:
+def _portions(n: int, chains: int, pixels: int) -> list[tuple[int, int]]:
     """Starts and ends of portions of n images; the chains of a portion run at once."""
     at_once = max(1, DECODED // (max(chains, PLANNERS) * pixels))
-    return ((start, min(start + at_once, n)) for start in range(0, n, at_once))
+    return [(start, min(start + at_once, n)) for start in range(0, n, at_once)]
 
 
 def _log_mean(log_w: Tensor) -> Tensor:
@@ -155,7 +160,7 @@ def points(vae: VAE, p: Distribution, x: Tensor, labels: Tensor) -> At:
     return at
 
 
-def log_weights(at: At, z: Tensor, plan: Plan, back: bool = False) -> Tensor:
+def log_weights(at: At, z: Tensor, plan: Plan, back: bool = False, progress: Bar = NO_BAR) -> Tensor:
     """log w of chains from z (k, n, latent_dim) at the prior to the posterior, or back; (k, n), float64 on the CPU."""
     rises = plan.t.diff(dim=0)  # (steps, n)
     rises = rises.flip(0) if back else rises
@@ -166,10 +171,11 @@ def log_weights(at: At, z: Tensor, plan: Plan, back: bool = False) -> Tensor:
     for step, rise in zip(reversed(moves) if back else moves, rises[1:], strict=True):
         point, _ = moved(at, point, t[step], plan.size(step))
         log_w += rise * _double(point.log_likelihood)
+        progress.update()
     return log_w
 
 
-def planned(at: At, p: Distribution, n: int, steps: int) -> Plan:
+def planned(at: At, p: Distribution, n: int, steps: int, progress: Bar = NO_BAR) -> Plan:
     """A plan for chains of n images, made in a run of its own.
 
     A plan that adapted to the chains it moves would change their distribution, and neither bound would be a bound.
@@ -187,6 +193,7 @@ def planned(at: At, p: Distribution, n: int, steps: int) -> Plan:
         log_size = log_size + RATE * (acceptance.mean(0) - ACCEPTED)
         sizes.append(log_size.exp())
         spreads.append(_double(point.log_likelihood).std(0))
+        progress.update()
     spread = torch.stack(spreads) + 1e-6  # a decoder may make the same of all latents
     length = torch.cumulative_trapezoid(spread, t, dim=0)  # (PLANNED, n)
     measured = torch.cat([torch.zeros_like(length[:1]), length / length[-1]])

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vae.common.seeding import derive
-from vae.data.base import Part
+from vae.common.terminal import bar_of_long
+from vae.data.base import Split
 from vae.data.cache import cached
 
 log = logging.getLogger(__name__)
@@ -66,20 +67,22 @@ class Classifier(nn.Module):
         return images.to(weight) if images.is_floating_point() else images.to(weight) / 255
 
 
-def trained_classifier(part: Part, classes: int, cache_folder: str | Path) -> Classifier:
+def trained_classifier(part: Split, classes: int, cache_folder: str | Path, steps: int | None = None) -> Classifier:
     """A classifier of the training images, on the CPU: from the cache where one was trained on the very same, else new.
 
-    Only for data that has classes. The caller's random states and gradient mode stay.
+    Only for data that has classes. The caller's random states and gradient mode stay. Fewer `steps` than the usual
+    `STEPS` make another classifier, whose features compare with nobody else's.
     """
+    steps = STEPS if steps is None else steps
     if classes < 2:
         raise ValueError(f"{classes} classes: must be at least 2; data without classes has no classifier")
     shape = (part.images.shape[1], part.images.shape[2], part.images.shape[3])
-    file = Path(cache_folder) / f"classifier-{_key(part, classes)}.pt"
+    file = Path(cache_folder) / f"classifier-{_key(part, classes, steps)}.pt"
 
     def train() -> Classifier:
         log.info("training a classifier of these data, once, which may take a minute")
         classifier = _new(shape, classes)
-        _train(classifier, part)
+        _train(classifier, part, steps)
         return classifier
 
     # Under inference mode there would be no gradients, and weights that stay without any.
@@ -87,8 +90,9 @@ def trained_classifier(part: Part, classes: int, cache_folder: str | Path) -> Cl
         return cached(file, lambda path: _loaded(path, shape, classes), train, _save)
 
 
-def _key(part: Part, classes: int) -> str:
-    digest = hashlib.sha256(repr((VERSION, classes, tuple(part.images.shape))).encode())
+def _key(part: Split, classes: int, steps: int) -> str:
+    about = (VERSION, classes, tuple(part.images.shape)) + (() if steps == STEPS else (steps,))
+    digest = hashlib.sha256(repr(about).encode())
     for tensor in (part.images, part.labels):
         digest.update(tensor.cpu().contiguous().numpy().data)
     return digest.hexdigest()[:32]
@@ -112,22 +116,24 @@ def _save(file: Path, classifier: Classifier) -> None:
     file.write_bytes(content.getvalue())
 
 
-def _train(classifier: Classifier, part: Part) -> None:
+def _train(classifier: Classifier, part: Split, steps: int) -> None:
     """A fixed number of steps, whatever the number of images; they come in a new order each time they are used up."""
     generator = torch.Generator().manual_seed(derive("classifier", "order"))
     optimizer = torch.optim.Adam(classifier.parameters())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=STEPS)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
     images, labels = part.images.cpu(), part.labels.cpu()
     size = min(BATCH, len(images))
     batches: list[Tensor] = []
-    for _ in range(STEPS):
-        if not batches:
-            order = torch.randperm(len(images), generator=generator)
-            batches = list(order[: len(order) // size * size].split(size))
-        index = batches.pop()
-        loss = F.cross_entropy(classifier(classifier._input(images[index])), labels[index])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+    with bar_of_long("training a classifier", steps) as progress:
+        for _ in range(steps):
+            if not batches:
+                order = torch.randperm(len(images), generator=generator)
+                batches = list(order[: len(order) // size * size].split(size))
+            index = batches.pop()
+            loss = F.cross_entropy(classifier(classifier._input(images[index])), labels[index])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            progress.update()
     classifier.requires_grad_(False)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import MixtureSameFamily
 
+from vae.common.terminal import bar_of_long
 from vae.evaluation.likelihood import weighed
 from vae.model.distributions import CholeskyFactor, DiagonalNormal, FullNormal, gaussian, kl, parameters
 from vae.model.posteriors import Tied
@@ -56,20 +57,22 @@ def inference_gap(vae: VAE, images: Tensor, labels: Tensor, samples: int, steps:
             raise ValueError(f"{type(amortised).__name__}: must be a Gaussian, in whose family the best can be sought")
         free, member = family(vae.posterior, amortised)
         optimizer = torch.optim.Adam([free], lr=RATE)
-        for step in range(steps):
-            optimizer.param_groups[0]["lr"] = RATE * (1 - step / steps)  # in the end the noise has to average out
-            q = member(free)
-            z = q.rsample(torch.Size([DRAWS]))
-            elbo = vae.decode(z, labels).log_prob(x) - kl(q, p, z)  # (DRAWS, n)
-            # Not `backward`, which would leave gradients at the model's weights, too.
-            (free.grad,) = torch.autograd.grad(-elbo.mean(0).sum(), free)
-            optimizer.step()
-        with torch.no_grad():
+        with bar_of_long("best posteriors", steps) as progress:
+            for step in range(steps):
+                optimizer.param_groups[0]["lr"] = RATE * (1 - step / steps)  # in the end the noise has to average out
+                q = member(free)
+                z = q.rsample(torch.Size([DRAWS]))
+                elbo = vae.decode(z, labels).log_prob(x) - kl(q, p, z)  # (DRAWS, n)
+                # Not `backward`, which would leave gradients at the model's weights, too.
+                (free.grad,) = torch.autograd.grad(-elbo.mean(0).sum(), free)
+                optimizer.step()
+                progress.update()
+        with torch.no_grad(), bar_of_long("log p(x) around them", 3 * samples) as progress:
             q = member(free)
             with torch.random.fork_rng([x.device] if x.is_cuda else []):
-                best = weighed(vae, x, labels, q, p, samples)
-            own = weighed(vae, x, labels, amortised, p, samples)  # by the same noise
-            evidence = weighed(vae, x, labels, _with_tails(q), p, samples)
+                best = weighed(vae, x, labels, q, p, samples, progress)
+            own = weighed(vae, x, labels, amortised, p, samples, progress)  # by the same noise
+            evidence = weighed(vae, x, labels, _with_tails(q), p, samples, progress)
     return Gap(evidence.log_p, evidence.error, best.elbo, own.elbo)
 
 

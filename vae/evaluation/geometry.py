@@ -61,15 +61,15 @@ class Geometry:
 
     mean: Tensor
     covariance: Tensor
-    samples: Tensor | None = None  # (SAMPLES, n) as drawn; None for a Gaussian, whose moments say everything
+    samples: Tensor | None = None  # (count, n) as drawn; None for a Gaussian, whose moments say everything
     log_prob: Callable[[Tensor], Tensor] | None = None  # (…, n) → (…), where it is known
 
     @classmethod
-    def of(cls, p: Distribution) -> Geometry:
-        """The geometry of a distribution with event shape (n,), such as the prior."""
+    def of(cls, p: Distribution, count: int = SAMPLES) -> Geometry:
+        """The geometry of a distribution with event shape (n,), such as the prior; `count` draws if it needs some."""
         if isinstance(p, DiagonalNormal | FullNormal):
             return cls(doubles(p.mean), doubles(p.covariance_matrix))
-        drawn = draws(p, SAMPLES)
+        drawn = draws(p, count)
         device, dtype, size = drawn.device, drawn.dtype, at_once(p)
         samples = drawn.cpu()
 

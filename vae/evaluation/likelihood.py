@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import length_hint
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from vae.common.terminal import NO_BAR, Bar, bar_of_long
 from vae.evaluation.doubles import doubles
+from vae.model.discretized import LEVELS
 from vae.model.noise import Draw
 from vae.model.vae import VAE, evaluating
 
 DECODED = 2**20  # numbers decoded at once, to bound the memory whatever the number of draws
-LEVELS = 256  # of a pixel in a file
 
 
 class Weighed(NamedTuple):
@@ -28,15 +30,23 @@ class Weighed(NamedTuple):
 
 
 @torch.inference_mode()
-def importance_likelihood(vae: VAE, batches: Iterable[tuple[Tensor, Tensor]], samples: int) -> Weighed:
-    """log p(x) ≈ log (1/k) Σ p(x|z) p(z) / q(z|x) with k draws z from q(z|x), of each image (Burda et al., 2016)."""
+def importance_likelihood(
+    vae: VAE,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    samples: int,
+    change: Callable[[Tensor], Tensor] = lambda images: images,
+) -> Weighed:
+    """log p(x) ≈ log (1/k) Σ p(x|z) p(z) / q(z|x) with k draws z from q(z|x), of each image (Burda et al., 2016).
+
+    The images may be changed first, as by `dequantised`.
+    """
     dtype = next(vae.parameters()).dtype
-    with evaluating(vae):
+    with evaluating(vae), bar_of_long("log p(x)", length_hint(batches, 1) * samples) as progress:
         p = vae.prior()
         parts = []
         for images, labels in batches:
-            x = images.to(dtype)
-            parts.append(weighed(vae, x, labels, vae.encode(x, labels), p, samples))
+            x = change(images).to(dtype)
+            parts.append(weighed(vae, x, labels, vae.encode(x, labels), p, samples, progress))
     return Weighed(*map(torch.cat, zip(*parts, strict=True)))
 
 
@@ -49,7 +59,15 @@ def mean_recon(vae: VAE, batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
     return torch.cat(found)
 
 
-def weighed(vae: VAE, x: Tensor, labels: Tensor, q: Distribution, p: Distribution, samples: int) -> Weighed:
+def weighed(
+    vae: VAE,
+    x: Tensor,
+    labels: Tensor,
+    q: Distribution,
+    p: Distribution,
+    samples: int,
+    progress: Bar = NO_BAR,
+) -> Weighed:
     """The likelihood of images (n, channels, height, width) by draws from any q, of batch shape (n,).
 
     The standard error is that of the delta method, Var[log Σ w] ≈ Var[Σ w] / (Σ w)² = (1/ess − 1/k) / (1 − 1/k).
@@ -64,6 +82,7 @@ def weighed(vae: VAE, x: Tensor, labels: Tensor, q: Distribution, p: Distributio
         log_sum = torch.logaddexp(log_sum, log_w.logsumexp(0))
         log_squares = torch.logaddexp(log_squares, (2 * log_w).logsumexp(0))
         sum_log += log_w.sum(0)
+        progress.update(len(log_w))
     ess = (2 * log_sum - log_squares).exp()
     # Equal weights leave a rounding error of either sign; a single draw has no error: 0 / 0.
     variance = (1 / ess - 1 / samples).clamp(min=0) / (1 - 1 / samples)
@@ -75,20 +94,33 @@ def dequantised(images: Tensor) -> Tensor:
     return (images * (LEVELS - 1) + torch.rand_like(images)) / LEVELS
 
 
-def bits_per_dimension(log_p: Tensor, shape: Sequence[int], pixels: str, density: bool) -> float | None:
+def bits_per_dimension(log_p: Tensor, shape: Sequence[int], pixels: str, of: str) -> float | None:
     """−log₂ P(x) / D, mean over log p(x) (n,) of images of D = Π shape numbers; None where that is no code length.
 
-    `density` says whether p(x|z) is one, and not probabilities; `pixels` says what the images are:
+    `of` is what p(x|z) is of, `pixels` of a likelihood. The images' `pixels` are:
 
-    - `binary`, 0 or 1: their probability is P(x);
+    - `binary`, 0 or 1: their probability is P(x), also where it is of `levels`;
     - `dequantised`, (v + u) / 256 of levels v = 0 … 255 with u uniform on [0, 1): a density p on [0, 1] gives the
       bound log P(v) ≥ E_u[log p(x)] − D log 256, so that 8 bits are to be added (Theis et al., 2016);
-    - `grey`, v / 255: under a Bernoulli their cross-entropy adds up to no probability over the levels, and a density
-      may be as high as it likes at 256 points, as it is at pixels that are always black.
+    - `grey`, v / 255: their probability under a likelihood of `levels` is P(x). Under a Bernoulli their cross-entropy
+      adds up to no probability over the levels, and a density may be as high as it likes at 256 points, as it is at
+      pixels that are always black.
     """
     if pixels not in ("binary", "dequantised", "grey"):
         raise ValueError(f"pixels={pixels}: must be one of binary, dequantised, grey")
-    if pixels != ("dequantised" if density else "binary"):
+    if pixels not in {"binary": ("binary",), "unit": ("dequantised",), "levels": ("binary", "grey")}.get(of, ()):
         return None
-    bits = -log_p.double().mean().item() / (math.prod(shape) * math.log(2))
-    return bits + math.log2(LEVELS) if density else bits
+    bits = bits_of(-log_p.double().mean().item(), shape)
+    return bits + math.log2(LEVELS) if of == "unit" else bits
+
+
+def bits_of_levels(vae: VAE, nats: Mapping[str, float], shape: Sequence[int], prefix: str = "") -> dict[str, float]:
+    """`bits_per_dim` of the `total` among terms in nats, where p(x|z) is a probability of levels; else nothing."""
+    if vae.likelihood.pixels != "levels" or f"{prefix}total" not in nats:
+        return {}
+    return {f"{prefix}bits_per_dim": bits_of(nats[f"{prefix}total"], shape)}
+
+
+def bits_of(nats: float, shape: Sequence[int]) -> float:
+    """Bits per dimension of an image of this shape that takes so many nats."""
+    return nats / (math.prod(shape) * math.log(2))

@@ -70,11 +70,12 @@ function normal() {
 
 /** p(z): a Gaussian that the page draws from itself, or any other of which draws were sent. */
 class Prior {
-  constructor({ mean, scale, factor, draws }) {
+  constructor({ mean, scale, factor, draws, outlines }) {
     this.mean = mean;
     this.scale = scale;
     this.factor = factor;
-    this.draws = draws ? rowsOf(floats(draws, 3), mean.length) : null;
+    this.draws = draws ? rowsOf(draws, mean.length) : null;
+    this.sent = outlines; // {dims, lines} of a prior without a formula
     this.canBeWhitened = Boolean(factor) && mean.length > 1 && !isIdentity(factor);
   }
 
@@ -82,10 +83,18 @@ class Prior {
     if (this.draws) return this.draws[Math.floor(Math.random() * this.draws.length)];
     return add(this.mean, times(this.factor, this.mean.map(normal)));
   }
-}
 
-function rowsOf(values, width) {
-  return Array.from({ length: values.length / width }, (_, i) => Array.from(values.subarray(i * width, (i + 1) * width)));
+  /** Lines at 1, 2 and 3 σ in the plane of two coordinates of a frame; none of a single one. */
+  outlines(frame, dims) {
+    if (dims.length === 1) return [];
+    if (this.factor) {
+      const middle = frame.to(this.mean);
+      const covariance = frame.covariance(this.factor, dims);
+      return [1, 2, 3].map((sigmas) => [ellipse(dims.map((dim) => middle[dim]), covariance, sigmas)]);
+    }
+    if (String(dims) === String(this.sent.dims)) return this.sent.lines;
+    return contours(this.draws.map((z) => dims.map((dim) => z[dim])));
+  }
 }
 
 /** The value at x of a curve through points of rising coordinate. */

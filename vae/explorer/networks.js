@@ -1,29 +1,5 @@
 "use strict";
-// The trained networks: one image or one latent at a time, in plain arrays, as vae/explorer/networks.py packed them.
-
-function bytes(text) {
-  const binary = atob(text);
-  const values = new Uint8Array(binary.length);
-  for (let i = 0; i < values.length; i++) values[i] = binary.charCodeAt(i);
-  return values;
-}
-
-/** float32 in four bytes each, or in three without the lowest one. */
-function floats(text, width) {
-  const packed = bytes(text);
-  const whole = new Uint8Array((packed.length / width) * 4);
-  for (let from = 0, to = 4 - width; from < packed.length; from++, to++) {
-    if (to % 4 < 4 - width) to += 4 - width;
-    whole[to] = packed[from];
-  }
-  return new Float32Array(whole.buffer);
-}
-
-function unpacked(operation) {
-  if (!("weight" in operation)) return operation;
-  const { weight, bias, bytes: width } = operation;
-  return { ...operation, weight: floats(weight, width), bias: floats(bias, width) };
-}
+// The trained networks: one image or one latent at a time, in plain arrays, as vae/explorer/networks.py lists them.
 
 /** y = W x + b. */
 function linear({ weight, bias }, x) {
@@ -120,9 +96,9 @@ class Model {
     this.shape = shape;
     this.classes = classes;
     this.beside = beside;
-    this.encoder = encoder.map(unpacked);
-    this.decoder = decoder.map(unpacked);
-    this.posterior = { ...posterior, mean: unpacked(posterior.mean), scale: unpacked(posterior.scale) };
+    this.encoder = encoder;
+    this.decoder = decoder;
+    this.posterior = posterior;
     this.mean = MEANS[likelihood];
   }
 

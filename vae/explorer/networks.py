@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import base64
+import bisect
+import copy
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vae.explorer.numbers import floats, rounded, steps
 from vae.model.backbones import Backbone, ChannelsLast
 from vae.model.distributions import FullNormal
 from vae.model.likelihoods import Likelihood
@@ -17,35 +18,68 @@ from vae.model.vae import VAE
 
 Operation = dict[str, Any]
 
-# Bytes of each weight. Some posteriors are a hundred times narrower than their prior: the encoder is float32 itself, so
-# that codes are right to a thousandth of σ. The decoder does not need the lowest byte for images right to 1e-4.
-ENCODER, DECODER = 4, 3
+# What the rounding of all weights together may change, against float32. Half of it is left for other images.
+IMAGE = 5e-4  # of a pixel
+CODE = 1e-2  # of a σ
+BITS = range(20, 61)  # halves of bits, of a matrix as long as one: 30 are float32 itself
 
 LINKS = ("sigmoid", "continuous_bernoulli")  # those of MEANS in networks.js
 
 
-def networks(vae: VAE, shape: tuple[int, int, int]) -> dict[str, Any]:
-    """Everything that maps an image (channels, height, width) to its posterior, and a latent to the mean image."""
-    return {
-        "shape": list(shape),
+def networks(vae: VAE, images: Tensor, labels: Tensor, latents: Tensor) -> dict[str, Any]:
+    """Everything that maps an image to its posterior, and a latent to the mean image.
+
+    Weights have as few bits as leave right what becomes of some images (n, channels, height, width) and latents (n,
+    latent_dim), with labels (n,).
+    """
+    described = {
+        "shape": list(images.shape[1:]),
         "classes": vae.backbone.classes,
-        "beside": _beside(vae.backbone, shape),
-        "encoder": operations(vae.backbone.encoder, ENCODER),
+        "beside": _beside(vae.backbone, images[:1]),
+        "encoder": operations(vae.backbone.encoder),
         "posterior": posterior(vae),
-        "decoder": operations(vae.backbone.decoder, DECODER),
+        "decoder": operations(vae.backbone.decoder),
         "likelihood": link(vae.likelihood),
     }
+    return _packed(described, fewest_bits(vae, images, labels, latents))
 
 
-def operations(module: nn.Module, width: int) -> list[Operation]:
+@torch.no_grad()
+def fewest_bits(vae: VAE, images: Tensor, labels: Tensor, latents: Tensor) -> float:
+    """The fewest bits of each matrix by which codes, reconstructions and decoded latents stay right."""
+    q = vae.encode(images, labels)
+    z = torch.cat([q.mean, latents])
+    of_all = torch.cat([labels, labels])
+    decoded = vae.decode(z, of_all).mean
+
+    def right(halves: int) -> bool:
+        other = with_rounded_weights(vae, halves / 2)
+        mean = other.encode(images, labels).mean
+        again = other.decode(torch.cat([mean, latents]), of_all).mean
+        return bool((again - decoded).abs().max() <= IMAGE and ((mean - q.mean).abs() <= CODE * q.stddev).all())
+
+    return BITS[min(bisect.bisect_left(BITS, True, key=right), len(BITS) - 1)] / 2
+
+
+def with_rounded_weights(vae: VAE, bits: float) -> VAE:
+    """The model as the page has it."""
+    other = copy.deepcopy(vae)
+    for part in (other.backbone, other.posterior):
+        for layer in part.modules():
+            if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+                layer.weight.copy_(rounded(layer.weight, bits))
+    return other
+
+
+def operations(module: nn.Module) -> list[Operation]:
     """What a network does with one image or latent, step by step; refuses layers that the page cannot run."""
     match module:
         case nn.Sequential():
-            return [operation for layer in module for operation in operations(layer, width)]
+            return [operation for layer in module for operation in operations(layer)]
         case nn.Linear():
-            return [linear(module, width)]
+            return [linear(module)]
         case nn.Conv2d() | nn.ConvTranspose2d():
-            return [convolution(module, width)]
+            return [convolution(module)]
         case nn.ReLU():
             return [{"op": "relu"}]
         case nn.GLU():
@@ -57,17 +91,17 @@ def operations(module: nn.Module, width: int) -> list[Operation]:
         case ChannelsLast():
             return []
     raise ValueError(
-        f"backbone: the page cannot run the layer {module}; it must be one of Sequential, Linear, Conv2d, "
-        "ConvTranspose2d, ReLU, GLU, Flatten, Unflatten"
+        f"backbone: the page cannot run the layer {type(module).__name__}; it must be one of Sequential, Linear, "
+        "Conv2d, ConvTranspose2d, ReLU, GLU, Flatten, Unflatten"
     )
 
 
-def linear(layer: nn.Linear, width: int) -> Operation:
+def linear(layer: nn.Linear) -> Operation:
     """y = W x + b with W (outputs, inputs)."""
-    return {"op": "linear"} | _weights(layer, layer.weight, layer.out_features, width)
+    return {"op": "linear"} | _weights(layer, layer.weight, layer.out_features)
 
 
-def convolution(layer: nn.Conv2d | nn.ConvTranspose2d, width: int) -> Operation:
+def convolution(layer: nn.Conv2d | nn.ConvTranspose2d) -> Operation:
     """A convolution or its transpose; the weight as (inputs, height, width, outputs), in the order of the page's loops.
 
     Both add to the outputs what each input reaches, and differ only in which these are.
@@ -87,7 +121,7 @@ def convolution(layer: nn.Conv2d | nn.ConvTranspose2d, width: int) -> Operation:
         "stride": list(layer.stride),
         "padding": list(padding),
         "output_padding": list(layer.output_padding),
-    } | _weights(layer, weight, layer.out_channels, width)
+    } | _weights(layer, weight, layer.out_channels)
 
 
 def posterior(vae: VAE) -> dict[str, Any]:
@@ -98,14 +132,14 @@ def posterior(vae: VAE) -> dict[str, Any]:
             q = tied.q(features, vae.prior())
             assert isinstance(q, FullNormal)
             factor = nn.functional.normalize(q.scale_tril[0], dim=-1)  # of the correlations, without the scales
-            parts = {"kind": "tied", "scale": linear(tied.log_var, ENCODER), "factor": factor.tolist()}
+            parts = {"kind": "tied", "scale": linear(tied.log_var), "factor": factor.tolist()}
         case Diagonal() as diagonal:
-            parts = {"kind": "diagonal", "scale": linear(diagonal.log_var, ENCODER)}
+            parts = {"kind": "diagonal", "scale": linear(diagonal.log_var)}
         case Full() as full:
-            parts = {"kind": "full", "scale": linear(full.factor, ENCODER)}
+            parts = {"kind": "full", "scale": linear(full.factor)}
         case other:
             raise ValueError(f"posterior={type(other).__name__}: must be Diagonal, Full or Tied for the page to run it")
-    return {"mean": linear(vae.posterior.mean, ENCODER), **parts}
+    return {"mean": linear(vae.posterior.mean), **parts}
 
 
 def link(likelihood: Likelihood) -> str:
@@ -115,22 +149,26 @@ def link(likelihood: Likelihood) -> str:
     return likelihood.link
 
 
-def packed(values: Tensor, width: int) -> str:
-    """Numbers as base64: float32 in four bytes, or in three without the lowest one, rounded, exact to 2⁻¹⁶."""
-    bits = np.ascontiguousarray(values.detach().cpu().float().numpy()).view("<u4")
-    if width == 3:
-        bits = bits + np.uint32(0x80)
-    return base64.b64encode(bits.reshape(-1, 1).view(np.uint8)[:, 4 - width :].tobytes()).decode()
+def _weights(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d, weight: Tensor, outputs: int) -> Operation:
+    return {"weight": weight, "bias": torch.zeros(outputs) if layer.bias is None else layer.bias}
 
 
-def _weights(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d, weight: Tensor, outputs: int, width: int) -> Operation:
-    bias = torch.zeros(outputs) if layer.bias is None else layer.bias
-    return {"bytes": width, "weight": packed(weight, width), "bias": packed(bias, width)}
+def _packed(described: Any, bits: float) -> Any:
+    """The same with tensors as text, matrices in that many bits."""
+    match described:
+        case dict():
+            return {key: _packed(part, bits) for key, part in described.items()}
+        case list():
+            return [_packed(part, bits) for part in described]
+        case Tensor():
+            return floats(described) if described.ndim == 1 else steps(described, bits)
+        case other:
+            return other
 
 
-def _beside(backbone: Backbone, shape: tuple[int, int, int]) -> str | None:
+def _beside(backbone: Backbone, image: Tensor) -> str | None:
     """Whether a conditional encoder reads the class as a vector after the pixels, or as planes after the channels."""
     if not backbone.classes:
         return None
-    read = backbone.beside(torch.zeros(1, *shape), torch.zeros(1, backbone.classes))
+    read = backbone.beside(image, image.new_zeros(1, backbone.classes))
     return "vector" if read.ndim == 2 else "planes"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import json
 import re
@@ -17,25 +16,24 @@ from torch import Tensor
 from vae.common.seeding import apart
 from vae.evaluation import latents
 from vae.evaluation.geometry import Geometry
-from vae.explorer.networks import DECODER, networks, packed
+from vae.explorer.networks import networks
+from vae.explorer.numbers import floats, small
 from vae.figures import style
+from vae.model.draws import draws
 from vae.model.vae import evaluating
 from vae.study.scene import Scene
 
-SCRIPTS = (
-    "networks.js",
-    "latent.js",
-    "plane.js",
-    "marks.js",
-    "pad.js",
-    "sheet.js",
-    "controls.js",
-    "panel.js",
-    "app.js",
+SCRIPTS = tuple(
+    f"{name}.js"
+    for name in (
+        *("numbers", "networks", "contours", "latent", "plane", "marks", "pad", "sheet"),
+        *("axes", "drawing", "peek", "controls", "panel", "mirror", "app"),
+    )
 )
 POINTS = 3000  # codes in the plane
-DRAWS = 600  # of a prior that the page has no formula for
+DRAWS = 1500  # of a prior that the page has no formula for
 IMAGES = 60  # of the test set, to be encoded in the page
+COMPARED = 500  # test images, and draws from the prior, by which the weights are rounded
 
 
 def page(runs: Sequence[dict[str, Any]]) -> str:
@@ -54,7 +52,6 @@ def page(runs: Sequence[dict[str, Any]]) -> str:
 def describe(scene: Scene, name: str) -> dict[str, Any]:
     """The page's knowledge of one run, in plain types. The same model gives the same page."""
     with torch.inference_mode(), apart("explorer"), evaluating(scene.vae):
-        channels, height, width = scene.loader.images.shape[1:]
         dims = scene.active(2)
         chosen = style.spread(len(scene.codes.means), POINTS)
         return {
@@ -64,32 +61,44 @@ def describe(scene: Scene, name: str) -> dict[str, Any]:
             "colours": style.colours(len(scene.classes)) if scene.classes else [style.CODES],
             "dims": dims,
             "names": [style.axis_name(dim) for dim in range(scene.latent_dim)],
-            "networks": networks(scene.vae, (channels, height, width)),
-            "prior": prior(scene.prior),
-            "outlines": outlines(scene.prior, dims),
+            "kl": kl(scene),
+            "networks": networks(scene.vae, *compared(scene)),
+            "prior": prior(scene.prior, dims),
             "density": density(scene) if scene.latent_dim == 1 else None,
             "codes": {
-                "means": packed(scene.codes.means[chosen], DECODER),
+                "means": floats(scene.codes.means[chosen]),
                 "labels": scene.codes.labels[chosen].tolist(),
             },
             "images": examples(scene),
         }
 
 
-def prior(p: Geometry) -> dict[str, Any]:
-    """Mean and Cholesky factor of a Gaussian prior, else draws from it beside its mean and scale."""
-    told = {"mean": p.mean.tolist(), "scale": p.scale.tolist()}
+def compared(scene: Scene) -> tuple[Tensor, Tensor, Tensor]:
+    """Test images of all classes, their labels, and as many draws from the prior."""
+    chosen = scene.examples(COMPARED)
+    images = scene.test_images(chosen)
+    return images, scene.loader.labels[chosen].to(images.device), draws(scene.vae.prior(), len(chosen)).to(images)
+
+
+def kl(scene: Scene) -> list[float] | None:
+    """KL of each dimension in nats; none of an autoencoder, whose codes are points."""
+    return None if scene.at_mean else _rounded(latents.kl_per_dimension(scene.codes, scene.prior))
+
+
+def prior(p: Geometry, dims: Sequence[int]) -> dict[str, Any]:
+    """Mean and Cholesky factor of a Gaussian prior, else draws from it beside its mean and scale.
+
+    Draws come with the closed lines at 1, 2 and 3 σ in the plane of two dimensions, which are smoother than the page's.
+    """
+    told: dict[str, Any] = {"mean": p.mean.tolist(), "scale": p.scale.tolist()}
     if p.samples is None:
         return told | {"factor": torch.linalg.cholesky(p.covariance).tolist()}
-    return told | {"draws": packed(p.samples[:DRAWS], DECODER)}
-
-
-def outlines(p: Geometry, dims: Sequence[int]) -> list[list[Any]]:
-    """The closed lines at 1, 2 and 3 σ of the prior in the plane of two dimensions; none of a single dimension."""
+    told["draws"] = floats(p.samples[:DRAWS])
     if len(dims) == 1:
-        return []
+        return told
     plane = p.marginal(dims)
-    return [[_rounded(line) for line in plane.outline(sigmas)] for sigmas in (1, 2, 3)]
+    lines = [[_rounded(line) for line in plane.outline(sigmas)] for sigmas in (1, 2, 3)]
+    return told | {"outlines": {"dims": list(dims), "lines": lines}}
 
 
 def density(scene: Scene) -> dict[str, Any]:
@@ -103,13 +112,10 @@ def density(scene: Scene) -> dict[str, Any]:
 
 
 def examples(scene: Scene) -> dict[str, Any]:
-    """Test images of all classes in turn, one byte a value, and their labels."""
+    """Test images of all classes in turn, in bytes, and their labels."""
     chosen = scene.examples(IMAGES)
-    values = (scene.test_images(chosen) * 255).round().byte().cpu().numpy()
-    return {
-        "values": base64.b64encode(values.tobytes()).decode(),
-        "labels": scene.loader.labels[chosen].tolist(),
-    }
+    values = (scene.test_images(chosen) * 255).round().byte()
+    return {"values": small(values), "labels": scene.loader.labels[chosen].tolist()}
 
 
 def _rounded(values: Tensor) -> Any:

@@ -3,7 +3,7 @@
 
 const STRIP = 11; // images along a line
 const SAMPLES = { columns: 10, rows: 3 };
-const BAND_GAP = 14; // CSS pixels between a strip of tiles and the axis above it
+const BAND_GAP = 14; // pixels of the plane between a strip of tiles and the axis above it
 const BUDGET = 10; // milliseconds of a frame for tiles, and for images along a line
 
 class Panel {
@@ -13,21 +13,22 @@ class Panel {
     this.model = new Model(run.networks);
     this.prior = new Prior(run.prior);
     this.shape = run.networks.shape;
-    this.codes = rowsOf(floats(run.codes.means, 3), run.names.length);
+    this.codes = rowsOf(run.codes.means, run.names.length);
     this.z = [...run.prior.mean];
     this.label = 0;
     this.view = "points";
     this.line = null; // {from, to}
     this.samples = [];
-    this.encoded = null;
-    this.frame = Frame.plain(run.names.length);
-    this.plane = new Plane(this.find(".plane"), run, this.codes);
+    this.share = () => {}; // called with what a hand has done here: "point", "line", "drawing" or "label"
+    this.plane = new Plane(this.find(".plane"), run, this.codes, this.prior);
+    this.plane.set(Frame.plain(run.names.length));
     this.sheet = new Sheet(this.plane, this.shape);
-    this.drawn = () => {}; // called with an image that was drawn here, and its label where it has one
     this.#write();
+    this.drawing = new Drawing(this);
+    this.peek = new Peek(this);
     listen(this);
-    addSliders(this);
-    this.plane.setFrame(this.frame);
+    addMenus(this);
+    writeAxes(this);
     new ResizeObserver(() => this.resize()).observe(this.find(".plane"));
   }
 
@@ -39,30 +40,55 @@ class Panel {
     return (z) => this.model.decode(z, this.label);
   }
 
+  get frame() {
+    return this.plane.frame;
+  }
+
+  get pad() {
+    return this.drawing.pad;
+  }
+
+  get encoded() {
+    return this.drawing.encoded;
+  }
+
   // What can be done -------------------------------------------------------------------------------------------------
 
   moveTo(z) {
+    this.follow({ z });
+    this.later("share point");
+    if (this.drawingLine) this.drawLine({ from: this.line?.from ?? z, to: z });
+  }
+
+  drawLine(line) {
+    this.follow({ line });
+    this.later("share line");
+  }
+
+  /** Show a point or a line, as a hand in another panel has chosen it. */
+  follow({ z = this.z, line = this.line }) {
+    this.later(z !== this.z && "point", line !== this.line && "line", "overlay");
     this.z = z;
-    if (this.drawingLine) this.line = { from: this.line?.from ?? z, to: z };
-    this.later("point", this.drawingLine && "line");
+    this.line = line;
   }
 
   /** Move along the plane's axes, in tenths of the prior's scale. */
   step(across, up) {
     const c = this.frame.to(this.z);
-    const [first, second] = this.run.dims;
+    const [first, second] = this.plane.dims;
     const scale = (dim) => (this.frame.symbol === "u" ? 1 : this.prior.scale[dim]) / 10;
     c[first] += across * scale(first);
     if (second !== undefined) c[second] += up * scale(second);
     this.moveTo(this.frame.from(c));
   }
 
-  setLabel(label) {
+  setLabel(label, byHand = true) {
     if (!(label < this.model.classes)) return;
     this.label = label;
     this.element.querySelectorAll(".classes button").forEach((button, i) => press(button, i === label));
-    this.#encode();
+    this.drawing.encode();
     this.later("point", "line", "samples", "base");
+    if (byHand) this.share("label");
   }
 
   setView(view) {
@@ -75,50 +101,40 @@ class Panel {
   /** Switch between the latents and the coordinates in which the prior is N(0, I). */
   whiten() {
     if (!this.prior.canBeWhitened) return;
-    this.frame = this.frame.symbol === "u" ? Frame.plain(this.z.length) : Frame.whitened(this.prior);
-    press(this.find(".whiten"), this.frame.symbol === "u");
-    this.plane.setFrame(this.frame);
-    addSliders(this);
-    this.#encode();
+    const whitened = this.frame.symbol === "u";
+    press(this.find(".whiten"), !whitened);
+    this.#setPlane(whitened ? Frame.plain(this.z.length) : Frame.whitened(this.prior), this.plane.dims);
+  }
+
+  /** Let two dimensions span the plane, the first one horizontally. */
+  span(dims) {
+    this.#setPlane(this.frame, dims);
+  }
+
+  #setPlane(frame, dims) {
+    this.plane.set(frame, dims);
+    writeAxes(this);
+    this.drawing.write();
     this.later("point", "base", "sheet");
   }
 
   /** Begin a line at the point, or end the one that is being drawn. */
   toggleLine() {
     this.drawingLine = !this.drawingLine;
-    if (this.drawingLine) this.line = { from: this.z, to: this.z };
     press(this.find(".line"), this.drawingLine);
-    this.later("line", "point");
+    if (this.drawingLine) this.drawLine({ from: this.z, to: this.z });
   }
 
   removeLine() {
     if (this.drawingLine) this.toggleLine();
-    this.line = null;
     this.samples = [];
-    this.later("line", "samples", "point");
+    this.later("samples");
+    this.drawLine(null);
   }
 
   drawSamples() {
     this.samples = Array.from({ length: SAMPLES.columns * SAMPLES.rows }, () => this.prior.sample());
-    this.later("samples", "point");
-  }
-
-  /** Take a test image into the pad, with its class. */
-  takeImage() {
-    const size = this.shape.reduce((product, n) => product * n);
-    const { values, labels } = this.run.images;
-    this.images ??= bytes(values);
-    const chosen = Math.floor(Math.random() * labels.length);
-    const image = Float32Array.from(this.images.subarray(chosen * size, (chosen + 1) * size), (value) => value / 255);
-    this.receive(image, labels[chosen]);
-    this.drawn(image, labels[chosen]);
-  }
-
-  /** Show an image of the test set, or one that was drawn in another panel. */
-  receive(image, label) {
-    this.pad.show(image);
-    this.setLabel(label);
-    this.#encode();
+    this.later("samples", "overlay");
   }
 
   resize() {
@@ -143,9 +159,10 @@ class Panel {
 
   #frame() {
     this.waiting = false;
+    if (!this.plane.width) return; // until `resize` comes
     const due = this.due;
     this.due = new Set();
-    if (!this.plane.width) return;
+    for (const part of ["point", "line"]) if (due.has(`share ${part}`)) this.share(part);
     if (due.has("point")) this.#showPoint();
     if (due.has("line") || due.has("more of line")) this.#showLine(due.has("line"));
     if (due.has("samples")) this.#showSamples();
@@ -167,21 +184,18 @@ class Panel {
 
   /** What all tiles have in common: the class, and the dimensions that the plane does not show. */
   #behindSheet() {
-    const rest = this.frame.to(this.z).filter((_, dim) => !this.run.dims.includes(dim));
+    const rest = this.frame.to(this.z).filter((_, dim) => !this.plane.dims.includes(dim));
     return [this.label, ...rest.map((value) => Math.round(value * 1e6))].join(); // coordinates change in the last digit
   }
 
   #showPoint() {
-    showImages(this.find(".decoded canvas"), [this.decode(this.z)], this.shape);
+    const image = this.decode(this.z);
+    showImages(this.find(".decoded canvas"), [image], this.shape);
+    this.peek.show(image, this.shape);
     const c = this.frame.to(this.z);
-    this.find(".decoded .where").textContent = this.run.dims
-      .map((dim) => `${this.frame.name(dim)} = ${written(c[dim])}`)
-      .join("\n");
-    this.element.querySelectorAll(".sliders input").forEach((slider) => {
-      const value = c[Number(slider.dataset.dim)];
-      if (document.activeElement !== slider || Math.abs(slider.value - value) > 0.02) slider.value = value;
-      slider.nextElementSibling.textContent = written(value);
-    });
+    const parts = this.plane.dims.map((dim) => `${this.frame.name(dim)} = ${written(c[dim])}`);
+    this.find(".decoded .where").textContent = parts.join("\n");
+    moveSliders(this, c);
   }
 
   /** Decode images along the line in turn, as many as a frame has time for. */
@@ -206,24 +220,6 @@ class Panel {
     }
   }
 
-  #encode() {
-    const drawn = !this.pad.isEmpty;
-    this.encoded = drawn ? this.model.encode(this.pad.image, this.label) : null;
-    this.find(".draw").classList.toggle("empty", !drawn);
-    const image = drawn ? this.decode(this.encoded.mean) : new Float32Array(this.pad.image.length);
-    showImages(this.find(".reconstruction"), [image], this.shape);
-    this.find(".draw .where").textContent = drawn ? this.#encodedAt() : "";
-    this.later("overlay");
-  }
-
-  #encodedAt() {
-    const c = this.frame.to(this.encoded.mean);
-    const covariance = this.frame.covariance(this.encoded.factor, this.run.dims);
-    return this.run.dims
-      .map((dim, i) => `${this.frame.name(dim)} = ${written(c[dim])} ± ${written(Math.sqrt(covariance[i][i]))}`)
-      .join("   ");
-  }
-
   #write() {
     this.find(".name").textContent = this.run.name;
     this.find(".note").textContent = this.run.note;
@@ -241,11 +237,6 @@ class Panel {
     this.find(".classes div").append(...buttons);
     const [, height, width] = this.shape;
     this.element.style.setProperty("--aspect", width / height);
-    this.pad = new Pad(this.find(".pad"), this.shape, (image) => {
-      this.#encode();
-      this.drawn(image);
-    });
-    this.#encode();
   }
 }
 

@@ -1,7 +1,8 @@
 "use strict";
 // The plane: where latents are in it, the codes by class and the prior's contours.
 
-const MARGIN = { left: 40, right: 12, top: 12, bottom: 28 }; // CSS pixels, for the ticks
+const MARGIN = { left: 40, right: 12, top: 12, bottom: 28 }; // for the ticks
+const REM = 10; // pixels of the plane: on large screens, where rem is more of CSS pixels, so are these
 const LIGHT = { ink: "#ffffff", card: "rgb(0 0 0 / 60%)" }; // lines and their halos on tiles, which are mostly dark
 const NEARBY = [[0, 0], [0, -1], [0, 1], [-1, 0], [1, 0], [-1, -1], [1, 1], [-1, 1], [1, -1]]; // in heights of a name
 
@@ -14,9 +15,10 @@ function palette() {
 
 class Plane {
   /** `holder` has two canvases: below what rarely changes, above it what follows the pointer. */
-  constructor(holder, run, codes) {
+  constructor(holder, run, codes, prior) {
     this.run = run;
     this.codes = codes;
+    this.prior = prior;
     this.dims = run.dims;
     this.single = run.dims.length === 1;
     this.band = 0;
@@ -24,12 +26,12 @@ class Plane {
     [this.base, this.overlay] = holder.querySelectorAll("canvas");
   }
 
-  /** Show the latents in other coordinates. */
-  setFrame(frame) {
+  /** Show the latents in these coordinates, of which one or two span the plane. */
+  set(frame, dims = this.dims) {
     this.frame = frame;
+    this.dims = dims;
     this.places = this.codes.map((z) => this.place(z));
-    const circles = [1, 2, 3].map((sigmas) => [ellipse([0, 0], [[1, 0], [0, 1]], sigmas)]);
-    this.outlines = frame.symbol === "u" ? circles : this.run.outlines;
+    this.outlines = this.prior.outlines(frame, dims);
     this.#measure();
   }
 
@@ -39,19 +41,20 @@ class Plane {
     return [c[this.dims[0]], this.single ? 0 : c[this.dims[1]]];
   }
 
-  /** Let the canvases be as large as the page says, in the screen's own pixels. */
+  /** Let the canvases be as large as the page says, in the screen's own pixels; the plane's own are smaller than those. */
   resize() {
     const { clientWidth, clientHeight } = this.holder;
-    this.ratio = window.devicePixelRatio || 1;
+    this.zoom = parseFloat(getComputedStyle(document.documentElement).fontSize) / REM;
+    this.ratio = this.zoom * (window.devicePixelRatio || 1);
+    this.width = clientWidth / this.zoom;
+    this.height = clientHeight / this.zoom;
     for (const canvas of [this.base, this.overlay]) {
-      canvas.width = Math.round(clientWidth * this.ratio);
-      canvas.height = Math.round(clientHeight * this.ratio);
+      canvas.width = Math.round(this.width * this.ratio);
+      canvas.height = Math.round(this.height * this.ratio);
     }
-    this.width = clientWidth;
-    this.height = clientHeight;
     this.inner = {
-      width: Math.max(1, clientWidth - MARGIN.left - MARGIN.right),
-      height: Math.max(1, clientHeight - MARGIN.top - MARGIN.bottom),
+      width: Math.max(1, this.width - MARGIN.left - MARGIN.right),
+      height: Math.max(1, this.height - MARGIN.top - MARGIN.bottom),
     };
     this.#measure();
   }
@@ -124,7 +127,7 @@ class Plane {
     this.#drawTicks(context, colours);
   }
 
-  /** An empty canvas to draw on in CSS pixels. */
+  /** An empty canvas to draw on in pixels of the plane. */
   context(canvas) {
     const context = canvas.getContext("2d");
     context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
@@ -172,10 +175,8 @@ class Plane {
     const lines = this.single
       ? [this.run.density.x.map((x, i) => [x, this.run.density.prior[i]])]
       : this.outlines.flat();
-    for (const line of lines) {
-      if (onTiles) trace(line, 4, colours.card);
-      trace(line, 1.3, colours.ink);
-    }
+    if (onTiles) lines.forEach((line) => trace(line, 4, colours.card));
+    lines.forEach((line) => trace(line, 1.3, colours.ink));
     if (this.single) return;
     context.font = `600 11px ${colours.font}`;
     context.textAlign = "center";

@@ -1,7 +1,7 @@
 "use strict";
 // The plane tiled by decoded images, a few of them in every frame.
 
-const TILE = 42; // CSS pixels that a tile is wide, nearly
+const TILE = 42; // pixels of the plane that a tile is wide, nearly
 const STRIP_TILE = 64; // where there is but one row of them
 
 class Sheet {
@@ -30,10 +30,10 @@ class Sheet {
     const { width: whole, height: high } = plane.inner;
     const { across, down, width, height } = this.tiles;
     const size = [whole, high].map((length) => Math.round(length * plane.ratio));
-    if (this.canvas.width !== size[0] || this.canvas.height !== size[1] || plane.frame !== this.frame) {
+    if (this.canvas.width !== size[0] || this.canvas.height !== size[1] || plane.places !== this.places) {
       [this.canvas.width, this.canvas.height] = size; // which empties it; else the old tiles stay until there are new ones
     }
-    this.frame = plane.frame;
+    this.places = plane.places; // which are others in another plane
     this.waiting = [];
     for (let row = 0; row < down; row++)
       for (let column = 0; column < across; column++) {

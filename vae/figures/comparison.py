@@ -13,15 +13,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.transforms import Bbox
 
-from vae.figures.style import PALETTE, legend_width, new_figure, styled, text_width
+from vae.figures.style import PALETTE, legend_width, new_figure, styled
 
 GREY = "#BBBBBB"
 INK = "#555555"
 MARKERS = "osD^vPX*<>"
 SMALL = 7.5  # points
-SHEET = (10.0, 11.0)  # inches that the images of a contact sheet take at most
-TILE = 3.4  # inches that one of them is high at most
 HALO = [patheffects.withStroke(linewidth=2.5, foreground="white")]
 
 Series = Sequence[tuple[str, Sequence[Any]]]  # names, and what is drawn of each
@@ -43,31 +42,29 @@ class SeedMean(NamedTuple):
     interval: float | None
 
 
-class Tile(NamedTuple):
-    """A cell of a contact sheet: an image (height, width, 3) and what stands below it, or instead of it."""
-
-    image: np.ndarray | None
-    caption: str
-
-
 @styled
 def rate_distortion(series: Series, title: str = "", note: str = "") -> Figure:
-    """Every run (`Mark`) by its kl and recon, with lines from β to β through the means over seeds."""
+    """Every run (`Mark`) by its kl and recon, with lines from β to β through the means over seeds.
+
+    The β stands at each mean, as far as there is room.
+    """
     betas = sorted({mark.beta for _, marks in series for mark in marks if mark.beta is not None})
-    shapes = dict(zip(betas, MARKERS if len(betas) <= len(MARKERS) else "o" * len(betas), strict=False))
     handles = _names(series, title, "-") if len(betas) > 1 else _names(series, title, markers="o" * len(PALETTE))
-    if len(set(shapes.values())) > 1:
-        handles += [_entry("β"), *(_entry(f"{beta:g}", INK, "", shapes[beta]) for beta in betas)]
     everything = np.array([mark[1:] for _, marks in series for mark in marks])
     middle, reach = (everything.max(0) + everything.min(0)) / 2, 0.56 * np.ptp(everything, axis=0) + 0.01
     figure, axes = _frame(handles, note, right=0.8, top=0.1 if reach[0] < reach[1] else 0.3)
+    means: list[Mark] = []  # of each β, those in front last
     for _, marks, look in _from_behind(series):
-        of_beta = [[mark[1:] for mark in marks if mark.beta == beta] for beta in betas]
-        if any(of_beta):
-            axes.plot(*np.transpose([np.mean(some, axis=0) for some in of_beta if some]), **look)
+        found = {beta: [mark[1:] for mark in marks if mark.beta == beta] for beta in betas}
+        of_beta = [Mark(beta, *np.mean(some, axis=0)) for beta, some in found.items() if some]
+        if of_beta:
+            axes.plot(*np.transpose([mean[1:] for mean in of_beta]), **look)
         for beta, kl, recon in marks:
-            axes.plot(kl, recon, "h" if beta is None else shapes[beta], ms=5.5, mec="white", mew=0.5, **look)
+            axes.plot(kl, recon, "h" if beta is None else "o", ms=5.5, mec="white", mew=0.5, **look)
+        means += of_beta
     _equal_totals(axes, middle - reach, middle + reach)
+    if len(betas) > 1:
+        _name_betas(axes, means[::-1])
     axes.set(xlabel="rate: kl in nats per image", ylabel="distortion: recon in nats per image")
     return figure
 
@@ -76,20 +73,24 @@ def rate_distortion(series: Series, title: str = "", note: str = "") -> Figure:
 def totals(
     key: str, values: Sequence[float | str], series: Series, title: str = "", note: str = "", term: str = "total"
 ) -> Figure:
-    """The test total, or another term (`SeedMean`), against a key of rising numbers, or of words."""
+    """The test total, or another term (`SeedMean`), against a key of rising numbers, or of words.
+
+    Series stand a little beside each other where their bars would hide each other.
+    """
     estimates = [estimate for _, some in series for estimate in some]
     numbers = [value for value in values if isinstance(value, int | float)]
     words = [fill(str(value).replace(",", ", "), max(10, 70 // len(values))) for value in values]
     words = words if len(numbers) < len(values) else []
     dashes = "" if words else "-"
-    if any(estimate.interval is not None for estimate in estimates):
+    with_bars = any(estimate.interval is not None for estimate in estimates)
+    if with_bars:
         note = f"bars: 95 % interval of the mean over seeds · {note}"
     bottom = 0.7 + 0.15 * max((word.count("\n") for word in words), default=0)
     figure, axes = _frame(_names(series, title, dashes, MARKERS), note, bottom=bottom, width=max(5.4, 0.8 * len(words)))
     place = _word_axis(axes, values, words) if words else _number_axis(axes, numbers)
     coloured = min(len(series), len(PALETTE))
     for i, some, look in _from_behind(series):
-        beside = (i - (coloured - 1) / 2) / coloured if i < coloured else 0.0
+        beside = (i - (coloured - 1) / 2) / coloured if i < coloured and (with_bars or words) else 0.0
         x, y, bars = zip(*sorted((place(value, beside), mean, bar or 0.0) for value, mean, bar in some), strict=True)
         marker = MARKERS[i] if i < coloured else "o"
         axes.errorbar(x, y, bars, marker=marker, ms=5 if i < coloured else 3, ls=dashes, elinewidth=1, **look)
@@ -118,59 +119,6 @@ def curves(series: Series, title: str = "", note: str = "", term: str = "total")
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
     axes.set(xlabel="epoch", ylabel=f"validation {term} in nats per image")
     return figure
-
-
-@styled
-def contact_sheet(
-    tiles: Sequence[Sequence[Tile]], rows: Sequence[str] = (), columns: Sequence[str] = (), note: str = ""
-) -> Figure:
-    """Pictures (`Tile`) in a grid, with names of its rows and columns; the last row may be shorter."""
-    tiles = [[*row, *[Tile(None, "")] * (len(tiles[0]) - len(row))] for row in tiles]
-    rows = [name if len(name) < 18 else name.replace("=", "=\n", 1) for name in rows]
-    widths, heights = _cells(tiles, columns)
-    below = [0.1 + 0.14 * max(len(tile.caption.split("\n")) for tile in row) for row in tiles]
-    gap, left, top = 0.1, text_width(rows) + 0.15, 0.3 if columns else 0.1
-    size = sum(widths) + gap * (len(widths) - 1), sum(heights) + sum(below)
-    figure = new_figure(*size, note, left=left, top=top, bottom=0.25)
-    width, height = figure.get_size_inches()
-    y = height - top
-    for i, row in enumerate(tiles):
-        x, y = left, y - heights[i]
-        for j, tile in enumerate(row):
-            axes = figure.add_axes((x / width, y / height, widths[j] / width, heights[i] / height))
-            _tile(axes, tile)
-            if i == 0 and columns:
-                axes.set_title(columns[j])
-            x += widths[j] + gap
-        if rows:
-            figure.text((left - 0.1) / width, (y + heights[i] / 2) / height, rows[i], ha="right", va="center")
-        y -= below[i]
-    return figure
-
-
-def _cells(tiles: Sequence[Sequence[Tile]], columns: Sequence[str]) -> tuple[list[float], list[float]]:
-    """Widths of columns and heights of rows in inches: columns as wide as their widest image is beside the others."""
-    side = max(tile.image.shape[0] for row in tiles for tile in row if tile.image is not None)
-    shapes = np.array([[(side, side) if tile.image is None else tile.image.shape[:2] for tile in row] for row in tiles])
-    shares = shapes[..., 1].max(0) / shapes[..., 1].max(0).sum()
-    heights = (shares * shapes[..., 0] / shapes[..., 1]).max(1)
-    scale = min(SHEET[0], SHEET[1] / heights.sum(), TILE / heights.max())
-    names = columns or [""] * len(shares)
-    texts = [text_width([tile.caption for tile in column], SMALL) for column in zip(*tiles, strict=True)]
-    widths = [max(scale * s, text, text_width([name])) for s, text, name in zip(shares, texts, names, strict=True)]
-    return widths, list(scale * heights)
-
-
-def _tile(axes: Axes, tile: Tile) -> None:
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
-    if tile.image is None:
-        axes.set_facecolor("#F2F2F2" if tile.caption else "none")
-        axes.text(0.5, 0.5, tile.caption, transform=axes.transAxes, ha="center", va="center", color=INK, size=SMALL)
-    else:
-        axes.imshow(tile.image)
-        axes.set_anchor("N")
-        axes.set_xlabel(tile.caption, fontsize=SMALL, labelpad=3)
 
 
 def _frame(
@@ -252,6 +200,19 @@ def _limit(axes: Axes, means: Sequence[float], ends: Sequence[float] = ()) -> No
     low, high = max(low - reach, min([low, *ends])), min(high + reach, max([high, *ends]))
     margin = 0.05 * (high - low) or 0.5
     axes.set_ylim(low - margin, high + margin)
+
+
+def _name_betas(axes: Axes, means: Sequence[Mark]) -> None:
+    """Write each β above and to the right of its mean, where no other one stands yet."""
+    taken: list[Bbox] = []
+    for mean in means:
+        look: Any = {"textcoords": "offset points", "color": INK, "fontsize": SMALL, "path_effects": HALO, "zorder": 4}
+        text = axes.annotate(f"β {mean.beta:g}", mean[1:], (5, 4), **look)
+        box = text.get_window_extent()
+        if any(box.overlaps(other) for other in taken):
+            text.remove()
+        else:
+            taken.append(box)
 
 
 def _equal_totals(axes: Axes, low: np.ndarray, high: np.ndarray) -> None:

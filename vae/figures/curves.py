@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from vae.common.types import TERMS
-from vae.figures.style import ACCENT, CODES, new_figure, panels, styled
+from vae.figures.style import ACCENT, CODES, RC, new_figure, panels, set_gaps, styled, text_width
 
 GAP = 0.6  # inches between panels
 
@@ -39,8 +40,17 @@ def losses(history: Sequence[Mapping[str, float]], reported: int, note: str = ""
             label = f"{'best' if value == values.min() else 'reported'}: {value:.2f}"
             axes.plot(reported, value, "o", ms=7, mfc="none", mec=ACCENT, label=label)
     row[0].set_ylabel("nats per image")
+    _make_room(figure, row)
     row[terms.index(ringed)].legend()
     return figure
+
+
+def _make_room(figure: Figure, row: Sequence[Axes]) -> None:
+    """Leave as much to the left of every panel as its numbers take: those of large images are long."""
+    widths = [text_width([label.get_text() for label in axes.get_yticklabels()], RC["ytick.labelsize"]) for axes in row]
+    left = max(figure.subplotpars.left, (widths[0] + 0.36) / figure.get_figwidth())
+    figure.subplots_adjust(left=left)
+    set_gaps(figure, 1, len(row), (max(GAP, *(width + 0.25 for width in [0.0, *widths[1:]])), 0))
 
 
 def _is_loss(history: Sequence[Mapping[str, float]], term: str) -> bool:

@@ -14,6 +14,8 @@ from vae.figures.style import ACCENT, CODES, PRIOR, new_figure, panels, styled
 
 SQUARES = 500  # along each side of a covariance, at most
 BARS = 200  # for the dimensions, at most
+NAMED = 20  # bars at most that all have their name below them
+FULL = 4  # dimensions at most whose covariances are all written, zeros too
 
 
 @styled
@@ -54,6 +56,8 @@ def covariance(
         if n <= 16:
             points = min(11.0, 72 * side / n / 3.5)  # so that −0.00, which is 3.2 ems wide, fits into its square
             for (i, j), value in np.ndenumerate(matrix):
+                if n > FULL and i != j and abs(value) < 0.005:  # as 0.00, which a white square says by itself
+                    continue
                 shade = "white" if abs(value) > 0.6 * top else "black"
                 text = f"{round(float(value), 2) + 0.0:.2f}".replace("-", "−")  # + 0.0 makes −0.00 positive
                 axes.text(j, i, text, ha="center", va="center", fontsize=points, color=shade)
@@ -73,13 +77,14 @@ def activity(
     remark: str = "",
     note: str = "",
 ) -> Figure:
-    """How much each dimension (n,) is used; `shares` are those of principal components; `remark` stands by the KL.
+    """How much each dimension (n,) is used, the most used first; `shares` are those of principal components.
 
-    Where there are many dimensions, a bar is the largest of several.
+    `remark` stands by the KL. Where there are many dimensions, a bar is the largest of several.
     """
-    kl, variance, shares, active = map(np.asarray, (kl, variance, shares, active))
-    n = len(kl)
-    names = [style.axis_name(i) for i in range(n)]
+    order = np.argsort(-np.asarray(kl), kind="stable")
+    kl, variance, active = (np.asarray(values)[order] for values in (kl, variance, active))
+    shares, n = np.asarray(shares), len(order)
+    names = [style.axis_name(i) for i in order]
     size = -(-n // BARS)
     bars = np.arange(0, n, size) + (size - 1) / 2
     colours = np.where(_largest(active, size), CODES, "#BBBBBB")
@@ -101,11 +106,14 @@ def activity(
     middle.yaxis.set_major_formatter(lambda value, _: f"{value:g}")  # not as a power of ten, which is slow to draw
     middle.yaxis.set_minor_locator(NullLocator())
 
-    room = 2.5 / (style.text_width(names[-1:], 8.5) + 0.05)  # labels below a panel
+    room = 2.5 / (style.text_width([style.axis_name(n - 1)], 8.5) + 0.05)  # labels below a panel
+    upright = room < n <= NAMED
+    step = 1 if upright else -(-n // min(11, int(room)))
     for axes in (left, middle):
-        step = -(-n // min(11, int(room)))
         axes.set_xticks(range(0, n, step), names[::step])
-        axes.set(xlabel=f"dimension{of}", xlim=sides)
+        axes.set(xlabel=f"dimension, by KL{of}", xlim=sides)
+        if upright:
+            axes.tick_params(axis="x", labelrotation=90, labelsize=7)
 
     components = np.arange(1, n + 1)
     right.bar(bars + 1, _largest(shares, size), color=CODES, width=0.8 * size, label="each")

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from vae.figures.style import beside, mosaic, new_figure, show, styled, text_width
 
 GAP = 2  # white pixels between tiles, as the images' own pixels
+FADED = 0.65  # of white in tiles that do not matter
 
 
 @styled
@@ -22,7 +23,8 @@ def reconstructions(originals: ArrayLike, decoded: ArrayLike, names: Sequence[st
     error = (decoded - originals).mean(1)  # (n, height, width)
     tiles = np.stack([originals, decoded])
     rows = ["original", "reconstruction", "difference" if channels == 1 else "difference,\nmean of channels"]
-    figure, axes = _frame(n, 3, height, width, note, rows, right=1.2, top=0.3)
+    above = 0.16 + 0.14 * max((name.count("\n") + 1 for name in names), default=1)
+    figure, axes = _frame(n, 3, height, width, note, rows, right=1.3, top=above)
     top = mosaic(tiles, GAP)
     end, start = top.shape[1], top.shape[0] + GAP
     show(axes, top, extent=(0, end, start - GAP, 0))
@@ -74,31 +76,41 @@ def interpolation(
 @styled
 def traversal(
     images: ArrayLike,
-    original: ArrayLike,
+    originals: ArrayLike,
     offsets: ArrayLike,
     names: Sequence[str],
+    active: Sequence[bool] | None = None,
     others: str = "stay",
     note: str = "",
 ) -> Figure:
-    """One row for each varied dimension: decoded images (rows, steps, channels, height, width) after the original.
+    """One row for each varied dimension: decoded images (n, rows, steps, channels, height, width) after n originals.
 
-    `others` is what the other dimensions do meanwhile.
+    Rows that are not `active` are grey, and say so; `others` is what the other dimensions do meanwhile.
     """
-    images = np.asarray(images)
-    rows, _, _, height, width = images.shape
-    first = np.broadcast_to(np.asarray(original), (rows, 1, *images.shape[2:]))
-    tiles = np.concatenate([first, images], 1)
-    figure, axes = _frame(tiles.shape[1], rows, height, width, note, names, bottom=0.85)
-    show(axes, mosaic(tiles, GAP))
-    steps = [f"{value:+.1f}".replace("-", "−") if abs(value) > 1e-6 else "0" for value in np.asarray(offsets)]
-    _ticks(axes, ["image", *steps], names, height, width, bottom=True)
+    images, originals = np.asarray(images), np.asarray(originals)
+    n, rows, steps, _, height, width = images.shape
+    used = np.ones(rows, bool) if active is None else np.asarray(active)
+    images = np.where(used[:, None, None, None, None], images, FADED + (1 - FADED) * images)
+    names = [name if of_use else f"{name}, inactive" for name, of_use in zip(names, used, strict=True)]
+    apart = 0.5  # tiles between one image's block and the next
+    figure, axes = _frame(n * (steps + 1 + apart) - apart, rows, height, width, note, names, bottom=0.85, widest=12.0)
+    starts = [i * (steps + 1 + apart) * (width + GAP) for i in range(n)]
+    for start, original, block in zip(starts, originals, images, strict=True):
+        first = np.broadcast_to(original, (rows, 1, *original.shape))
+        tiles = mosaic(np.concatenate([first, block], 1), GAP)
+        show(axes, tiles, extent=(start, start + tiles.shape[1], tiles.shape[0], 0))
+    axes.set(xlim=(0, start + tiles.shape[1]), ylim=(tiles.shape[0], 0))
+    columns = ["image", *(f"{x:+g}".replace("-", "−") if abs(x) > 1e-6 else "0" for x in np.asarray(offsets))]
+    _ticks(axes, columns, names, height, width, bottom=True, starts=starts)
+    for label, of_use in zip(axes.get_yticklabels(), used, strict=True):
+        label.set_color("black" if of_use else "#999999")
     where = "distance from the image's code, in the prior's standard deviations"
     axes.set_xlabel(f"{where};\nall other dimensions {others}")
     return figure
 
 
 def _frame(
-    columns: int,
+    columns: float,
     rows: int,
     height: int,
     width: int,
@@ -107,9 +119,10 @@ def _frame(
     right: float = 0.1,
     top: float = 0.1,
     bottom: float = 0.3,
+    widest: float = 8.0,
 ) -> tuple[Figure, Axes]:
     """A figure that fits its mosaic, with margins in inches for labels and for the names of the rows."""
-    tile = min(0.9, 8.0 / columns)  # inches
+    tile = min(0.9, widest / columns)  # inches
     size = (columns * tile, rows * tile * (height + GAP) / (width + GAP))
     left = text_width(names, 8.5) + 0.15
     figure = new_figure(*size, note, left=left, right=right, top=top, bottom=bottom)
@@ -119,9 +132,19 @@ def _frame(
 
 
 def _ticks(
-    axes: Axes, columns: Sequence[str], rows: Sequence[str], height: int, width: int, bottom: bool = False
+    axes: Axes,
+    columns: Sequence[str],
+    rows: Sequence[str],
+    height: int,
+    width: int,
+    bottom: bool = False,
+    starts: Sequence[float] = (0,),
 ) -> None:
-    """Names of columns (above, or at the bottom) and of rows at the middle of their tiles."""
-    axes.set_xticks([i * (width + GAP) + width / 2 for i in range(len(columns))], columns)
+    """Names of columns (above, or at the bottom) and of rows at the middle of their tiles.
+
+    Blocks of the same columns begin at `starts`.
+    """
+    places = [start + i * (width + GAP) + width / 2 for start in starts for i in range(len(columns))]
+    axes.set_xticks(places, [*columns] * len(starts))
     axes.set_yticks([i * (height + GAP) + height / 2 for i in range(len(rows))], rows)
     axes.tick_params(length=0, labelbottom=bottom, labeltop=not bottom)

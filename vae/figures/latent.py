@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib import patheffects
@@ -21,8 +21,11 @@ from vae.figures.style import ACCENT, CODES, PRIOR, new_figure, panels, styled
 
 GAP = 0.75  # inches between panels with labels of their own
 POINTS = 5000  # drawn at most in a scatter plot
-# Places around a point by their distance, in heights of a label.
-NEARBY = sorted(itertools.product(np.linspace(-4, 4, 33), repeat=2), key=lambda place: math.hypot(*place))
+NAME = 0.2  # inches that a class's name is high
+# Places around a point by their distance, in heights of a name.
+NEARBY = sorted(itertools.product(np.linspace(-6, 6, 49), repeat=2), key=lambda place: math.hypot(*place))
+APART = 2.5  # heights of a name from codes that it would hide
+HIDDEN = 0.25  # share of any class's codes that a name may cover
 HALO = [patheffects.withStroke(linewidth=3, foreground="white")]
 
 
@@ -39,7 +42,8 @@ class View(NamedTuple):
 def clusters(views: Sequence[View], labels: ArrayLike, classes: Sequence[str], note: str = "") -> Figure:
     """The codes by class: one panel for each view."""
     handles = _legend(classes)
-    figure = new_figure(5.0 * len(views) + GAP * (len(views) - 1), 4.6, note, right=style.legend_width(handles))
+    right = style.BESIDE + style.legend_width(handles)
+    figure = new_figure(5.0 * len(views) + GAP * (len(views) - 1), 4.6, note, right=right)
     row = panels(figure, 1, len(views), (GAP, 0))[0]
     for axes, view in zip(row, views, strict=True):
         _scatter(axes, view, labels, classes, POINTS, size=7)
@@ -47,7 +51,7 @@ def clusters(views: Sequence[View], labels: ArrayLike, classes: Sequence[str], n
         _limits(axes, view)
         _name_classes(axes, np.asarray(view.points), np.asarray(labels), classes)
         axes.set(xlabel=view.names[0], ylabel=view.names[1])
-    row[-1].legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    style.legend_beside(figure, handles)
     return figure
 
 
@@ -157,25 +161,76 @@ def _outlines(axes: Axes, view: View, named: bool = False) -> None:
 
 
 def _name_classes(axes: Axes, points: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> None:
-    """Each class's name at its median, or nearby where that is taken: not everybody can tell the colours apart."""
-    if len(classes) > 12:
+    """Each class's name at its median, or nearby where it would hide codes, with a line to where it belongs.
+
+    Not everybody can tell the colours apart.
+    """
+    if not 0 < len(classes) <= 12:
         return
-    unit = np.ptp(axes.get_ylim()) / axes.get_window_extent().height * style.DPI  # of data in an inch
-    taken: list[tuple[float, float, float]] = []
+    chosen = style.spread(len(points), 2000)
+    unit = np.ptp(axes.get_ylim()) / axes.get_window_extent().height * axes.figure.dpi  # of data in an inch
+    free = _FreePlaces(points[chosen], labels[chosen], axes.get_xlim() + axes.get_ylim())
+    free.taken += [_Box(*text.get_position(), 0.22 * unit, 0.16 * unit) for text in axes.texts]  # of the contours
     for i, (name, colour) in enumerate(zip(classes, style.colours(len(classes)), strict=True)):
         if not (labels == i).any():
             continue
         x, y = np.median(points[labels == i], axis=0)
-        width, height = (style.text_width([name]) + 0.1) * unit, 0.2 * unit
-        for dx, dy in NEARBY:
-            free = x + dx * height, y + dy * height
-            if not any(abs(free[0] - left) < (width + w) / 2 and abs(free[1] - low) < height for left, low, w in taken):
-                break
-        x, y = free
-        taken.append((x, y, width))
+        place = free.find(_Box(x, y, (style.text_width([name]) + 0.1) * unit, NAME * unit))
+        if place is None:  # the legend has it
+            continue
+        if not place.contains(x, y):
+            axes.plot([x, place.x], [y, place.y], color=colour, lw=1.2, zorder=0.9)  # behind the codes
         box = {"boxstyle": "round,pad=0.2", "fc": colour, "ec": "white", "lw": 0.8}
         ink = "black" if _is_light(colour) else "white"
-        axes.text(x, y, name, color=ink, weight="bold", ha="center", va="center", bbox=box, clip_on=True)
+        axes.text(place.x, place.y, name, color=ink, weight="bold", ha="center", va="center", bbox=box, clip_on=True)
+
+
+class _Box(NamedTuple):
+    """A box around a middle, in units of the data."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+    def contains(self, x: Any, y: Any) -> Any:
+        return (abs(x - self.x) < self.width / 2) & (abs(y - self.y) < self.height / 2)
+
+    def overlaps(self, other: _Box) -> bool:
+        return _Box(self.x, self.y, self.width + other.width, self.height + other.height).contains(other.x, other.y)
+
+
+class _FreePlaces:
+    """Where names hide neither each other nor much of any class, within limits (left, right, low, high)."""
+
+    def __init__(self, points: np.ndarray, labels: np.ndarray, limits: Sequence[float]):
+        self.points, self.labels, self.limits = points, labels, limits
+        self.counts = np.maximum(np.bincount(labels), 1)
+        self.taken: list[_Box] = []
+
+    def find(self, wanted: _Box) -> _Box | None:
+        """The nearest free place, which is then taken; at some distance from codes that the name would hide."""
+        least = APART if self._hides(wanted) else 0.0
+        for dx, dy in NEARBY:
+            if math.hypot(dx, dy) < least:
+                continue
+            box = wanted._replace(x=wanted.x + dx * wanted.height, y=wanted.y + dy * wanted.height)
+            if self._is_free(box):
+                self.taken.append(box)
+                return box
+        return None
+
+    def _is_free(self, box: _Box) -> bool:
+        left, right, low, high = self.limits
+        if not (left < box.x - box.width / 2 and box.x + box.width / 2 < right):
+            return False
+        if not (low < box.y - box.height / 2 and box.y + box.height / 2 < high):
+            return False
+        return not any(box.overlaps(other) for other in self.taken) and not self._hides(box)
+
+    def _hides(self, box: _Box) -> bool:
+        hidden = self.labels[box.contains(*self.points.T)]
+        return bool((np.bincount(hidden, minlength=len(self.counts)) > HIDDEN * self.counts).any())
 
 
 def _is_light(colour: str) -> bool:

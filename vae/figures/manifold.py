@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from vae.figures.style import mosaic, new_figure, set_gaps, show, styled
 
-COLUMNS = 5  # panels in a row
+COLUMNS = 5  # panels in a row at most
 
 
 @styled
@@ -29,12 +29,12 @@ def manifold(
     """
     tiles, at = [np.asarray(each) for each in images], [np.asarray(each, dtype=float) for each in places]
     strip, even = at[0].shape[-1] == 1, all(map(_is_even, at))
-    boxes = np.array([_box(each) for each in at])
+    boxes = np.array([box_of(each) for each in at])
     left, right, low, high = *_range(boxes[:, :2]), *_range(boxes[:, 2:])  # the same for all panels
     aspect = tiles[0].shape[-2] / tiles[0].shape[-1]  # units of z are equally long where images are square
 
-    columns = 1 if strip else min(len(tiles), COLUMNS)
-    rows = -(-len(tiles) // columns)
+    rows = len(tiles) if strip else -(-len(tiles) // COLUMNS)
+    columns = -(-len(tiles) // rows)  # six are 3 × 2, not five and one
     width = 9.0 if strip else {1: 6.0, 2: 4.2, 3: 4.2}.get(len(tiles), 2.8)
     height = width * aspect * (high - low) / (right - left)
     if height > 6.6:
@@ -47,7 +47,7 @@ def manifold(
     for i in range(len(tiles)):
         axes = figure.add_subplot(rows, columns, i + 1)
         first, last = i % columns == 0, i + columns >= len(tiles)
-        _sheet(axes, tiles[i], at[i])
+        draw_sheet(axes, tiles[i], at[i])
         axes.set(xlim=(left, right), ylim=(low, high), aspect=aspect, xlabel=names[0] if last or not even else "")
         axes.spines[["left", "bottom"]].set_visible(False)
         axes.tick_params(labelleft=first or not even, labelbottom=last or not even)
@@ -60,22 +60,23 @@ def manifold(
     return figure
 
 
-def _sheet(axes: Axes, tiles: np.ndarray, places: np.ndarray) -> None:
+def draw_sheet(axes: Axes, tiles: np.ndarray, places: np.ndarray) -> None:
+    """Draw tiles (rows, columns, channels, height, width) at their places (rows, columns, 1 or 2)."""
     columns, width = tiles.shape[1], tiles.shape[-1]
     image = mosaic(tiles[::-1])  # an image's first row is on top, the sheet's at the bottom
     if not _is_even(places):
         _name_ticks(axes, places)
     if not _is_even(places) or places.shape[-1] == 1 or np.ptp(places[0, :, 1]) < 1e-6 * np.ptp(places):
-        show(axes, image, extent=_box(places))
+        show(axes, image, extent=box_of(places))
         return
     for i in range(columns):  # a tilted sheet: its columns rise like stairs, so that the tiles stay upright
         dx = places[0, 1, 0] - places[0, 0, 0]
-        _, _, low, high = _box(places[:, i : i + 1])
+        _, _, low, high = box_of(places[:, i : i + 1])
         extent = (places[0, i, 0] - dx / 2, places[0, i, 0] + dx / 2, low, high)
         show(axes, image[:, i * width : (i + 1) * width], extent=extent)
 
 
-def _box(places: np.ndarray) -> tuple[float, float, float, float]:
+def box_of(places: np.ndarray) -> tuple[float, float, float, float]:
     """Left, right, low and high of a sheet: half a tile further than the latents, or in numbers of tiles."""
     rows, columns, n = places.shape
     if not _is_even(places):

@@ -73,7 +73,7 @@ def _row(singles: Sequence[Single], handles: Sequence[Artist], note: str) -> tup
     gap = 0.5
     width = max(SIDE, style.text_width([single.title for single in singles], 9) + THUMB)
     whole = len(singles) * width + (len(singles) - 1) * gap
-    figure = new_figure(whole, width, note, right=style.legend_width(handles), top=THUMB + 0.15)
+    figure = new_figure(whole, width, note, right=style.BESIDE + style.legend_width(handles), top=THUMB + 0.15)
     row = panels(figure, 1, len(singles), (gap, 0))[0]
     for axes, single in zip(row, singles, strict=True):
         axes.set_title(single.title, loc="left", fontsize=9)
@@ -84,7 +84,7 @@ def _row(singles: Sequence[Single], handles: Sequence[Artist], note: str) -> tup
         # Not in axes of its own, which take longer to draw than everything else in the panel.
         place = {"extent": (left, 1, low, low + height), "transform": axes.transAxes, "clip_on": False}
         style.show(axes, image, aspect="auto", **place)
-    row[-1].legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    style.legend_beside(figure, handles)
     return figure, row
 
 

@@ -8,12 +8,16 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.path import Path
+from matplotlib.textpath import TextPath
 from mpl_toolkits.mplot3d.art3d import Line3D
 from mpl_toolkits.mplot3d.axes3d import Axes3D
 from numpy.typing import ArrayLike
 
 from vae.figures import style
 from vae.figures.style import ACCENT, PRIOR, new_figure, styled
+
+CAPITAL = 0.73  # height of the letter in a font of size 1
 
 Walls = dict[tuple[int, int], tuple[Sequence[Sequence[ArrayLike]], ArrayLike]]
 
@@ -37,7 +41,7 @@ def clusters_3d(
         Line2D([], [], color=ACCENT, lw=1.5, ls="--", label="aggregate\nposterior: 2 σ"),
         *style.class_handles(classes),
     ]
-    right = style.legend_width(handles)
+    right = style.BESIDE + style.legend_width(handles)
     figure = new_figure(5.3, 5.0, note, left=0.0, right=right, top=0.0, bottom=0.25)
     axes = figure.add_subplot(projection="3d", computed_zorder=False)
     assert isinstance(axes, Axes3D)
@@ -60,8 +64,7 @@ def clusters_3d(
     axes.set_box_aspect((1, 1, 1), zoom=1.0)
     axes.view_init(elev=20, azim=-60)
     _move_walls(axes)
-    place = (figure.subplotpars.right, 0.97)
-    figure.legend(handles=handles, loc="upper left", bbox_to_anchor=place, borderaxespad=0)
+    style.legend_beside(figure, handles, below=0.1)
     return figure
 
 
@@ -77,6 +80,26 @@ def turning(figure: Figure, frames: int = 48, dpi: float = 80) -> Iterator[np.nd
         _move_walls(axes)
         canvas.draw()
         yield np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def written(names: Sequence[str], cloud: np.ndarray) -> list[np.ndarray]:
+    """Names made of points (m, 3), one below the other on the right of a cloud (n, 3)."""
+    low, high = cloud.min(0), cloud.max(0)
+    line = (high[1] - low[1]) / max(len(names), 8)
+    height = 0.7 * line
+    found = []
+    for place, name in enumerate(names):
+        path = TextPath((0, 0), name.strip() or "?", size=1.0)
+        box = path.get_extents()
+        grid = np.arange(0, max(box.x1, 1), CAPITAL / 12)
+        spots = np.stack(np.meshgrid(grid, grid - 0.25), -1).reshape(-1, 2)
+        is_inside = np.zeros(len(spots), dtype=bool)
+        for ring in path.to_polygons():
+            is_inside ^= Path(ring).contains_points(spots)  # the hole of a 0 is a ring within another
+        inside = spots[is_inside] * height / CAPITAL
+        corner = (high[0] + line, high[1] - (place + 1) * line)
+        found.append(np.column_stack([inside + corner, np.full(len(inside), (low[2] + high[2]) / 2)]))
+    return found
 
 
 def _move_walls(axes: Axes3D) -> None:

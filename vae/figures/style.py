@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from typing import Any, ParamSpec
@@ -17,10 +18,14 @@ from matplotlib.lines import Line2D
 from matplotlib.textpath import TextToPath
 from numpy.typing import ArrayLike
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 P = ParamSpec("P")
 
 DPI = 110
+ACROSS = 1200  # pixels that a picture is wide at least: enough for a slide
+FOOT = 0.18  # inches that the small print is high
+BESIDE = 0.2  # inches between the area for axes and a legend to its right
 PRIOR = "#222222"  # lines of the prior; the codes of one class, or of none, are blue
 CODES = "#0077BB"
 ACCENT = "#CC3311"
@@ -70,7 +75,7 @@ class Picture(Figure):
     """A figure that a notebook shows as it is on disk; in few colours, because the notebook keeps all its pictures."""
 
     def _repr_png_(self) -> bytes:
-        image, file = as_image(rasterise(self)), io.BytesIO()
+        image, file = as_image(rasterise(self, DPI)), io.BytesIO()
         if image.mode == "RGB":
             # The steps of k-means bring rare colours back, which a median cut of a mostly white picture mixes.
             image = image.quantize(256, kmeans=2)
@@ -94,7 +99,7 @@ def new_figure(
     """
     right += max(0.0, text_width([note], 7) + 0.15 - left - width - right)
     whole = (left + width + right, bottom + height + top)
-    figure = Picture(figsize=whole, dpi=DPI)
+    figure = Picture(figsize=whole, dpi=max(DPI, math.ceil(ACROSS / whole[0])))
     figure.subplots_adjust(left / whole[0], bottom / whole[1], 1 - right / whole[0], 1 - top / whole[1])
     figure.text(1 - 0.06 / whole[0], 0.06 / whole[1], note, ha="right", va="bottom", fontsize=7, color="#777777")
     return figure
@@ -134,6 +139,13 @@ def legend_width(handles: Sequence[Any]) -> float:
     return text_width((handle.get_label() for handle in handles), RC["legend.fontsize"]) + 0.45
 
 
+def legend_beside(figure: Figure, handles: Sequence[Any], below: float = 0.0) -> None:
+    """A legend to the right of the area of a figure, that many inches below its upper edge."""
+    box, (width, height) = figure.subplotpars, figure.get_size_inches()
+    corner = (box.right + BESIDE / width, box.top - below / height)
+    figure.legend(handles=handles, loc="upper left", bbox_to_anchor=corner, borderaxespad=0)
+
+
 def as_image(pixels: np.ndarray) -> Image.Image:
     """The pixels (height, width, 3) as an image of one channel where all are grey."""
     return Image.fromarray(pixels[..., 0] if (pixels == pixels[..., :1]).all() else pixels)
@@ -147,6 +159,18 @@ def rasterise(figure: Figure, dpi: float | None = None) -> np.ndarray:
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
         return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def png_options(figure: Figure) -> dict[str, Any]:
+    """What Pillow writes into a figure's file: its dots per inch, and where the legend and the small print begin.
+
+    `panels` is their place in pixels from the left and from the top.
+    """
+    box, (width, height) = figure.subplotpars, figure.get_size_inches()
+    info = PngInfo()
+    right, bottom = min(box.right * width + 0.8 * BESIDE, width), height - FOOT
+    info.add_text("panels", f"{round(right * figure.dpi)} {round(bottom * figure.dpi)}")
+    return {"dpi": (figure.dpi, figure.dpi), "pnginfo": info}
 
 
 def colours(count: int) -> list[str]:

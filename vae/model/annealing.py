@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import math
 
+import torch
+from torch import Tensor
+
 from vae.settings.annealing import check_annealing
+
+Count = int | Tensor  # of steps; a tensor () where a value of python's would be frozen into a graph of kernels
 
 
 class Annealing:
@@ -20,13 +25,24 @@ class Annealing:
         self.warmup = warmup
         self.cycles = cycles
         self.steps, self.steps_per_epoch = 1, 1.0
+        self._weights: Tensor | None = None
 
     def prepare(self, steps: int, epochs: int) -> None:
         """Take note of how long the training is."""
         self.steps, self.steps_per_epoch = steps, steps / epochs
+        self._weights = None
 
-    def __call__(self, step: int) -> float:
+    def __call__(self, step: Count) -> float | Tensor:
         """The weight in the step after `step` others; 1 once the training is over."""
+        if isinstance(step, int):
+            return self._weight(step)
+        if self.kind == "constant":
+            return 1.0
+        if self._weights is None:
+            self._weights = torch.tensor([self._weight(each) for each in range(self.steps + 1)], device=step.device)
+        return self._weights.take(step.clamp(max=self.steps))
+
+    def _weight(self, step: int) -> float:
         if step >= self.steps:
             return 1.0
         if self.kind == "cyclical":

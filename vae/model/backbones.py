@@ -90,7 +90,17 @@ class Dense(Backbone):
         bias.copy_(self.parameters_of(images.mean(0)).flatten())
 
 
-class Conv(Backbone):
+class Convolutional(Backbone):
+    """Base of networks whose decoder ends in a convolution."""
+
+    @torch.no_grad()
+    def start_at(self, images: Tensor, labels: Tensor, lr: float) -> None:
+        """Let training begin around the mean of each channel."""
+        *_, bias = self.decoder.parameters()
+        bias.copy_(self.parameters_of(images.mean(0).mean((1, 2))))
+
+
+class Conv(Convolutional):
     """3×3 convolutions with stride 2 → dense → features, and latents → dense → transposed convolutions, with ReLU.
 
     Works for any height and width: a stride takes n to ⌈n/2⌉, and its transpose takes that back to n.
@@ -109,10 +119,7 @@ class Conv(Backbone):
         self.shape = shape
         self.features = hidden
         self.classes = classes
-        sizes = [shape[1:]]  # (height, width) before and after each stride
-        for _ in channels:
-            height, width = sizes[-1]
-            sizes.append((math.ceil(height / 2), math.ceil(width / 2)))
+        sizes = halvings(shape[1:], len(channels))
         inner = (channels[-1], *sizes[-1])
 
         down = [
@@ -122,8 +129,10 @@ class Conv(Backbone):
         up_channels = [channels[-1], *reversed(channels)]
         up = [
             # An even n needs one more row or column than the transpose of its ⌈n/2⌉ gives.
-            ConvTranspose2d(c_in, c_out, 3, stride=2, padding=1, output_padding=tuple(1 - n % 2 for n in size))
-            for (c_in, c_out), size in zip(itertools.pairwise(up_channels), reversed(sizes[:-1]), strict=True)
+            ConvTranspose2d(c_in, c_out, 3, stride=2, padding=1, output_padding=(1 - height % 2, 1 - width % 2))
+            for (c_in, c_out), (height, width) in zip(
+                itertools.pairwise(up_channels), reversed(sizes[:-1]), strict=True
+            )
         ]
         self.encoder = nn.Sequential(
             ChannelsLast(), *_with_relu(down), nn.Flatten(), *_dense_layers([math.prod(inner), hidden])
@@ -137,11 +146,11 @@ class Conv(Backbone):
         )
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    @torch.no_grad()
-    def start_at(self, images: Tensor, labels: Tensor, lr: float) -> None:
-        """Let training begin around the mean of each channel."""
-        *_, bias = self.decoder.parameters()
-        bias.copy_(self.parameters_of(images.mean(0).mean((1, 2))))
+
+def halvings(size: tuple[int, int], strides: int) -> list[tuple[int, int]]:
+    """(height, width) of a map before and after each of some strides of 2."""
+    height, width = size
+    return [(math.ceil(height / 2**n), math.ceil(width / 2**n)) for n in range(strides + 1)]
 
 
 class ChannelsLast(nn.Module):

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from vae.model.annealing import Count
 from vae.model.distributions import DiagonalNormal, FullNormal, marginals, whitened
 from vae.model.noise import sampled
 from vae.model.objectives import OVER_BATCH, RECON, Batch, Entry, Loss, Needs, Objective
@@ -28,7 +29,7 @@ class TC(Objective):
         super().__init__()
         self.beta = beta
 
-    def loss(self, terms: Terms, batch: Batch, step: int) -> Loss:
+    def loss(self, terms: Terms, batch: Batch, step: Count) -> Loss:
         mi, tc, dwkl = (part.mean() for part in decomposed(terms))
         value = terms.recon.mean() + mi + self.beta * tc + dwkl
         return Loss(value, {"batch_mi": mi, "batch_tc": tc, "batch_dwkl": dwkl})
@@ -81,7 +82,7 @@ class MMD(Objective):
         self.alpha = alpha
         self.weight = weight
 
-    def loss(self, terms: Terms, batch: Batch, step: int) -> Loss:
+    def loss(self, terms: Terms, batch: Batch, step: Count) -> Loss:
         z = terms.latent.z
         with torch.no_grad():
             p = sampled(terms.latent.p, batch.noise, z.shape[:1])
@@ -127,7 +128,7 @@ class DIP(Objective):
         self.off_diagonal = off_diagonal
         self.diagonal = diagonal
 
-    def loss(self, terms: Terms, batch: Batch, step: int) -> Loss:
+    def loss(self, terms: Terms, batch: Batch, step: Count) -> Loss:
         latent = terms.latent
         assert isinstance(latent.q, DiagonalNormal | FullNormal)
         q, _, _ = whitened(latent.q, latent.z, latent.p)

@@ -22,9 +22,11 @@ from vae.model.likelihoods import Likelihood
 from vae.model.posteriors import Posterior
 from vae.model.priors import Prior
 from vae.model.vae import VAE
+from vae.settings.classes import classes_of, ranges_of
 from vae.settings.errors import explain
-from vae.settings.ranges import REPEATED, classes_of, ranges_of
-from vae.settings.rules import refuse_other_keys, refuse_wrong_values, require
+from vae.settings.keys import refuse_other_keys
+from vae.settings.ranges import REPEATED
+from vae.settings.rules import refuse_wrong_values, require
 from vae.settings.together import check_class
 
 PARTS = {"backbone": Backbone, "prior": Prior, "posterior": Posterior, "likelihood": Likelihood}  # of the model

@@ -19,6 +19,7 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from vae.common.files import replacing
+from vae.common.types import WEIGHTS
 from vae.data.base import Dataset
 from vae.model.build import (
     stored_bytes,
@@ -81,11 +82,12 @@ def about(config: Mapping[str, Any], data: Dataset) -> About:
 def file_of(run: Path) -> Path:
     """The reported checkpoint of a run's folder, the best one or, of a run with report=last, the last one.
 
-    A file is taken for itself.
+    Without these it is what was kept of one as `weights.ckpt`. A file is taken for itself.
     """
     file = run / "checkpoints" / "best.ckpt" if run.is_dir() else run
-    if run.is_dir() and not file.is_file() and file.with_name("last.ckpt").is_file():
-        file = file.with_name("last.ckpt")
+    if run.is_dir() and not file.is_file():
+        others = (file.with_name("last.ckpt"), run / WEIGHTS)
+        file = next((other for other in others if other.is_file()), file)
     if not file.is_file():
         raise ValueError(f"{run}: must be the folder of a run or a checkpoint file, but there is no {file}")
     return file
@@ -198,6 +200,13 @@ def write_weights(checkpoint: Mapping[str, Any], file: Path, told: Mapping[str, 
         else:
             state = {f"{PREFIX}{name}": each for name, each in weights.items()}
             save(kept | {"state_dict": state}, temporary)
+
+
+def halved(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with weights of 16 bits; a model that is loaded from it computes with 32."""
+    weights = checkpoint["state_dict"]
+    half = {name: each.half() if each.is_floating_point() else each for name, each in weights.items()}
+    return {**checkpoint, "state_dict": half}
 
 
 def _digest(weights: Mapping[str, torch.Tensor]) -> str:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from vae.model.build import PARTS
-from vae.settings.ranges import RANGES, ranges_of
+from vae.settings.classes import ranges_of
+from vae.settings.ranges import RANGES
 from vae.settings.rules import Rule, refuse_wrong_values
 
 # Far more than any run writes.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Likelihood(Part):
     """Base: one parameter for each channel of a pixel, the logit of its mean."""
 
-    pixels = "unit"  # log p(x|z) is a density on [0, 1]; or "binary", a probability of 0 and 1
+    pixels = "unit"  # log p(x|z) is a density on [0, 1]; or a probability, "binary" of 0 and 1, or of "levels"
     link: str | None = None  # from parameters to the mean, by the name that the explorer's page knows
     whole_batch = False  # p(x|z) of an image depends on the others of its batch
 

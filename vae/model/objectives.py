@@ -12,7 +12,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from vae.common.types import TERMS
-from vae.model.annealing import Annealing
+from vae.model.annealing import Annealing, Count
 from vae.model.distributions import DiagonalNormal, detached, kl
 from vae.model.noise import FRESH, Draw, Noise
 from vae.model.vae import VAE, Terms
@@ -56,7 +56,7 @@ class Player(NamedTuple):
 
     name: str
     weights: Sequence[nn.Parameter]
-    loss: Callable[[Terms, Batch, int], Loss]  # detached from the weights of other players, or through them
+    loss: Callable[[Terms, Batch, Count], Loss]  # detached from the weights of other players, or through them
 
 
 class Needs(NamedTuple):
@@ -82,6 +82,10 @@ class Objective(nn.Module):
         """Take note of how long the training is, before it begins."""
         self.steps = steps
 
+    def annealed(self, step: int) -> float | None:
+        """The weight of what is annealed in the step after `step` others; None where nothing is."""
+        return None
+
     def players(self, vae: VAE) -> tuple[Player, ...]:
         """All who are optimised in a step, in this order; the first is the model."""
         return (Player("model", [weight for weight in vae.parameters() if weight.requires_grad], self.loss),)
@@ -90,12 +94,12 @@ class Objective(nn.Module):
         """The forward pass, with z drawn as this objective needs it."""
         return vae(batch.images, batch.labels, Draw(batch.noise, self.needs.samples, self.needs.mean))
 
-    def forward(self, vae: VAE, batch: Batch, step: int) -> tuple[Loss, Terms]:
+    def forward(self, vae: VAE, batch: Batch, step: Count) -> tuple[Loss, Terms]:
         """The model's loss of a batch in the step after `step` others, and the terms that it is made of."""
         terms = self.terms_of(vae, batch)
         return self.loss(terms, batch, step), terms
 
-    def loss(self, terms: Terms, batch: Batch, step: int) -> Loss:
+    def loss(self, terms: Terms, batch: Batch, step: Count) -> Loss:
         """Terms of a batch → its loss."""
         raise NotImplementedError
 
@@ -135,7 +139,10 @@ class ELBO(Objective):
         super().prepare(steps, epochs)
         self.annealing.prepare(steps, epochs)
 
-    def loss(self, terms: Terms, batch: Batch, step: int) -> Loss:
+    def annealed(self, step: int) -> float | None:
+        return None if self.annealing.kind == "constant" else float(self.annealing(step))
+
+    def loss(self, terms: Terms, batch: Batch, step: Count) -> Loss:
         weight = self.annealing(step)
         if self.capacity is not None:
             charged = (terms.kl.mean() - weight * self.capacity).abs()
@@ -171,7 +178,7 @@ class IWAE(Objective):
         self.needs = Needs(samples)
         self.dreg = dreg
 
-    def loss(self, terms: Terms, batch: Batch, step: int) -> Loss:
+    def loss(self, terms: Terms, batch: Batch, step: Count) -> Loss:
         if self.dreg:
             latent = terms.latent
             terms = terms._replace(latents=(latent._replace(q=detached(latent.q)),))
@@ -199,7 +206,7 @@ class Autoencoder(Objective):
 
     needs = Needs(mean=True)
 
-    def loss(self, terms: Terms, batch: Batch, step: int) -> Loss:
+    def loss(self, terms: Terms, batch: Batch, step: Count) -> Loss:
         return Loss(terms.recon.mean())
 
     def ledger(self) -> list[Entry]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from vae.common.seeding import apart
 from vae.common.types import Shape
-from vae.data.base import Dataset, DataSource
+from vae.data.base import DEFAULT_ROOT, Dataset, DataSource
 from vae.model.build import build, build_model, build_own, build_own_model, is_own, targets
 from vae.model.checkpoints import model_weights
 from vae.model.vae import VAE
@@ -70,24 +71,30 @@ def _refuse_without_images(model: VAE, shape: Shape) -> None:
 
 
 def data_of(about: Mapping[str, Any], root: str | None = None, trust: bool = False) -> tuple[DataSource, Dataset]:
-    """The source that a run was configured with and its data, which must be those that it was trained on."""
+    """The source that a run was configured with and its data, which must be those that it was trained on.
+
+    They are where they were or in `root`; those in the default place may since be where `VAE_DATA` says.
+    """
     config = dict(about["config"]["data"])
+    if root is None and config.get("root") == DEFAULT_ROOT:
+        root = os.environ.get("VAE_DATA")
     if root is not None:
         config["root"] = str(root)
     with in_one_line():
         source: DataSource = build({"data": config}, "data") if trust else _own_source(config, about["shape"])
     data = source.load()
-    if (data.name, list(data.shape)) != (about["data"], about["shape"]):
-        raise ValueError(
-            f"the run was trained on {about['data']}, but its configuration now gives {data.name}; "
-            "say with --data-root where the data are"
-        )
-    if list(data.classes) != about["classes"]:
-        trained, now = (", ".join(classes[:12]) or "none" for classes in (about["classes"], data.classes))
-        raise ValueError(
-            f"the run was trained on classes {trained}, but its data now have {now}; "
-            "say with --data-root where the data are"
-        )
+    with in_one_line():
+        if (data.name, list(data.shape)) != (about["data"], about["shape"]):
+            raise ValueError(
+                f"the run was trained on {about['data']}, but its configuration now gives {data.name}; "
+                "say with --data-root where the data are"
+            )
+        if list(data.classes) != about["classes"]:
+            trained, now = (", ".join(classes[:12]) or "none" for classes in (about["classes"], data.classes))
+            raise ValueError(
+                f"the run was trained on classes {trained}, but its data now have {now}; "
+                "say with --data-root where the data are"
+            )
     return source, data
 
 
@@ -99,9 +106,11 @@ def _own_source(config: Mapping[str, Any], shape: Sequence[int]) -> DataSource:
     target = str(config["_target_"])
     if not (list(targets(config)) == [target] and is_own(target, DataSource)):
         raise ValueError(f"the checkpoint asks for the data source {target}; use --trust if you trust the file")
+    config = {"flip": False, **config}  # which the kept examples' weights lack, and which only training asks for
     if "mirrors" in config:
         config = {**config, **_published(config.get("name"))}
-    file, size = config.get("file"), config.get("size")
+    file, crop = config.get("file"), config.get("crop")
+    size = config.get("size") or ([crop, crop] if isinstance(crop, int) else crop)
     if isinstance(file, str) and ".." in Path(file).parts:
         raise ValueError(f"data.file={file}: must lie below data.root, or be an absolute path without ..")
     if size is not None and size != shape[1:]:  # all images would be scaled to it before they are compared

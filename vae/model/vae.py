@@ -121,6 +121,7 @@ class VAE(nn.Module):
         """p(x|z) of latents (…, latent_dim), as the last level passes them on, with labels that broadcast to (…,)."""
         flat = None if labels is None else labels.expand(state.shape[:-1]).flatten()
         params = self.backbone.image(state.flatten(0, -2), flat)
+        params = params.to(torch.promote_types(params.dtype, torch.float32))  # a density needs more than 16 bits
         return self.likelihood(params.unflatten(0, state.shape[:-1]))
 
     def forward(self, x: Tensor, labels: Tensor | None = None, draw: Draw = Draw()) -> Terms:  # noqa: B008

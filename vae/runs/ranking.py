@@ -14,7 +14,7 @@ from vae.runs.results import Run, differ, differing, hashable, partition, refuse
 from vae.settings.config import is_place
 
 # Keys that may differ between runs on the same test images: all others in the group are a part of the data.
-TRAINING = ("data._target_", "data.batch_size", "data.val_fraction")
+TRAINING = ("data._target_", "data.batch_size", "data.val_fraction", "data.flip")
 # The values of an evaluation that a comparison shows by default.
 RANKED = "ranked by"
 HEADLINES = ("nll", "active_units", "knn_accuracy", "samples_frechet", "mig")

@@ -95,7 +95,9 @@ def recorded(
                 status["state"] = "completed"
             finally:
                 with signals.noted():
-                    _conclude(folder / STATUS, status | {"ended": _now()})
+                    status["ended"] = _now()
+                    _show(folder, status)  # first: whoever finds a run that has not ended does what its end owes
+                    _conclude(folder / STATUS, status)
 
 
 def _conclude(path: Path, status: Mapping[str, Any]) -> None:
@@ -109,6 +111,16 @@ def _conclude(path: Path, status: Mapping[str, Any]) -> None:
         with path.open("r+", encoding="utf-8") as file:
             file.write(as_json(status))
             file.truncate()
+
+
+def _show(folder: Path, status: Mapping[str, Any]) -> None:
+    """Write the run's card, which takes some hundredths of a second; without one the run is none the worse."""
+    from vae.runs import card  # which reads what is recorded here
+
+    try:
+        card.write_run(folder, status)
+    except Exception as error:
+        log.warning("%s could not be written: %s", folder / card.CARD, explain(error), exc_info=True)
 
 
 def read_status(folder: Path) -> dict[str, Any]:
@@ -134,7 +146,7 @@ def refuse_other_configuration(folder: Path, old: Mapping[str, Any], new: Mappin
         if before.get(key) != after.get(key) and not (may_change(before, key) and may_change(after, key)):
             raise RefusedError(
                 f"{key}={after.get(key)}: the run in {folder} has {key}={before.get(key)}; going on may only change "
-                "epochs, where the data lies, and the device"
+                "epochs, where the data lies, the loggers and the device"
             )
     if after.get("epochs", 0) < before.get("epochs", 0):
         raise RefusedError(f"epochs={after['epochs']}: the run in {folder} is set to {before['epochs']} already")

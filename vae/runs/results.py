@@ -15,9 +15,9 @@ from vae.common.files import read_json
 from vae.common.tables import Table, natural, order, typed
 from vae.common.types import TERMS
 from vae.settings.config import flatten, has_beta, is_place
-from vae.settings.rules import unknown_key
+from vae.settings.keys import unknown_key
 
-AFTERWARDS = ("figures", "evaluate")  # groups that change nothing of what is trained
+AFTERWARDS = ("figures", "evaluate", "logger")  # groups that change nothing of what is trained
 EVALUATION = "evaluation.json"
 VALIDATION = "best first by the validation total (of an autoencoder recon); the other figures are of the test images"
 

@@ -7,7 +7,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +17,8 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from vae.common.files import in_shell, read_json, relative, replacing, write_json
-from vae.common.signals import Interrupted
+from vae.common.signals import Interrupted, behind
+from vae.common.terminal import fitted
 from vae.runs.launching import visible_gpus
 from vae.runs.record import held, read_status
 from vae.runs.results import Run, find_runs, results_table, run_folders
@@ -68,6 +69,7 @@ def plan(
     found = _matches([config for *_, config in composed.values()], existing)
     number = 1 + max((int(match[0]) for name in existing if (match := re.match(r"\d+(?=_|$)", name))), default=-1)
     varying = _varying(combinations)
+    differing = varying | _varying([*combinations, *(status.get("overrides", []) for status in existing.values())])
     jobs: dict[str, Job] = {}
     for (overrides, cfg, config), name in zip(composed.values(), found, strict=True):
         done = False
@@ -76,6 +78,7 @@ def plan(
         else:
             with open_dict(cfg):
                 cfg.hydra.job.num = number
+                cfg.hydra.job.override_dirname = _dirname(cfg, overrides, differing)
             name = str(cfg.hydra.sweep.subdir)
             number += 1
             _refuse_taken(name, jobs, existing)
@@ -139,14 +142,14 @@ def begun(folder: Path, jobs: Sequence[Job], config: DictConfig) -> Iterator[Non
         log.info("%s %s%s", count, relative(folder), f"; {done} are done already" if done else "")
         try:
             yield
-        except Interrupted:
-            log.warning("the sweep is interrupted; go on with: %s", resume(folder))
-            raise
-        except Exception as error:  # the launcher's: those of jobs stand in their folders
+        except (Interrupted, Exception) as error:
+            if interrupted := behind(error):
+                log.warning("the sweep is interrupted; go on with: %s", resume(folder))
+                raise interrupted from None
+            # The launcher's: those of jobs stand in their folders.
             log.error("the launcher failed: %s", f"{type(error).__name__}: {error}".splitlines()[0])
         finally:
-            if jobs_in(folder):
-                write_results(folder)
+            write_results(folder)
 
 
 def announce(folder: Path, name: str) -> None:
@@ -165,6 +168,13 @@ def announce(folder: Path, name: str) -> None:
         seconds = (time.time() - content["started"]) / finished * (len(todo) - finished)
         parts.append(f"about {duration(seconds)} left")
     log.info(" · ".join(part for part in parts if part))
+
+
+def told_apart_by(folder: Path) -> list[str]:
+    """The keys by which the sweep of a job in this folder tells its jobs apart; none outside a sweep."""
+    content = read_json(folder.parent / PLAN)
+    labels = {job["folder"]: job["label"] for job in content["jobs"]} if content else {}
+    return [text.partition("=")[0] for text in labels.get(folder.name, "").split()]
 
 
 def report(metrics: Mapping[str, Any]) -> None:
@@ -186,12 +196,13 @@ def duration(seconds: float) -> str:
 
 
 def write_results(folder: Path) -> list[Run]:
-    """`results.csv` and `results.md` of all runs in a sweep's folder."""
+    """`results.csv` and `results.md` of all runs in a sweep's folder, if there are any."""
     runs = find_runs([folder / name for name in jobs_in(folder)])
-    table = results_table(runs)
-    for name, text in (("results.csv", table.csv()), ("results.md", table.markdown())):
-        with replacing(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    if runs:
+        table = results_table(runs)
+        for name, text in (("results.csv", table.csv()), ("results.md", table.markdown())):
+            with replacing(folder / name) as temporary:
+                temporary.write_text(text, encoding="utf-8")
     return runs
 
 
@@ -202,9 +213,9 @@ class Results(Callback):
         folder = Path(config.hydra.sweep.dir)
         try:
             runs = write_results(folder)
-            print(results_table(runs).text())
-            print(f"sweep      {relative(folder)}")
-            print(f"compare    python scripts/compare.py {in_shell(folder)}")
+            if runs:
+                steps = f"sweep      {relative(folder)}\ncompare    python scripts/compare.py {in_shell(folder)}"
+                print(fitted(f"{results_table(runs).text()}\n{steps}", sys.stdout))
             completed = [run.folder.name for run in runs if run.state == "completed"]
             wanted = _planned(folder) if (folder / PLAN).exists() else [run.folder.name for run in runs]
         except Exception as error:  # Hydra turns a callback's exceptions into warnings
@@ -224,9 +235,14 @@ def resume(folder: Path) -> str:
 
 
 def _varying(combinations: Sequence[Sequence[str]]) -> set[str]:
-    """The keys that differ between jobs."""
-    values: dict[str, set[str]] = {}
-    for text in (text for overrides in combinations for text in overrides):
-        key, _, value = text.partition("=")
-        values.setdefault(key, set()).add(value)
-    return {key for key, found in values.items() if len(found) > 1}
+    """The keys that differ between jobs, or that only some of them have."""
+    given = [dict(text.partition("=")[::2] for text in overrides) for overrides in combinations]
+    keys = {key for each in given for key in each}
+    return {key for key in keys if len({each.get(key) for each in given}) > 1}
+
+
+def _dirname(cfg: DictConfig, overrides: Sequence[str], differing: Collection[str]) -> str:
+    """Hydra's `override_dirname` of a job, without what is the same in all; of a single job with everything."""
+    without = OmegaConf.select(cfg, "hydra.job.config.override_dirname.exclude_keys") or []
+    named = [text for text in overrides if text.partition("=")[0] not in without]
+    return ",".join(sorted(text for text in named if not differing or text.partition("=")[0] in differing))

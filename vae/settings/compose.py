@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import textwrap
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,8 +56,9 @@ def yamls(group: str) -> list[str]:
 
 
 def choices(group: str) -> str:
-    """The same for the help text, the default first."""
-    return ", ".join(sorted(yamls(group), key=lambda name: name != _defaults().get(group)))
+    """The same for the help text, the default first, in lines that fit into 80 columns."""
+    names = ", ".join(sorted(yamls(group), key=lambda name: name != _defaults().get(group)))
+    return textwrap.fill(names, 64, break_on_hyphens=False).replace("\n", f"\n{15 * ' '}")
 
 
 @cache
@@ -66,6 +68,16 @@ def _defaults() -> dict[str, Any]:
 
 
 def run_suffix(overrides: str) -> str:
-    """`_latent_dim=3,prior=correlated`: what a run is called after its time; short and safe on every file system."""
-    safe = re.sub(r"[^\w=.,+-]+", "_", overrides).strip("_")
+    """`_latent_dim=3,prior=correlated`: what a run is called after its time; short and safe on every file system.
+
+    Numbers have four digits, because a search chooses values with sixteen.
+    """
+    rounded = re.sub(r"(?<![\w.])\d+\.\d+(e[+-]?\d+)?(?![\w.])", lambda found: _short(found[0]), overrides)
+    safe = re.sub(r"[^\w=.,+-]+", "_", rounded).strip("_")
     return f"_{safe[:160]}" if safe else ""
+
+
+def _short(number: str) -> str:
+    """With four digits; as it was typed if it has no more."""
+    rounded = f"{float(number):.4g}"
+    return number if float(rounded) == float(number) else rounded

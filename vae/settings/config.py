@@ -12,14 +12,17 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from vae.settings.ranges import PARTIAL, RANGES, REPEATED, TOP, classes_of, converted, ranges_in_place, ranges_of
-from vae.settings.rules import left_out, refuse_other_keys, refuse_wrong_values, require
+from vae.settings.classes import classes_of, converted, ranges_in_place, ranges_of
+from vae.settings.keys import left_out, refuse_other_keys
+from vae.settings.ranges import GROUPS, PARTIAL, RANGES, REPEATED, TOP
+from vae.settings.rules import refuse_wrong_values, require
 from vae.settings.together import check_class, check_together, kind
 
 FREE = (
     "epochs",
     *(f"trainer.{name}" for name in ("max_epochs", "accelerator", "devices", "strategy", "log_every_n_steps")),
 )
+USUAL = {"backbone": "dense", "likelihood": "bernoulli"}  # of conf/config.yaml, which pictures need not name
 BUILDING = ("_target_", "_partial_")  # Hydra's words that are no arguments of a class
 
 
@@ -28,11 +31,11 @@ def check(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
 
     `typed` are the overrides that made it; each must have an effect.
     """
-    refuse_other_keys("", cfg, [*TOP, *RANGES])
+    refuse_other_keys("", cfg, [*TOP, *GROUPS])
     # The top level first: its values stand in the groups by interpolation, and the error should name the key typed.
     refuse_wrong_values("", TOP, {name: rule.convert(cfg[name]) for name, rule in TOP.items()})
     config = plain(cfg)
-    for group in RANGES:
+    for group in GROUPS:
         is_group = isinstance(config[group], dict)
         require(is_group, group, config[group], "one of the choices that --help lists")
     for key, name in REPEATED.items():
@@ -41,6 +44,9 @@ def check(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
         require(value == config[name], key, value, f"{config[name]}, as {name} is: set {name}=… instead")
     for group in RANGES:
         _check_group(group, config[group])
+    for name, node in config["logger"].items():
+        require(isinstance(node, dict), f"logger.{name}", node, "a logger, with its _target_")
+        _check_group(f"logger.{name}", node)
     check_together(config)
     keys = {text.lstrip("+").partition("=")[0] for text in typed}
     if not has_beta(config) and (config["beta"] != 1 or "beta" in keys):
@@ -154,9 +160,19 @@ def objective_name(config: Mapping[str, Any]) -> str:
     return " ".join(filter(None, words))
 
 
+def unusual(config: Mapping[str, Any]) -> dict[str, str]:
+    """The backbone and the likelihood in words, where they are not the default ones."""
+    found = {}
+    for group, usual in USUAL.items():
+        name = kind({"_target_": usual} | dict(config.get(group, {})))
+        if name != usual:
+            found[group] = f"{name} {group}"
+    return found
+
+
 def may_change(flat: Mapping[str, Any], key: str) -> bool:
-    """Whether a key may change when a run goes on: it says how long, on which device or where the data lie."""
-    return key in FREE or is_place(flat, key)
+    """Whether a key may change when a run goes on: it says how long, on which device, what logs, where the data lie."""
+    return key in FREE or key.startswith("logger.") or is_place(flat, key)
 
 
 def is_place(flat: Mapping[str, Any], key: str) -> bool:

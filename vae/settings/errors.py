@@ -11,7 +11,7 @@ from hydra.errors import InstantiationException, MissingConfigException, Overrid
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
-from vae.settings.rules import left_out, unknown_key
+from vae.settings.keys import left_out, unknown_key
 
 ALLOWED = {  # OmegaConf's words for a refused value, mostly of Hydra's own keys, and the value that it wants
     "could not be converted to Integer": "an integer",
@@ -44,6 +44,9 @@ NAMES_NO_KEY = {  # messages of Python and OmegaConf that name no key, and what 
     "Unexpected type for root: NoneType": "one of the keys is below a value that is null: give the whole value instead",
 }
 
+# How Hydra says that a value is a sweep's.
+SEVERAL = re.compile(r"(?:Ambiguous value for argument|Sweep parameters) '(.+=.+)'")
+
 OF_CPP = re.compile(r"\s*(?:Exception raised from|C\+\+ CapturedTraceback|frame #\d+:).*", re.DOTALL)
 
 
@@ -67,11 +70,19 @@ def _sentence(error: BaseException) -> str:
     for said, meant in NAMES_NO_KEY.items():
         if str(error).startswith(said):
             return meant
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        from vae.settings.compose import yamls  # imports Hydra, which those that compare runs do without
+
         group, _, choice = error.missing_cfg_file.rpartition("/")
-        return f"{group}={choice}: no such choice; choose one of {', '.join(error.options)}"
+        if options := error.options or (yamls(group) if group else []):  # Hydra gives none for one of a list
+            return f"{group}={choice}: no such choice; choose one of {', '.join(options)}"
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: cannot be read as key=value; quote a value with special characters: key='a b'"
+        text = str(error.override)
+        if text.endswith(","):
+            return f"{text}: ends in a comma; write {text.rstrip(',')}, with a space before the next key"
+        return f"{text}: cannot be read as key=value; quote a value with special characters: key='a b'"
+    if several := SEVERAL.match(str(error)):
+        return _several_values(*several[1].split("=", 1))
     if isinstance(error, InstantiationException):
         key = re.search(r"full_key: (\S+)", str(error))
         return f"{key[1] if key else 'configuration'}: {_one_line(cause or error)}"
@@ -89,6 +100,12 @@ def _sentence(error: BaseException) -> str:
     if isinstance(error, OmegaConfBaseException) and error.full_key:
         return f"{error.full_key}: {_of_omegaconf(error)}"
     return _one_line(error)
+
+
+def _several_values(key: str, values: str) -> str:
+    takes_lists = ("." in key or key == "logger") and "(" not in values
+    as_list = f", or {key}=[{values}] for a list" if takes_lists else ""
+    return f"{key}={values}: must be one value; add -m for a run with each of them{as_list}"
 
 
 def _of_omegaconf(error: OmegaConfBaseException) -> str:
@@ -109,7 +126,8 @@ def _readable(size: str, unit: str) -> str:
 def require_packages(extra: str, *packages: str) -> None:
     """Raise a `ValueError` of one line unless these packages of an extra are installed."""
     for package in packages:
-        if find_spec(package) is None:
+        spec = find_spec(package)
+        if spec is None or spec.origin is None:  # a folder of that name is no package
             raise ValueError(_comes_with(package, extra))
 
 

@@ -1,4 +1,4 @@
-"""What a configuration needs of the machine: its files and devices. Imports no torch."""
+"""What a configuration needs of the machine: its files, devices and packages. Imports no torch."""
 
 from __future__ import annotations
 
@@ -10,21 +10,31 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from vae.settings.classes import ranges_of
 from vae.settings.config import plain
-from vae.settings.ranges import ranges_of
+from vae.settings.errors import in_one_line, require_packages
 from vae.settings.rules import require
 
 VisibleGPUs = Callable[[], list[str]]
 Node = Mapping[str, Any]
 
+PACKAGES = {"MLFlowLogger": "mlflow", "WandbLogger": "wandb"}  # that loggers need, and the extras of these names
+CELEBA = "img_align_celeba"  # the folder of its images, and the names of the list that says which part each is in
+PARTITIONS = ("list_eval_partition.txt", "list_eval_partition.csv")
+_FILES = {"vae.data.factors.FactorFile": "images and factors", "vae.data.arrays.ArrayFile": "images"}
+
 
 def check_machine(cfg: DictConfig, gpus: VisibleGPUs) -> None:
-    """Refuse a checked configuration that cannot be trained on this machine: a file or a device is missing."""
+    """Refuse a checked configuration that cannot be trained on this machine: a file, device or package is missing."""
     config = plain(cfg)
     if ranges_of("data", config["data"]) is not None:
         _check_files(config["data"])
     if ranges_of("trainer", config["trainer"]) is not None:
         _check_devices(config["trainer"], gpus)
+    for name, node in config["logger"].items():
+        if package := PACKAGES.get(node["_target_"].rpartition(".")[2]):
+            with in_one_line(f"logger.{name}: "):
+                require_packages(package, package)
 
 
 def _check_files(node: Node) -> None:
@@ -34,10 +44,25 @@ def _check_files(node: Node) -> None:
     if node["_target_"] == "vae.data.images.ImageFolder":
         found = folder.is_dir() and any(folder.iterdir())
         require(found, "data.root", root, "a folder of images, but there is no such folder or it is empty")
-    if node["_target_"] == "vae.data.factors.FactorFile":
+    if node["_target_"] == "vae.data.celeba.CelebA":
+        celeba_at(folder)
+    what = _FILES.get(node["_target_"])
+    if what is not None:
         path = folder / _expanded("data.file", node["file"])
-        allowed = f"an .npz file of images and factors, but there is no file {path}"
+        allowed = f"an .npz file of {what}, but there is no file {path}"
         require(path.is_file(), "data.file", node["file"], allowed)
+
+
+def celeba_at(root: Path) -> tuple[Path, Path]:
+    """CelebA's folder of images, in `<root>/celeba/` or in `root` itself, and the list of parts beside it."""
+    for folder in (root / "celeba", root):
+        listed = [folder / name for name in PARTITIONS if (folder / name).is_file()]
+        if listed and (folder / CELEBA).is_dir():
+            return folder / CELEBA, listed[0]
+    raise ValueError(
+        f"data.root={root}: must be a folder in which celeba/{CELEBA}/ and celeba/{PARTITIONS[0]} are; "
+        f"mmlab.ie.cuhk.edu.hk/projects/CelebA.html has them, as Img/{CELEBA}.zip and Eval/{PARTITIONS[0]}"
+    )
 
 
 def _expanded(key: str, path: str) -> Path:

@@ -46,6 +46,7 @@ METRICS = (
     *("likelihood", "gap", "aggregate", "geometry", "structure"),
     *("reconstruction", "samples", "disentanglement", "anomaly"),
 )
+METHODS = {"importance": 1000, "ais": 300}  # to the likelihood, and of how many images in a minute or a few
 
 Ranges = Mapping[str, Rule]  # by key
 
@@ -56,6 +57,7 @@ TOP: Ranges = {
     "epochs": _EPOCHS,
     "seed": _SEED,
     "conditional": boolean,
+    "ema": below_one("a decay in [0, 1), 0 for no average"),
     "report": word("best", "last"),
 }
 
@@ -94,32 +96,40 @@ _DEVICES = Rule(
     lambda value: value == "auto" or is_integer(value, 1, 1024) or _are_indices(value),
     "auto, an integer from 1 to 1024, or a list of different GPUs' indices",
 )
-_SIZE = listed(2, 2, integer(1, 10_000), "[height, width], two integers from 1 to 10000")
+_SIDE = integer(1, 10_000)  # in pixels
+_SIZE = listed(2, 2, _SIDE, "[height, width], two integers from 1 to 10000")
+_CROP = Rule(lambda each: _SIDE.allows(each) or _SIZE.allows(each), f"{_SIDE.words}, or {_SIZE.words}", _SIDE.convert)
 _BETAS = listed(2, 2, below_one(""), "a list of two numbers in [0, 1)")
 _NAMES = [tag.partition("/")[2] for tag in PICTURES]
 _PICTURES = listed(0, 100, word(*_NAMES, *PICTURES), f"a list of {', '.join(_NAMES)}")
+_GROUPS = optional(integer(1, 100_000))
+_SIDES = listed(0, 20, integer(1, 10_000), "a list of up to 20 integers from 1 to 10000")
 _METRICS = listed(0, 100, word(*METRICS), f"a list of {', '.join(METRICS)}")
 
 # Of several classes
 _LATENT: Ranges = {"latent_dim": _LATENTS}
+_MAPS: Ranges = {**_LATENT, "channels": widths(20, 100_000)}
 _DATA: Ranges = {
     "root": text,
     "batch_size": integer(1, MANY),
     "val_fraction": fraction(),
     "binarize": word("none", "threshold", "dynamic"),
     "limit": optional(integer(2, IMAGES)),
+    "flip": boolean,
 }
-_IDX: Ranges = {
+_PUBLISHED: Ranges = {
     **_DATA,
     "name": text,
     "classes": listed(1, 1000, text, "a list of 1 to 1000 names"),
     "mirrors": listed(0, 100, text, "a list of up to 100 addresses"),
     "digests": texts_by_name("file names, each with its SHA-256"),
 }
+_IMAGES: Ranges = {**_DATA, "size": optional(_SIZE), "crop": optional(_CROP), "channels": one_of("1 or 3", 1, 3)}
+_FILE: Ranges = {**_DATA, "file": text, "test_fraction": fraction()}
 _MIXED: Ranges = {**_LATENT, "components": integer(1, 100_000)}
 _ADAM: Ranges = {"lr": positive(), "betas": _BETAS, "weight_decay": number(0), "fused": boolean}
 _SCHEDULER: Ranges = {"warmup": below_one("a fraction of the training in [0, 1)")}
-_TRAINER: Ranges = {
+TRAINER: Ranges = {
     "max_epochs": _EPOCHS,
     "accelerator": word("auto", "cpu", "gpu", "cuda", "mps"),
     "devices": _DEVICE,
@@ -127,8 +137,8 @@ _TRAINER: Ranges = {
     "gradient_clip_val": optional(positive()),
     "log_every_n_steps": integer(1, MANY),
 }
-_DDP: Ranges = {  # of the same class, where it has a strategy
-    **_TRAINER,
+TRAINER_OF_PROCESSES: Ranges = {  # of the same class, where it has a strategy
+    **TRAINER,
     "devices": _DEVICES,
     "strategy": word("ddp", "ddp_find_unused_parameters_true"),
 }
@@ -136,20 +146,19 @@ _DDP: Ranges = {  # of the same class, where it has a strategy
 # By group and class. Matrices are looked at in vae.settings.together.
 RANGES: Mapping[str, Mapping[str, Ranges]] = {
     "data": {
-        "vae.data.idx.IdxFiles": _IDX,
-        "vae.data.auto.Auto": _IDX,
+        "vae.data.idx.IdxFiles": _PUBLISHED,
+        "vae.data.auto.Auto": _PUBLISHED,
+        "vae.data.cifar.Cifar10": _PUBLISHED,
         "vae.data.strokes.Strokes": {**_DATA, "seed": _SEED, "correlation": anything},
-        "vae.data.images.ImageFolder": {
-            **_DATA,
-            "size": optional(_SIZE),
-            "channels": one_of("1 or 3", 1, 3),
-            "test_fraction": fraction(),
-        },
-        "vae.data.factors.FactorFile": {**_DATA, "file": text, "test_fraction": fraction()},
+        "vae.data.images.ImageFolder": {**_IMAGES, "test_fraction": fraction()},
+        "vae.data.celeba.CelebA": {key: rule for key, rule in _IMAGES.items() if key != "val_fraction"},
+        "vae.data.factors.FactorFile": _FILE,
+        "vae.data.arrays.ArrayFile": _FILE,
     },
     "backbone": {
         "vae.model.backbones.Dense": {**_LATENT, "hidden": widths(100, MANY), "gated": boolean},
-        "vae.model.backbones.Conv": {**_LATENT, "channels": widths(20, 100_000), "hidden": integer(1, MANY)},
+        "vae.model.backbones.Conv": {**_MAPS, "hidden": integer(1, MANY)},
+        "vae.model.resnet.Resnet": {**_MAPS, "depth": integer(1, 1000), "groups": _GROUPS, "attention": _SIDES},
     },
     "prior": {
         "vae.model.priors.Isotropic": _LATENT,
@@ -173,6 +182,8 @@ RANGES: Mapping[str, Mapping[str, Ranges]] = {
         "vae.model.likelihoods.Bernoulli": {},
         "vae.model.likelihoods.ContinuousBernoulli": {},
         "vae.model.likelihoods.Gaussian": {"sigma": _SIGMA},
+        "vae.model.discretized.DiscretizedLogistic": {},
+        "vae.model.discretized.LogisticMixture": {"components": integer(1, 1000)},
     },
     "objective": {
         "vae.model.objectives.ELBO": {
@@ -186,10 +197,7 @@ RANGES: Mapping[str, Mapping[str, Ranges]] = {
         },
         "vae.model.objectives.IWAE": {"samples": integer(1, 100_000), "dreg": boolean},
         "vae.model.batchwise.TC": {"beta": _BETA},
-        "vae.model.batchwise.MMD": {
-            "alpha": number(high=1, why=", which leaves the KL out"),
-            "weight": _WEIGHT,
-        },
+        "vae.model.batchwise.MMD": {"alpha": number(high=1, why=", which leaves the KL out"), "weight": _WEIGHT},
         "vae.model.batchwise.DIP": {
             "beta": _BETA,
             "kind": one_of("1 (the posterior means) or 2 (the aggregate)", 1, 2),
@@ -205,13 +213,14 @@ RANGES: Mapping[str, Mapping[str, Ranges]] = {
         "vae.training.schedulers.one_cycle": _SCHEDULER,
         "vae.training.schedulers.stages": _SCHEDULER,
     },
-    "trainer": {"pytorch_lightning.Trainer": _TRAINER},
+    "trainer": {"pytorch_lightning.Trainer": TRAINER},
     "figures": {
         "vae.training.callbacks.pictures.Pictures": {
             "every_n_epochs": optional(integer(1, MANY)),
             "only": optional(_PICTURES),
             "grid": word("whitened", "square", "quantile"),
             "walk": word("axis", "conditional"),
+            "film": boolean,
         },
     },
     "evaluate": {
@@ -219,43 +228,25 @@ RANGES: Mapping[str, Mapping[str, Ranges]] = {
             "metrics": optional(_METRICS),
             "images": optional(integer(1, IMAGES)),
             "samples": integer(1, MANY),
-            "method": word("importance", "ais"),
+            "method": word(*METHODS),
         },
     },
 }
 
-
-def classes_of(group: str) -> str:
-    """The classes of a group, for a sentence."""
-    return ", ".join(RANGES[group])
-
-
-def ranges_of(group: str, node: Mapping[Any, Any]) -> Ranges | None:
-    """The ranges of a node's class; None of a class from elsewhere."""
-    target = node.get("_target_")
-    found = RANGES[group].get(target) if isinstance(target, str) else None
-    return _DDP if found is _TRAINER and "strategy" in node else found
-
-
-def ranges_in_place(group: str, node: Mapping[Any, Any]) -> Ranges:
-    """The same; a class from elsewhere has those of the class that it replaces, whose YAML's keys come first."""
-    own = ranges_of(group, node)
-    if own is not None:
-        return own
-    keys = [key for key in map(str, node) if not key.startswith("_")]
-    known = [*RANGES[group].values(), *([_DDP] if group == "trainer" else [])]
-    fitting = [ranges for ranges in known if ranges.keys() == {*keys[: len(ranges)]}]
-    return max(fitting, key=len, default={})
-
-
-def converted(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A plain configuration whose values have the types of their rules, where they can be converted to those."""
-    result = {}
-    for key, value in config.items():
-        if key in TOP:
-            value = TOP[key].convert(value)
-        elif key in RANGES and isinstance(value, dict):
-            ranges = {"_partial_": boolean, **ranges_in_place(key, value)}
-            value = {name: ranges.get(name, anything).convert(each) for name, each in value.items()}
-        result[key] = value
-    return result
+# Of the loggers beside TensorBoard, each under its name in the group `logger`.
+LOGGERS: Mapping[str, Ranges] = {
+    "pytorch_lightning.loggers.CSVLogger": {"flush_logs_every_n_steps": integer(1, MANY)},
+    "pytorch_lightning.loggers.MLFlowLogger": {
+        "experiment_name": text,
+        "tracking_uri": text,
+        "artifact_location": optional(text),
+        "tags": optional(texts_by_name("texts by name")),
+    },
+    "pytorch_lightning.loggers.WandbLogger": {
+        "project": text,
+        "offline": boolean,
+        **dict.fromkeys(("entity", "group", "job_type"), optional(text)),
+        "tags": listed(0, 100, text, "a list of texts"),
+    },
+}
+GROUPS = (*RANGES, "logger")  # of the configuration

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 LARGEST = 1e30  # of floats: products with it stay in single precision, which ends at 3.4e38
@@ -173,33 +172,6 @@ def refuse_wrong_values(
             require(False, dotted(group, name), shown(values[name]), rule.words)
 
 
-def refuse_other_keys(group: str, given: Iterable[Any], known: Iterable[str], and_unknown: bool = True) -> None:
-    """Refuse a group that lacks a known key, or has others."""
-    given, known = [*map(str, given)], [*known]
-    for name in known:
-        if name not in given:
-            raise ValueError(left_out(dotted(group, name)))
-    for name in given:
-        if and_unknown and name not in known:
-            raise ValueError(unknown_key(dotted(group, name), known))
-
-
 def dotted(group: str, name: str) -> str:
     """The whole key; the top level's group is empty."""
     return f"{group}.{name}" if group else name
-
-
-def left_out(key: str) -> str:
-    """The sentence that refuses that a key is missing, or has no value."""
-    return f"{key}: cannot be left out; give it as {key}=…"
-
-
-def unknown_key(key: str, known: Iterable[str]) -> str:
-    """The sentence that refuses a key which exists nowhere, with the nearest of those beside it, or all of them."""
-    prefix, _, last = key.rpartition(".")
-    names = sorted(name.rpartition(".")[2] for name in known)
-    names = [name for name in names if not name.startswith("_") and name != last]
-    near = difflib.get_close_matches(last, names, n=3, cutoff=0.6)
-    shown = [dotted(prefix, name) for name in near or names]
-    hint = f"did you mean {' or '.join(shown)}?" if near else f"allowed are {', '.join(shown) or 'none here'}"
-    return f"{key}: no such key; {hint}"

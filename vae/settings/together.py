@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,8 +20,8 @@ INDEPENDENT = (
 
 
 def kind(node: Node) -> str:
-    """What a group's choice is called in words: its class in lower case."""
-    return str(node["_target_"]).rpartition(".")[2].lower()
+    """What a group's choice is called in words: `ContinuousBernoulli` is "continuous bernoulli"."""
+    return re.sub("(?<=[a-z])(?=[A-Z])", " ", str(node["_target_"]).rpartition(".")[2]).lower()
 
 
 # One class's values ---------------------------------------------------------------------------------------------------
@@ -35,6 +36,12 @@ def check_class(node: Node) -> None:
 
 def _check_strokes(node: Node) -> None:
     check_covariance("data.correlation", node["correlation"], size=6, unit_diagonal=True)
+
+
+def _check_resnet(node: Node) -> None:
+    groups = node["groups"]
+    whole = groups is None or not any(channels % groups for channels in node["channels"])
+    require(whole, "backbone.channels", node["channels"], f"multiples of backbone.groups = {groups}")
 
 
 def _check_correlated(node: Node) -> None:
@@ -55,6 +62,7 @@ def _check_mmd(node: Node) -> None:
 
 _OF_A_CLASS: Mapping[str, Callable[[Node], None]] = {
     "vae.data.strokes.Strokes": _check_strokes,
+    "vae.model.resnet.Resnet": _check_resnet,
     "vae.model.priors.Correlated": _check_correlated,
     "vae.model.objectives.ELBO": _check_elbo,
     "vae.model.batchwise.MMD": _check_mmd,

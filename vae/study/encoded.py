@@ -12,7 +12,7 @@ from torch import Tensor
 from vae.common.seeding import apart
 from vae.data.loader import BatchLoader
 from vae.evaluation import latents
-from vae.evaluation.geometry import Geometry, covariance
+from vae.evaluation.geometry import SAMPLES, Geometry, covariance
 from vae.model.vae import VAE, evaluating
 
 
@@ -21,6 +21,8 @@ class Encoded:
 
     It is the same whichever asks, and the caller's random numbers stay as they were.
     """
+
+    prior_draws = SAMPLES  # of a prior that has no formulas
 
     def __init__(self, vae: VAE, loader: BatchLoader, at_mean: bool):
         self.vae = vae
@@ -36,7 +38,7 @@ class Encoded:
     @cached_property
     def prior(self) -> Geometry:
         with self.quietly():
-            return Geometry.of(self.vae.prior())
+            return Geometry.of(self.vae.prior(), self.prior_draws)
 
     @cached_property
     def between(self) -> Tensor:

@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vae.common.files import read_json, relative, write_json
+from vae.common.terminal import bar
+from vae.runs import measured
 from vae.runs.results import EVALUATION
 from vae.study.measures import Values, measure, select
 from vae.study.subject import EVERY, Effort, NotApplicableError, Subject
 
 log = logging.getLogger(__name__)
+
+QUICK = "a quick look: gap and samples are of less work, too; compare quick ones only"
 
 
 class Findings(NamedTuple):
@@ -46,32 +50,37 @@ class Evaluation:
         kept = before if before.get("step") == step else {}
         values: Values = {}
         left_out, failed = {}, {}
-        lines = []
         writable = True
         log.info("measuring %s", ", ".join(self.names))  # the first of them may take a minute
-        for name in self.names:
-            start = time.perf_counter()
-            try:
-                found = measure(subject, name)
-            except NotApplicableError as reason:
-                left_out[name] = str(reason)
-                continue
-            except Exception as error:
-                failed[name] = " ".join(f"{type(error).__name__}: {error}".split())
-                log.warning("the measure %s failed (%s)", name, failed[name], exc_info=True)
-                continue
-            values |= {f"test/{key}": value for key, value in found.items()}
-            lines += [f"{name:<16}{key:<28}{value:>12.5g}" for key, value in found.items()]
-            writable = writable and _write(path, kept | {"epoch": epoch, "step": step} | values)
-            log.info("%s: %.1f s", name, time.perf_counter() - start)
-        written = bool(lines) and writable
-        rule = ["─" * 56] if lines else []
-        notes = [f"left out: {name} ({reason})" for name, reason in left_out.items()]
+        with bar("measuring", len(self.names)) as measuring:
+            for name in self.names:
+                measuring.set_description_str(f"measuring {name}")
+                start = time.perf_counter()
+                try:
+                    found = measure(subject, name)
+                except NotApplicableError as reason:
+                    left_out[name] = str(reason)
+                    continue
+                except Exception as error:
+                    failed[name] = " ".join(f"{type(error).__name__}: {error}".split())
+                    log.warning("the measure %s failed (%s)", name, failed[name], exc_info=True)
+                    continue
+                finally:
+                    measuring.update()
+                values |= {f"test/{key}": value for key, value in found.items()}
+                writable = writable and _write(path, kept | {"epoch": epoch, "step": step} | values)
+                log.info("%s: %.1f s", name, time.perf_counter() - start)
+        written = bool(values) and writable
+        rows = measured.rows({key.removeprefix("test/"): value for key, value in values.items()})
+        notes = measured.notes(rows)
+        if subject.effort.is_quick and values.keys() & {"test/gap_images", "test/samples_images"}:
+            notes.append(QUICK)
+        notes += [f"left out: {name} ({reason})" for name, reason in left_out.items()]
         notes += [f"failed: {name} ({error})" for name, error in failed.items()]
         if written:
             notes.append(f"written to {relative(path)}")
         head = f"{subject.data.name}: {relative(folder)}, weights of epoch {epoch}"
-        return Findings(values, "\n".join([head, *rule, *lines, *rule, *notes]), left_out, failed, written)
+        return Findings(values, "\n".join([head, *measured.text(rows), *notes]), left_out, failed, written)
 
 
 def _write(path: Path, content: Mapping[str, float]) -> bool:

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from vae.common.seeding import apart
-from vae.data.base import Part
-from vae.evaluation import aggregate, anomaly, disentanglement, latents, quality, structure
+from vae.data.base import Split
+from vae.evaluation import aggregate, anomaly, classifier, disentanglement, latents, quality, structure
 from vae.evaluation.annealed import annealed, bidirectional
 from vae.evaluation.classifier import trained_classifier
 from vae.evaluation.gap import inference_gap
@@ -36,7 +36,7 @@ STEPS = 300  # of that search
 Values = dict[str, float]
 
 
-def _refuse_few(part: Part, fewest: int, what: str = "test") -> None:
+def _refuse_few(part: Split, fewest: int, what: str = "test") -> None:
     if len(part) < fewest:
         raise NotApplicableError(f"it needs at least {fewest} {what} images, not {len(part)}")
 
@@ -69,7 +69,7 @@ def _likelihood(subject: Subject) -> Values:
     }
 
 
-def _annealed(subject: Subject, part: Part) -> Values:
+def _annealed(subject: Subject, part: Split) -> Values:
     """log p(x) without the encoder's help, between two bounds for images that the model draws itself."""
     images, steps = subject.images(part), subject.effort.samples
     found = annealed(subject.vae, images, part.labels, CHAINS, steps)
@@ -95,26 +95,27 @@ def _annealed(subject: Subject, part: Part) -> Values:
     }
 
 
-def _bits(subject: Subject, part: Part, found: Weighed) -> Values:
-    """Bits per dimension: from log p(x) of binary images, or of dequantised ones where p(x) is a density."""
-    density = subject.vae.likelihood.pixels != "binary"
+def _bits(subject: Subject, part: Split, found: Weighed) -> Values:
+    """Bits per dimension: from log p(x) of binary images or levels, or of dequantised ones where p(x) is a density."""
+    of = subject.vae.likelihood.pixels
     pixels = "binary" if subject.binarized else "grey"
-    if density and not subject.binarized:
+    if of == "unit" and not subject.binarized:
         pixels = "dequantised"
-        batches = ((dequantised(images), labels) for images, labels in subject.batches(part))
-        found = importance_likelihood(subject.vae, batches, subject.effort.samples)
-    bits = bits_per_dimension(found.log_p, subject.data.shape, pixels, density)
-    return {} if bits is None else {"bits_per_dim": bits}
+        found = importance_likelihood(subject.vae, subject.batches(part), subject.effort.samples, dequantised)
+    bits = bits_per_dimension(found.log_p, subject.data.shape, pixels, of)
+    name = "nll_bits_per_dim" if of == "levels" else "bits_per_dim"  # the metrics have those of −ELBO
+    return {} if bits is None else {name: bits}
 
 
 def _gap(subject: Subject) -> Values:
     subject.refuse_at_mean()
-    part = subject.test.some(SINGLE)
+    part = subject.test.some(subject.effort.part_of(SINGLE))
     found = inference_gap(subject.vae, subject.images(part), part.labels, subject.effort.samples, STEPS)
     return {
         "approximation_gap": found.approximation.mean().item(),
         "amortisation_gap": found.amortisation.mean().item(),
-        "gap_error": found.error.square().sum().sqrt().item() / len(found.error),
+        "gap_error": found.error.square().sum().sqrt().item() / len(found.error),  # of the first of them
+        "gap_images": len(found.error),
     }
 
 
@@ -183,13 +184,18 @@ def _reconstruction(subject: Subject) -> Values:
 def _samples(subject: Subject) -> Values:
     subject.refuse_without_classes()
     _refuse_few(subject.test, CROWD)
-    classifier = trained_classifier(subject.train, len(subject.data.classes), CACHE)
-    test = subject.test.some(PICTURED)
+    steps = subject.effort.part_of(classifier.STEPS)
+    trained = trained_classifier(subject.train, len(subject.data.classes), CACHE, steps)
+    test = subject.test.some(subject.effort.part_of(PICTURED))
     drawn = torch.cat([subject.vae.sample(len(labels), labels).cpu() for labels in test.labels.split(1000)])
     if subject.binarized:  # grey means would differ from binary images by their greys alone
         drawn = torch.bernoulli(drawn)
-    found = quality.samples(classifier.features(test.images), classifier.features(drawn))
-    return {f"samples_{name}": value for name, value in found.items()}
+    found = quality.samples(trained.features(test.images), trained.features(drawn))
+    return {
+        **{f"samples_{name}": value for name, value in found.items()},
+        "samples_images": len(drawn),
+        "samples_classifier_steps": steps,
+    }
 
 
 def _disentanglement(subject: Subject) -> Values:

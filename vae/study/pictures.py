@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from vae.study.scene import Scene
 
 OTHERS = {"axis": "stay", "conditional": "follow at the prior's conditional mean"}  # dimensions, in a traversal
+CELLS = 10  # of a sheet along each side where every class has a sheet of its own
+WALKED = 3  # images that traversals begin at
 SINGLES = 3  # images drawn with their true posterior; each takes a twentieth of a second
 
 
@@ -36,9 +38,9 @@ def select(names: Sequence[str] | None, key: str = "only") -> tuple[str, ...]:
 
 def _manifold(scene: Scene) -> Figure:
     dims = scene.active(2)
-    sheets = grids.manifold(scene.prior, scene.grid, dims)
     if scene.rows:
-        return _manifold_by_class(scene, sheets[len(sheets) // 2])
+        return _manifold_by_class(scene, dims)
+    sheets = grids.manifold(scene.prior, scene.grid, dims)
     decoded = scene.decode(torch.stack([sheet.z for sheet in sheets]))
     titles = []
     for sheet in sheets:
@@ -54,7 +56,9 @@ def _manifold(scene: Scene) -> Figure:
     return manifold.manifold(list(decoded), places, names, titles, scene.note)
 
 
-def _manifold_by_class(scene: Scene, sheet: grids.Sheet) -> Figure:
+def _manifold_by_class(scene: Scene, dims: Sequence[int]) -> Figure:
+    sheets = grids.manifold(scene.prior, scene.grid, dims, CELLS if scene.latent_dim > 1 else 2 * CELLS)
+    sheet = sheets[len(sheets) // 2]
     decoded = scene.decode(sheet.z.expand(len(scene.rows), *sheet.z.shape), torch.tensor(scene.rows)[:, None, None])
     place = sheet.z[..., list(sheet.dims)]
     names, titles = [axis_name(dim) for dim in sheet.dims], [scene.classes[label] for label in scene.rows]
@@ -156,11 +160,12 @@ def _interpolation(scene: Scene) -> Figure:
 
 
 def _traversal(scene: Scene) -> Figure:
-    dims, offsets = scene.active(10), torch.linspace(-grids.SPAN, grids.SPAN, 11)
-    original, code, label = scene.encoded(scene.examples(1))
-    decoded = scene.decode(grids.traversal(code[0], scene.prior, dims, offsets, scene.walk), label)
-    names, others = [axis_name(i) for i in dims], OTHERS[scene.walk]
-    return images.traversal(decoded, original[0].cpu(), offsets, names, others, scene.note)
+    dims, offsets = scene.ranking[:10], torch.linspace(-grids.SPAN, grids.SPAN, 7)
+    originals, codes, labels = scene.encoded(scene.examples(WALKED))
+    z = torch.stack([grids.traversal(code, scene.prior, dims, offsets, scene.walk) for code in codes])
+    decoded = scene.decode(z, labels[:, None, None])
+    names, active = [axis_name(i) for i in dims], latents.active_units(scene.codes.means)[dims].tolist()
+    return images.traversal(decoded, originals.cpu(), offsets, names, active, OTHERS[scene.walk], scene.note)
 
 
 def _losses(scene: Scene) -> Figure:

@@ -15,7 +15,7 @@ from vae.data.loader import BatchLoader
 from vae.evaluation import latents
 from vae.figures import solid
 from vae.model.vae import VAE
-from vae.settings.config import is_at_mean, kind, objective_name
+from vae.settings.config import is_at_mean, kind, objective_name, unusual
 from vae.study.encoded import Encoded
 from vae.study.pictures import DRAW, TAGS, clusters_3d, select
 
@@ -94,10 +94,11 @@ class Scene(Encoded):
         return sorted(self.ranking[:count])
 
     def coordinates(self, dim: int) -> Tensor:
-        """Coordinates (points,) that cover the prior and all codes in one dimension."""
-        middle, reach = self.prior.mean[dim].item(), 3.5 * self.prior.scale[dim].item()
-        means = self.codes.means[:, dim]
-        low, high = min(middle - reach, means.min().item()), max(middle + reach, means.max().item())
+        """Coordinates (points,) that cover the prior and all codes in one dimension, with what these are spread."""
+        middle, scale = self.prior.mean[dim].item(), self.prior.scale[dim].item()
+        means, spread = self.codes.means[:, dim], 3 * self.codes.variances[:, dim].sqrt() + 0.1 * scale
+        low = min(middle - 3.5 * scale, (means - spread).min().item())
+        high = max(middle + 3.5 * scale, (means + spread).max().item())
         return torch.linspace(low, high, 150, dtype=torch.float64)
 
     @property
@@ -145,9 +146,16 @@ class Scene(Encoded):
         return self.classes[int(self.loader.labels[position])] if self.classes else ""
 
 
-def small_print(about: Mapping[str, Any], epoch: int) -> str:
+def small_print(about: Mapping[str, Any], epoch: int | None = None) -> str:
     """A run's essentials in one line."""
     config = about["config"]
-    conditional = " · conditional" if config.get("conditional") else ""
-    model = f"latent_dim {config['latent_dim']} · {kind(config['prior'])} prior{conditional} · {objective_name(config)}"
-    return f"{about['data']} · {model} · epoch {epoch}"
+    words = [
+        about["data"],
+        f"latent_dim {config['latent_dim']}",
+        f"{kind(config['prior'])} prior",
+        *unusual(config).values(),
+        "conditional" if config.get("conditional") else "",
+        objective_name(config),
+        "" if epoch is None else f"epoch {epoch}",
+    ]
+    return " · ".join(filter(None, words))

@@ -8,22 +8,34 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from vae.data.base import Dataset, DataSource, Part
+from vae.data.base import Dataset, DataSource, Split
 from vae.data.loader import BatchLoader, as_seen, evaluation_loader
 from vae.evaluation import anomaly, latents
 from vae.evaluation.likelihood import importance_likelihood, mean_recon
 from vae.model.distributions import DiagonalNormal, FullNormal, gaussian, parameters
 from vae.model.vae import VAE
+from vae.settings.ranges import METHODS
 from vae.study.encoded import Encoded
+
+LEAST = 0.1  # of the other work, however few images are asked for
 
 
 @dataclass(frozen=True)
 class Effort:
     """The work that expensive measures may take."""
 
-    images: int = 1000  # test images with an estimated likelihood
+    images: int = 1000  # test images with an estimated likelihood; fewer than usual are a quick look
     samples: int = 500  # of z for each of them; temperatures of each chain where the method is ais
     method: str = "importance"  # of estimating it, or ais
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether other measures take less work than usual, too."""
+        return self.images < METHODS[self.method]
+
+    def part_of(self, usual: int) -> int:
+        """So much of the usual work of another measure; never more than that."""
+        return max(2, round(usual * min(1.0, max(LEAST, self.images / METHODS[self.method]))))
 
 
 EVERY = 10**9  # images: more than any data set has
@@ -58,23 +70,23 @@ class Subject(Encoded):
         self._source = source
 
     @cached_property
-    def train(self) -> Part:
+    def train(self) -> Split:
         return self._as_seen(self.data.train, "train")
 
     @cached_property
-    def test(self) -> Part:
+    def test(self) -> Split:
         return self._as_seen(self.data.test, "test")
 
-    def _as_seen(self, part: Part, name: str) -> Part:
+    def _as_seen(self, part: Split, name: str) -> Split:
         return as_seen(self._source, part, name, next(self.vae.parameters()).device)
 
-    def batches(self, part: Part) -> BatchLoader:
+    def batches(self, part: Split) -> BatchLoader:
         """Batches of these images as the model takes them, with their labels."""
         loader = BatchLoader(part, 4 * self._source.batch_size)
         loader.to(next(self.vae.parameters()).device)
         return loader
 
-    def images(self, part: Part) -> Tensor:
+    def images(self, part: Split) -> Tensor:
         """The images of `batches` in one tensor."""
         return torch.cat([images for images, _ in self.batches(part)])
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments import LightningEnvironment
+from torch.optim import Optimizer
 
 from vae.data.base import Dataset, DataSource
 from vae.data.loader import BatchLoader, evaluation_loader
@@ -18,6 +19,7 @@ from vae.model.likelihoods import Likelihood
 from vae.model.objectives import Objective
 from vae.model.vae import VAE
 from vae.settings.ranges import RANGES
+from vae.training.callbacks.average import Average
 from vae.training.callbacks.checkpoints import BestAndLast
 from vae.training.callbacks.collapse import Collapse
 from vae.training.callbacks.pictures import Pictures
@@ -26,6 +28,7 @@ from vae.training.callbacks.randomness import Randomness
 from vae.training.callbacks.scalars import Scalars
 from vae.training.callbacks.stop import StopBetweenSteps
 from vae.training.ledger import Ledger
+from vae.training.loggers import Beside
 from vae.training.module import VAEModule
 from vae.training.strides import LENGTH, Strides
 from vae.training.tensorboard import RunLogger
@@ -104,7 +107,7 @@ def assemble(
     if processes > 1:
         refuse_to_share(processes, objective, model.likelihood)
     ledger = Ledger.of(objective, model, data.test.images[:2] / 255, data.test.labels[:2])
-    logger = RunLogger(folder, purge_step=resumed["global_step"] + 1 if resumed else None)
+    logger = _logger(config, folder, resumed["global_step"] if resumed else None, rank)
     callbacks, watchers = _callbacks(config, folder, files, loaders["test"], rank)
     trainer = _trainer(config, folder, logger, callbacks, processes)
     for loader in loaders.values():
@@ -117,6 +120,12 @@ def assemble(
     return Assembly(ledger, loaders, files, logger, watchers, trainer, module, strides, validation, going_on)
 
 
+def _logger(config: Mapping[str, Any], folder: Path, step: int | None, rank: int) -> RunLogger:
+    """Of the run, which goes on after `step` unless it begins; only the first process tells other loggers."""
+    beside = Beside.of(config, folder, step) if rank == 0 else None
+    return RunLogger(folder, None if step is None else step + 1, beside)
+
+
 def _callbacks(
     config: Mapping[str, Any], folder: Path, files: Files, images: BatchLoader, rank: int
 ) -> tuple[list[pl.Callback], Watchers]:
@@ -126,7 +135,9 @@ def _callbacks(
     checkpoints = BestAndLast(None if files.reported == files.last else files.best, files.last)
     pictures: Pictures = build(config, "figures", folder=folder, loader=images, scalars=scalars)
     showing = [Progress(scalars, every), Collapse(scalars), pictures] if rank == 0 else []
-    callbacks = [Randomness(config["seed"]), scalars, *showing, checkpoints, StopBetweenSteps(files.last)]
+    averaging = [Average(config["ema"])] if config["ema"] else []  # before those that show the model
+    watching = [scalars, *showing, checkpoints, StopBetweenSteps(files.last)]
+    callbacks = [Randomness(config["seed"]), *averaging, *watching]
     return callbacks, Watchers(scalars, checkpoints, pictures)
 
 
@@ -138,13 +149,21 @@ def _module(
     return VAEModule(
         model,
         objective=objective,
-        optimizer=build(config, "optimizer"),
+        optimizer=_optimizer(config),
         scheduler=build(config, "scheduler"),
         total_steps=total_steps,
         about=about(config, data),
         clip={key: config["trainer"].get(key) for key in CLIP} if config["trainer"].get(CLIP[0]) else None,
         by_lightning=by_lightning,
     )
+
+
+def _optimizer(config: Mapping[str, Any]) -> Callable[..., Optimizer]:
+    clips = bool(config["trainer"].get(CLIP[0]))
+    if clips and "16" in config["trainer"]["precision"] and config["optimizer"].get("fused"):
+        # Its kernel gives the gradients their true scale by itself, which is too late for clipping.
+        return build(config, "optimizer", fused=False)
+    return build(config, "optimizer")
 
 
 def _refuse_other_data(folder: Path, before: Mapping[str, Any], data: Dataset) -> None:
@@ -202,10 +221,11 @@ def _asks_lightning(trainer: Mapping[str, Any]) -> bool:
 
 
 def _loaders(source: DataSource, data: Dataset, seed: int) -> dict[str, BatchLoader]:
-    """The parts' loaders; only training shuffles, and only its Bernoulli draws change with the epoch."""
+    """The parts' loaders; only training shuffles and mirrors, and only its Bernoulli draws change with the epoch."""
     assert data.val is not None
+    dynamic = source.binarize == "dynamic"
     return {
-        "train": BatchLoader(data.train, source.batch_size, seed, shuffle=True, dynamic=source.binarize == "dynamic"),
+        "train": BatchLoader(data.train, source.batch_size, seed, shuffle=True, dynamic=dynamic, flip=source.flip),
         # It only tells whether the model overfits: more images than these would take longer than all else at the end.
         "some of train": evaluation_loader(source, data.train.some(10_000), "train"),
         "val": evaluation_loader(source, data.val, "val"),

@@ -80,8 +80,9 @@ class VAEModule(pl.LightningModule):
         if strides.loader.first:  # of a run that was stopped within an epoch, maybe with strides of another length
             trainer.fit_loop.epoch_loop.batch_progress.current.completed = strides.done
         updates = self._updates()
-        install(updates.values())
-        self._step = eager(self.vae, self.objective, updates)
+        step = eager(self.vae, self.objective, updates)
+        self._step = install(step, list(updates.values()), strides.loader.batch_size)
+        self._schedules = [config.scheduler for config in trainer.lr_scheduler_configs]
         self._after_step = [each.on_step_end for each in _all_callbacks(trainer) if isinstance(each, StepCallback)]
 
     def _updates(self) -> dict[str, Update]:
@@ -89,13 +90,11 @@ class VAEModule(pl.LightningModule):
         wrapped = wrapped if isinstance(wrapped, list) else [wrapped]
         updates: dict[str, Update] = {}
         for index, player in enumerate(self.objective.players(self.vae)):
-            schedule = self.trainer.lr_scheduler_configs[index].scheduler
-            assert isinstance(schedule, LRScheduler)
             if self.by_lightning:
-                updates[player.name] = LightningDescent(self, wrapped[index], schedule)
+                updates[player.name] = LightningDescent(self, wrapped[index])
             else:
                 clip = None if self.clip is None else self._clip
-                updates[player.name] = Descent(self.trainer.optimizers[index], schedule, clip)
+                updates[player.name] = Descent(self.trainer.optimizers[index], clip)
         return updates
 
     def _clip(self, optimizer: Optimizer) -> None:
@@ -112,6 +111,8 @@ class VAEModule(pl.LightningModule):
         for place, served in stride:
             batch, size = self._batch(trainer.precision_plugin.convert_input(served), self._loader, place)
             means = self._stacked(self._step(batch, self.steps_taken), batch)
+            for schedule in self._schedules:
+                schedule.step()
             self.steps_taken += 1
             stepped = Stepped(means, size, place, is_last_stride and place == stride.places[-1])
             for after_step in self._after_step:
@@ -166,17 +167,15 @@ class VAEModule(pl.LightningModule):
 class LightningDescent:
     """An update through Lightning, which scales a loss of 16 bits and averages gradients over processes."""
 
-    def __init__(self, module: VAEModule, optimizer: Any, schedule: LRScheduler):
+    def __init__(self, module: VAEModule, optimizer: Any):
         self.module = module
         self.optimizer = optimizer  # wrapped by Lightning
-        self.schedule = schedule
 
     def __call__(self, loss: Tensor, weights: Sequence[nn.Parameter] | None) -> None:
         self.optimizer.zero_grad()
         with torch.autocast(loss.device.type, enabled=False):  # only the forward pass is of 16 bits
             self.module.manual_backward(loss, inputs=weights)
             self.optimizer.step()
-        self.schedule.step()
 
 
 def _all_callbacks(trainer: pl.Trainer) -> list[pl.Callback]:

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from vae.common.files import in_shell, relative
-from vae.common.types import TERMS
 from vae.data.base import Dataset
 from vae.model.vae import VAE
+from vae.runs.losses import ERROR, losses
 from vae.settings.config import kind, objective_name
 from vae.training.ledger import Ledger
 
@@ -41,25 +41,21 @@ def header(
 
 def closing(config: Mapping[str, Any], metrics: Mapping[str, Any], folder: Path) -> str:
     """The results in nats per image, where they lie and how to look at them."""
-    terms = [term for term in TERMS if f"test/{term}" in metrics]
-    rows = [f"{'nats per image':<15}{''.join(f'{term:>10}' for term in terms)}{'±':>10}"]
-    for label, part in (("train", "train"), ("validation", "val"), ("test", "test")):
-        values = "".join(f"{metrics[f'{part}/{term}']:10.2f}" for term in terms)
-        error = metrics.get(f"{part}/total_error")
-        rows.append(f"{label:<15}{values}" + ("" if error is None else f"{error:10.2f}"))
-    if "total" not in terms:
-        rows = [row.removesuffix("±").rstrip() for row in rows]
+    rows = [f"{name:<15}" + "".join(f"{cell:>10}" for cell in cells) for name, *cells in losses(metrics)]
     rule = "─" * max(map(len, rows))
     folder = relative(folder)
     why = "the last" if config["report"] == "last" else "lowest validation loss"
-    what = "±  standard error of the total that comes from one draw of z for each image"
-    if "total" not in terms:
-        what = "recon at the posterior's mean, as it is trained; kl and total do not apply"
+    averaged = "averaged " if config.get("ema") else ""
+    what = "recon at the posterior's mean, as it is trained; kl and total do not apply"
+    if "test/total" in metrics:
+        what = f"±  {ERROR}"
     notes = [
         what,
-        f"weights of epoch {metrics['epoch']} of {metrics['epochs']} ({why}); "
+        f"{averaged}weights of epoch {metrics['epoch']} of {metrics['epochs']} ({why}); "
         f"{metrics['seconds/fit']:.1f} s of training",
         f"run        {folder}",
+        *([f"pictures   {folder / 'figures'}/"] if (folder / "figures").is_dir() else []),
+        f"explore    python scripts/explore.py {in_shell(folder)}",
         f"look       tensorboard --logdir {in_shell(_logdir(folder))}",
     ]
     wanted = config["data"].get("name", metrics["data"])

@@ -8,26 +8,29 @@ import math
 import time
 import warnings
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
 
-from vae.common import signals
+from vae.common import signals, terminal
 from vae.common.files import write_csv, write_json
 from vae.common.seeding import derive
+from vae.common.terminal import bar
 from vae.data.base import Dataset, DataSource
 from vae.data.loader import evaluation_loader
+from vae.evaluation.likelihood import bits_of_levels
 from vae.evaluation.terms import error_of_draws, mean_terms
 from vae.model.build import build
 from vae.model.checkpoints import model_weights, read
 from vae.model.objectives import Objective
 from vae.model.vae import VAE
 from vae.runs.record import overrides
-from vae.runs.results import EVALUATION
-from vae.training import report
+from vae.runs.results import EVALUATION, read_run
+from vae.runs.sweep import told_apart_by
+from vae.training import hparams, report
 from vae.training.assembly import Assembly, assemble
 from vae.training.parallel import run_processes
 
@@ -45,6 +48,7 @@ def train_run(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Train in `folder`, or go on there from `last.ckpt`; writes and returns the metrics."""
     start = time.perf_counter()
     pl.seed_everything(config["seed"], verbose=False)
+    terminal.meanwhile("reading the data")
     source: DataSource = build(config, "data")
     data = source.load()
     processes = process_count(config["trainer"])
@@ -82,8 +86,7 @@ def _train(
     log.info(report.header(config, data, parts.model, parts.ledger, parts.device, folder))
     if processes > 1:
         log.info("processes %d, each with its share of every batch", processes)
-    told = overrides(folder), parts.ledger.markdown(), parts.objective.terms
-    with parts.logger.session(config, *told) if rank == 0 else nullcontext():
+    with _told(config, folder, parts) if rank == 0 else nullcontext():
         # The first one waits for the end of the step. Several processes are ended by the one that started them.
         with signals.noted(patience=1 if processes == 1 else math.inf):
             parts.fit()
@@ -116,15 +119,31 @@ def _train(
     return metrics
 
 
+def _told(config: Mapping[str, Any], folder: Path, parts: Assembly) -> AbstractContextManager[None]:
+    """What TensorBoard is told of the run as a whole."""
+    record = read_run(folder)
+    typed = overrides(folder)
+    row = hparams.row_of(config, record.choices if record else {}, typed)
+    columns = hparams.columns(row, told_apart_by(folder) or hparams.typed(typed))
+    return parts.logger.session(
+        config, typed, [columns, hparams.start(row)], parts.ledger.markdown(), parts.objective.terms
+    )
+
+
 def _measured(config: Mapping[str, Any], parts: Assembly, source: DataSource, data: Dataset) -> dict[str, Any]:
     """The terms of every part of the data, and how far the totals may be off."""
     metrics: dict[str, Any] = {}
-    for part, loader in (parts.loaders | {"train": parts.loaders.pop("some of train")}).items():
-        torch.manual_seed(derive(config["seed"], part))
-        terms = mean_terms(parts.model, loader, parts.objective)
-        metrics |= {f"{part}/{name}": value for name, value in terms.items()}
+    loaders = parts.loaders | {"train": parts.loaders.pop("some of train")}
+    with bar("measuring", len(loaders)) as measuring:
+        for part, loader in loaders.items():
+            measuring.set_description_str(f"measuring {part}")
+            torch.manual_seed(derive(config["seed"], part))
+            terms = mean_terms(parts.model, loader, parts.objective)
+            terms |= bits_of_levels(parts.model, terms, data.shape)
+            metrics |= {f"{part}/{name}": value for name, value in terms.items()}
+            measuring.update()
     of_test = {name: value for name, value in metrics.items() if name.startswith("test/")}
-    parts.logger.log_metrics(of_test, parts.module.steps_taken)
+    parts.logger.level(of_test, parts.module.steps_taken)
     if "total" in parts.objective.terms:
         metrics |= _errors_of_draws(parts.model, parts.objective, source, data, config["seed"])
     return metrics
@@ -153,5 +172,5 @@ def _evaluate(
     evaluation: Evaluation = build(config, "evaluate")
     subject = Subject(parts.model, source, data, evaluation.effort, at_mean=parts.objective.needs.mean)
     found = evaluation(subject, folder, step, epoch)
-    parts.logger.log_metrics(found.values, parts.module.steps_taken)
+    parts.logger.level(found.values, parts.module.steps_taken)
     log.info(found.table)

@@ -8,8 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
+from vae.model.annealing import Count
 from vae.model.objectives import Batch, Loss, Objective
 from vae.model.vae import VAE, Terms
 
@@ -17,9 +17,9 @@ Means = dict[str, Tensor]  # by name, over a batch, on the device; the model's l
 
 
 class Step(Protocol):
-    """Takes the step after `step` others; returns what is logged of it."""
+    """Takes the step after `step` others; returns what is logged of it, which may be overwritten by the next."""
 
-    def __call__(self, batch: Batch, step: int) -> Means: ...
+    def __call__(self, batch: Batch, step: Count) -> Means: ...
 
 
 class Update(Protocol):
@@ -30,13 +30,10 @@ class Update(Protocol):
 
 
 class Descent:
-    """An update by an optimiser, after which its schedule goes on by a step."""
+    """An update by an optimiser, at the rate that it has."""
 
-    def __init__(
-        self, optimizer: Optimizer, schedule: LRScheduler, clip: Callable[[Optimizer], None] | None = None
-    ) -> None:
+    def __init__(self, optimizer: Optimizer, clip: Callable[[Optimizer], None] | None = None) -> None:
         self.optimizer = optimizer
-        self.schedule = schedule
         self.clip = clip
         self.take: Callable[[], object] = optimizer.step  # may be replaced by what does the same
         self.weights = [weight for group in optimizer.param_groups for weight in group["params"]]
@@ -48,7 +45,6 @@ class Descent:
         if self.clip is not None:
             self.clip(self.optimizer)
         self.take()
-        self.schedule.step()
 
 
 def eager(model: VAE, objective: Objective, updates: Mapping[str, Update]) -> Step:
@@ -56,7 +52,7 @@ def eager(model: VAE, objective: Objective, updates: Mapping[str, Update]) -> St
     players = objective.players(model)
     is_alone = len(players) == 1  # then no other weights get a gradient that nobody clears
 
-    def take(batch: Batch, step: int) -> Means:
+    def take(batch: Batch, step: Count) -> Means:
         terms = objective.terms_of(model, batch)
         losses = {}
         for player in players:
@@ -69,7 +65,7 @@ def eager(model: VAE, objective: Objective, updates: Mapping[str, Update]) -> St
     return take
 
 
-def losses_of(model: VAE, objective: Objective, terms: Terms, batch: Batch, step: int) -> dict[str, Loss]:
+def losses_of(model: VAE, objective: Objective, terms: Terms, batch: Batch, step: Count) -> dict[str, Loss]:
     """Every player's loss by name, without an update."""
     return {player.name: player.loss(terms, batch, step) for player in objective.players(model)}
 

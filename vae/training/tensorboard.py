@@ -13,36 +13,40 @@ from typing import Any
 import google_crc32c
 import numpy as np
 import pytorch_lightning as pl
+import torch
 from google.protobuf.text_format import MessageToString
 from PIL import Image
 from pytorch_lightning.loggers import TensorBoardLogger
-from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.compat.tensorflow_stub import pywrap_tensorflow
-from tensorboard.plugins.hparams import metadata as hparams_metadata
-from tensorboard.plugins.hparams.api_pb2 import Status
-from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo
 from tensorboard.plugins.projector import ProjectorConfig
 from torch import Tensor
-from torch.utils.tensorboard.summary import hparams
 
 from vae.common.files import replacing
 from vae.common.types import TERMS
 from vae.figures.style import mosaic
+from vae.runs.losses import PARTS
 from vae.settings.compose import program
-from vae.settings.config import flatten, has_beta, kind
+from vae.training import hparams
+from vae.training.loggers import Beside
 
 # TensorBoard's own checksums go through every byte in Python, which is a tenth of the time that pictures take.
 pywrap_tensorflow.crc32c = google_crc32c.value
 
-SPRITE = 8192  # pixels: the largest picture that browsers take as a texture
+DOT = 16  # pixels of the picture of a point in the projector, half of them its diameter
 
 
 class RunLogger(TensorBoardLogger):
-    """One event file for the whole run; no `hparams.yaml`, no `hp_metric`."""
+    """One event file for the whole run; no `hparams.yaml`, no `hp_metric`. Passes on what loggers `beside` can take."""
 
-    def __init__(self, folder: Path, purge_step: int | None = None):
+    def __init__(self, folder: Path, purge_step: int | None = None, beside: Beside | None = None):
         # What a killed process wrote after its last checkpoint is written again: purge_step hides the first version.
         super().__init__(folder, name="", version="", default_hp_metric=False, purge_step=purge_step)
+        self.beside = beside or Beside()
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:  # type: ignore[override]
+        super().log_metrics(metrics, step)
+        self.beside.metrics(metrics, step)
 
     def save(self) -> None:
         self.experiment.flush()
@@ -56,50 +60,48 @@ class RunLogger(TensorBoardLogger):
 
     @contextmanager
     def session(
-        self, config: Mapping[str, Any], overrides: Sequence[str], ledger: str, terms: Sequence[str] = TERMS
+        self,
+        config: Mapping[str, Any],
+        overrides: Sequence[str],
+        row: Sequence[Summary],
+        ledger: str,
+        terms: Sequence[str],
     ) -> Iterator[None]:
         """Say what the run is and, unless it is interrupted, how it ended.
 
-        `overrides` is what was typed: the command to repeat the run, and columns of the HParams table. `ledger` is
-        Markdown, `terms` are what the charts show.
+        `overrides` is what was typed, `row` the run's own in the HParams table and its columns, `ledger` is Markdown,
+        `terms` are what the charts show.
         """
-        self.start(config, overrides, ledger, terms)
+        self.beside.begin(config)
+        self._start(config, overrides, ledger, terms)
+        for summary in row:
+            self._write(summary)
+        state = "interrupted"
         try:
             yield
-            self.end(succeeded=True)
+            self._write(hparams.end(succeeded=True))
+            state = "completed"
         except Exception:
-            self.end(succeeded=False)
+            self._write(hparams.end(succeeded=False))
+            state = "failed"
             raise
         finally:  # an interrupted run has not ended: TensorBoard would keep to the first end that it reads
+            self.beside.end(state)
             self.close()
 
-    def start(
-        self, config: Mapping[str, Any], overrides: Sequence[str], ledger: str, terms: Sequence[str] = TERMS
-    ) -> None:
-        """Texts, the losses' common chart, and this run's row in the HParams table."""
+    def _start(self, config: Mapping[str, Any], overrides: Sequence[str], ledger: str, terms: Sequence[str]) -> None:
+        """Texts, and a chart for each loss of all parts of the data."""
         self.experiment.add_text("configuration", f"```json\n{json.dumps(config, indent=2, ensure_ascii=False)}\n```")
         self.experiment.add_text("command", f"    {program()} {shlex.join(overrides)}")
         self.experiment.add_text("ledger", ledger)
         shown = [term for term in TERMS if term in terms]
-        together = [f"{part}/{term}" for term in shown for part in ("train", "val")]
-        charts = {term: ["Multiline", [f"train/{term}", f"val/{term}"]] for term in shown}
-        self.experiment.add_custom_scalars({"losses": {"all": ["Multiline", together], **charts}})
-        # The session records without the experiment's: TensorBoard then unites the columns of all runs, and any scalar
-        # can be the metric.
-        _, start, _ = hparams(hyperparameters(config, overrides), {})
-        self._write(start)
+        charts = {term: ["Multiline", [f"{part}/{term}" for part in PARTS]] for term in (*shown, "loss")}
+        self.experiment.add_custom_scalars({"losses": charts})
 
-    def end(self, succeeded: bool) -> None:
-        """How the run ended, for the HParams table."""
-        status = Status.Value("STATUS_SUCCESS" if succeeded else "STATUS_FAILURE")
-        content = HParamsPluginData(
-            session_end_info=SessionEndInfo(status=status), version=hparams_metadata.PLUGIN_DATA_VERSION
-        )
-        plugin = SummaryMetadata.PluginData(
-            plugin_name=hparams_metadata.PLUGIN_NAME, content=content.SerializeToString()
-        )
-        value = Summary.Value(tag=hparams_metadata.SESSION_END_INFO_TAG, metadata=SummaryMetadata(plugin_data=plugin))
-        self._write(Summary(value=[value]))
+    def level(self, values: Mapping[str, float], step: int) -> None:
+        """Figures of the trained model as lines across their charts, where a single dot is easily missed."""
+        super().log_metrics(values, 0)
+        self.log_metrics(values, step)
 
     def image(self, tag: str, png: bytes, image: Image.Image, step: int) -> None:
         """A picture that is encoded already; SummaryWriter's own `add_image` would encode it again."""
@@ -107,11 +109,18 @@ class RunLogger(TensorBoardLogger):
             height=image.height, width=image.width, colorspace=len(image.getbands()), encoded_image_string=png
         )
         self._write(Summary(value=[Summary.Value(tag=tag, image=value)]), step)
+        self.beside.image(tag, image, step)
 
-    def codes(self, means: Tensor, labels: Sequence[str], images: Tensor) -> None:
-        """The projector's points with their classes and pictures: means (n, latent_dim), images (n, c, h, w)."""
-        # Not by SummaryWriter.add_embedding, which compresses the sprite for half a second and appends to an earlier
-        # call's configuration, so that a resumed run's points would stand there twice.
+    def latents(self, scalars: Mapping[str, float], histograms: Mapping[str, Tensor], step: int) -> None:
+        """The use of the latent space, by tag."""
+        self.log_metrics(scalars, step)
+        for tag, values in histograms.items():
+            self.experiment.add_histogram(tag, values, step, bins=50)
+
+    def codes(self, means: Tensor, labels: Sequence[str], colours: np.ndarray) -> None:
+        """The projector's points with their classes: means (n, latent_dim), colours (n, 3) in [0, 1]."""
+        # Not by SummaryWriter.add_embedding, which appends to an earlier call's configuration, so that a resumed run's
+        # points would stand there twice.
         folder = Path(self.log_dir) / "projector"
         config = ProjectorConfig()
         codes = config.embeddings.add(tensor_name="codes", tensor_path="projector/codes.tsv")
@@ -122,49 +131,35 @@ class RunLogger(TensorBoardLogger):
         with replacing(folder / "labels.tsv") as temporary:
             temporary.write_text("\n".join(labels) + "\n", encoding="utf-8")
 
-        n, _, height, width = images.shape
-        across = math.ceil(math.sqrt(n))  # images in a row of the sprite
-        if across * max(height, width) <= SPRITE:
-            tiles = np.zeros((across * across, *images.shape[1:]), dtype=np.float32)
-            tiles[:n] = images.numpy()
-            sprite = (255 * mosaic(tiles.reshape(across, across, *images.shape[1:]))).astype(np.uint8)
-            with replacing(folder / "sprite.png") as temporary:
-                Image.fromarray(sprite).save(temporary, compress_level=1)
-            codes.sprite.image_path = "projector/sprite.png"
-            codes.sprite.single_image_dim.extend([width, height])
+        # The projector colours points only where somebody asks it to, but shows the picture that it has of each.
+        with replacing(folder / "dots.png") as temporary:
+            Image.fromarray(_dots(colours)).save(temporary, compress_level=1)
+        codes.sprite.image_path = "projector/dots.png"
+        codes.sprite.single_image_dim.extend([DOT, DOT])
         with replacing(folder.parent / "projector_config.pbtxt") as temporary:
             temporary.write_text(MessageToString(config), encoding="utf-8")
 
-    def mesh(self, points: Tensor, colours: Tensor, step: int) -> None:
-        """Three-dimensional codes (n, 3) as points to turn, with colours (n, 3) in 0 … 255."""
+    def mesh(self, points: np.ndarray, colours: np.ndarray, step: int) -> None:
+        """Points (n, 3) to turn, with their colours (n, 3) in [0, 1]."""
         look = {"material": {"cls": "PointsMaterial", "size": 0.06}}
-        self.experiment.add_mesh("latent/mesh", points[None], colours[None], config_dict=look, global_step=step)
+        places, rgb = torch.from_numpy(points)[None], torch.from_numpy(255 * colours).int()[None]
+        self.experiment.add_mesh("latent/mesh", places, rgb, config_dict=look, global_step=step)
 
     def _write(self, summary: Summary, step: int | None = None) -> None:
         self.experiment._get_file_writer().add_summary(summary, step)
+
+
+def _dots(colours: np.ndarray) -> np.ndarray:
+    """A sprite: row by row a dot of each colour (n, 3), with nothing around it, uint8 (height, width, 4)."""
+    across = math.ceil(math.sqrt(len(colours)))
+    place = np.arange(DOT) - (DOT - 1) / 2
+    inside = np.hypot(place[:, None], place) < DOT / 4
+    rgba = np.zeros((across * across, 4))
+    rgba[: len(colours)] = np.column_stack([colours, np.ones(len(colours))])
+    return (255 * mosaic((rgba[:, :, None, None] * inside).reshape(across, across, 4, DOT, DOT))).astype(np.uint8)
 
 
 def run_logger(trainer: pl.Trainer) -> RunLogger:
     """The logger of a trainer that `vae.training.run` made."""
     assert isinstance(trainer.logger, RunLogger)
     return trainer.logger
-
-
-def hyperparameters(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """The columns of the HParams table: the top-level keys, every group's choice, and whatever was overridden."""
-    columns: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            columns[key] = kind(value)
-        else:
-            columns[key] = value
-    if not has_beta(config):
-        del columns["beta"]
-    for name in ("figures", "evaluate", "trainer", "report"):  # how it was run, not what
-        del columns[name]
-    flat = flatten(config)
-    for override in overrides:
-        key, _, value = override.lstrip("+").partition("=")
-        if key in flat or key in columns:
-            columns[key] = flat.get(key, value)
-    return {key: value if isinstance(value, bool | int | float | str) else str(value) for key, value in columns.items()}

@@ -145,7 +145,8 @@ class Trained:
 def load(path: str | Path, trust: bool = False) -> Trained:
     """The trained model of a run folder (its reported weights) or of a file of weights, ready for use on the CPU.
 
-    That is a checkpoint, or what `scripts/export.py` makes of one, such as model.safetensors.
+    That is a checkpoint, or what `scripts/export.py` makes of one, such as model.safetensors. A folder without
+    checkpoints may hold a weights.ckpt, as examples do.
 
     Never runs code from the file. Only classes of this package are built, unless `trust` allows others.
     """

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from vae.evaluation.likelihood import bits_of_levels
 from vae.training.module import Stepped, VAEModule
 
 
 class Scalars(pl.Callback):
-    """Writes `train/…` every `every` steps and `val/…` every epoch; keeps one row an epoch in `history`.
+    """Writes `train/…` every `every` steps, `val/…` and the course of training every epoch.
+
+    Keeps one row an epoch in `history`.
 
     Reading a value off a GPU makes it wait, so the steps' means stay on the device until they are written.
     """
@@ -56,10 +59,23 @@ class Scalars(pl.Callback):
         self._write(trainer)
         train = {f"train/{name}": total / self._count for name, total in self._sums.items()}
         val = {f"val/{name}": trainer.callback_metrics[f"val/{name}"].item() for name in self._sums}
-        assert trainer.logger is not None
-        trainer.logger.log_metrics(val, self._module.steps_taken)
+        # The weights of the last step.
+        _refuse_unless_finite(val.keys(), val.values(), self._module.steps_taken, trainer.current_epoch + 1)
+        train, val = train | self._bits(train, "train/"), val | self._bits(val, "val/")
         seconds = time.perf_counter() - self._epoch_start
+        assert trainer.logger is not None
+        trainer.logger.log_metrics(val | self._course(trainer, seconds), self._module.steps_taken)
         self.history.append({"epoch": trainer.current_epoch + 1, "seconds": seconds, **train, **val})
+
+    def _course(self, trainer: pl.Trainer, seconds: float) -> dict[str, float]:
+        """How the training goes: an epoch's seconds, and the rate and the annealed weight of the step after it."""
+        rate = trainer.optimizers[0].param_groups[0]["lr"]  # the model's
+        weight = self._module.objective.annealed(self._module.steps_taken)
+        annealed = {} if weight is None else {"train/weight": weight}
+        return {"train/lr": float(rate), "train/seconds": seconds, **annealed}
+
+    def _bits(self, nats: Mapping[str, float], prefix: str) -> dict[str, float]:
+        return bits_of_levels(self._module.vae, nats, self._module.about.get("shape", ()), prefix)
 
     def _write(self, trainer: pl.Trainer) -> None:
         """Log the average of the pending means."""
@@ -69,9 +85,7 @@ class Scalars(pl.Callback):
         names = self._module.names
         first = self._module.steps_taken - len(rows)
         for step, row in enumerate(rows, start=first + 1):
-            if not all(map(math.isfinite, row)):
-                values = dict(zip(names, row, strict=True))
-                raise FloatingPointError(_advice(step, trainer.current_epoch + 1, values))
+            _refuse_unless_finite(names, row, step, trainer.current_epoch + 1)
         for row, size in zip(rows, self._sizes, strict=True):
             for name, value in zip(names, row, strict=True):
                 self._sums[name] = self._sums.get(name, 0.0) + value * size
@@ -80,7 +94,7 @@ class Scalars(pl.Callback):
         self.latest = {name: sum(column) / len(rows) for name, column in columns}
         assert trainer.logger is not None
         values = {f"train/{name}": value for name, value in self.latest.items()}
-        trainer.logger.log_metrics(values, self._module.steps_taken)
+        trainer.logger.log_metrics(values | self._bits(values, "train/"), self._module.steps_taken)
         self._pending.clear()
         self._sizes.clear()
 
@@ -110,9 +124,11 @@ class Scalars(pl.Callback):
         self._epoch_start = time.perf_counter() - state_dict["elapsed"]
 
 
-def _advice(step: int, epoch: int, values: Mapping[str, float]) -> str:
-    listed = ", ".join(f"{name}={value:.4g}" for name, value in values.items())
-    return (
+def _refuse_unless_finite(names: Iterable[str], values: Collection[float], step: int, epoch: int) -> None:
+    if all(map(math.isfinite, values)):
+        return
+    listed = ", ".join(f"{name}={value:.4g}" for name, value in zip(names, values, strict=True))
+    raise FloatingPointError(
         f"the loss is no longer finite at step {step} (epoch {epoch}): {listed}. Try a lower optimizer.lr, "
         "trainer.gradient_clip_val=1, scheduler.warmup=0.05 or, for likelihood=gaussian, a larger likelihood.sigma"
     )

@@ -6,6 +6,14 @@ import torch
 from torch.optim import Adam, AdamW, Optimizer
 
 
+def is_plain(optimizer: Optimizer) -> bool:
+    """Whether it is a fused Adam or AdamW, of torch's own class, with nothing unusual asked for."""
+    group, *others = optimizer.param_groups
+    ours = type(optimizer) in (Adam, AdamW) and not others and bool(group["fused"])
+    kinds = {(weight.device, weight.dtype) for weight in group["params"]}
+    return ours and not group["amsgrad"] and len(kinds) == 1
+
+
 class StraightAdam:
     """Calls Adam's or AdamW's kernel with the optimiser's own tensors, which are found once and not in every step.
 
@@ -23,11 +31,8 @@ class StraightAdam:
 
     @staticmethod
     def suits(optimizer: Optimizer) -> bool:
-        """Whether it is a fused Adam or AdamW, of torch's own class, with nothing unusual asked for."""
-        group, *others = optimizer.param_groups
-        ours = type(optimizer) in (Adam, AdamW) and not others and bool(group["fused"])
-        kinds = {(weight.device.type, weight.dtype) for weight in group["params"]}
-        return ours and not group["amsgrad"] and len(kinds) == 1 and "cpu" in kinds.pop()
+        """Whether it is such an Adam on a CPU."""
+        return is_plain(optimizer) and optimizer.param_groups[0]["params"][0].is_cpu
 
     @torch.no_grad()
     def step(self) -> None:

@@ -1,0 +1,74 @@
+"""Short runs that together take every choice of every group, each as words of a command line."""
+
+SMALL = "data=strokes data.limit=300 data.batch_size=50 epochs=2 figures=none trainer.accelerator=cpu"
+FOLDER = "data=images data.root=images data.channels=1 data.batch_size=8"
+FEW = "evaluate=full evaluate.images=20 evaluate.samples=20"
+RUNS = {
+    "defaults": "backbone=dense prior=isotropic posterior=diagonal likelihood=bernoulli objective=elbo optimizer=adam "
+    "scheduler=constant trainer=default evaluate=none",
+    "seed": "seed=3 latent_dim=1",
+    "gated": "backbone.gated=true backbone.hidden=[64,32] latent_dim=10 beta=0.5 data.val_fraction=0.3",
+    "conv": "backbone=conv backbone.channels=[8,16,16] backbone.hidden=32 prior=correlated posterior=full",
+    "resnet": "backbone=resnet backbone.channels=[8,16] backbone.depth=1 backbone.groups=4 backbone.attention=[14]",
+    "resnet_plain": "backbone=resnet backbone.channels=[8,8,8] backbone.depth=1 backbone.groups=null conditional=true",
+    "tied": "prior=correlated posterior=tied prior.covariance=[[2.0,-0.7],[-0.7,1.5]]",
+    "full": "prior=correlated posterior=full latent_dim=3",
+    "learned": "prior=learned posterior=tied latent_dim=3",
+    "mixture": "prior=mixture",
+    "mixture_diagonal": "prior=mixture prior.components=4 prior.covariance=diagonal posterior=full latent_dim=3",
+    "vamp": "prior=vamp prior.components=20",
+    "vamp_random": "prior=vamp prior.components=5 prior.init=random backbone=conv conditional=true",
+    "flow": "prior=flow posterior=full",
+    "flow_maf": "prior=flow prior.kind=maf prior.layers=2 prior.hidden=[16] latent_dim=3",
+    "gaussian": "likelihood=gaussian likelihood.sigma=learned backbone=conv",
+    "gaussian_optimal": "likelihood=gaussian likelihood.sigma=optimal",
+    "continuous_bernoulli": "likelihood=continuous_bernoulli",
+    "discretized_logistic": "likelihood=discretized_logistic",
+    "logistic_mixture": f"{FOLDER} data.channels=3 likelihood=logistic_mixture likelihood.components=3 backbone=conv",
+    "linear": "objective.annealing=linear objective.warmup=1.5 beta=2",
+    "cosine": "objective.annealing=cosine objective.warmup=2 scheduler=cosine scheduler.warmup=0.25",
+    "cyclical": "objective.annealing=cyclical objective.cycles=2 scheduler=one_cycle",
+    "free_bits": "objective.free_bits=0.5 latent_dim=3 scheduler=stages",
+    "free_bits_total": "objective.free_bits=2 objective.free_bits_per=total prior=correlated",
+    "capacity": "objective.capacity=5 objective.annealing=linear objective.warmup=2 beta=10",
+    "iwae": "objective=iwae",
+    "dreg": "objective=dreg objective.samples=3 prior=mixture prior.components=3",
+    "tc": "objective=tc beta=4 latent_dim=3",
+    "mmd": "objective=mmd objective.alpha=0.5 prior=correlated conditional=true",
+    "dip": "objective=dip",
+    "dip_means": "objective=dip objective.kind=1 posterior=full latent_dim=3 beta=2",
+    "autoencoder": "objective=autoencoder",
+    "adamw": "optimizer=adamw optimizer.weight_decay=0.1 optimizer.lr=3e-3 data.binarize=threshold",
+    "clipped": "trainer.gradient_clip_val=5 optimizer.betas=[0.8,0.99] optimizer.fused=false",
+    "conditional": "conditional=true backbone=conv prior=correlated posterior=tied",
+    "double": "trainer.precision=64-true prior=learned posterior=full trainer.gradient_clip_val=20",
+    "last": "report=last optimizer.lr=0.03 epochs=4",
+    "averaged": "ema=0.95 likelihood=gaussian likelihood.sigma=optimal prior=learned",
+    "mnist": "data=mnist",
+    "auto": "data=auto data.binarize=dynamic",
+    "fashion_mnist": "data=fashion_mnist",
+    "kmnist": "data=kmnist",
+    "images": f"{FOLDER} data.channels=3 data.size=[9,14] likelihood=gaussian",
+    "factors": "data=factors data.file=factors.npz",
+    "arrays": "data=arrays data.file=factors.npz",
+    "cifar10": "data=cifar10 data.flip=true likelihood=discretized_logistic backbone=conv",
+    "celeba": "data=celeba data.crop=10 data.size=[8,9] likelihood=gaussian",
+    "tutorial_2d": "experiment=tutorial_2d beta=4",
+    "tutorial_3d": "experiment=tutorial_3d backbone=conv",
+    "tutorial_correlated": "experiment=tutorial_correlated",
+    "iwae_paper": f"experiment=iwae_paper {FEW}",
+    "vamp_paper": f"experiment=vamp_paper objective.warmup=1 {FEW}",
+    "figures": "figures=default figures.every_n_epochs=2",
+    "figures_conditional": f"{FOLDER} figures=default figures.grid=square figures.walk=conditional latent_dim=3 "
+    "prior=correlated conditional=true figures.only=[manifold,traversal,samples]",
+    "evaluated": f"{FEW} evaluate.metrics=[likelihood,aggregate,geometry,structure,reconstruction,disentanglement]",
+    "evaluated_by_ais": f"{FOLDER} {FEW} evaluate.method=ais evaluate.metrics=[likelihood,gap,samples] latent_dim=3",
+    "processes": "trainer=ddp trainer.devices=2",
+    "resumed": "scheduler=cosine data.binarize=dynamic prior=vamp prior.components=5",
+}
+
+
+def overrides(name: str, *more: str) -> list[str]:
+    """The command line of a run; of a key that is given twice, the last value."""
+    chosen = dict(word.split("=", 1) for word in [*SMALL.split(), *RUNS[name].split(), *more])
+    return [f"{key}={value}" for key, value in chosen.items()]
