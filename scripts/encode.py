@@ -31,7 +31,7 @@ def encode(run: Path, images: Path, out: Path, label: str | None, trust: bool) -
     from vae.use.trained import load
 
     model = load(run, trust)
-    header = [f"{name}_{i}" for name in ("mean", "std") for i in range(model.latent_dim)]
+    header = [f"{name}_{i}" for name in ("mean", "std") for i in range(model.vae.numbers)]
     with programs.table_file(out) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["file", *header])

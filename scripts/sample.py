@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     programs.run(sample, _parser().parse_args(arguments))
 
 
-def sample(run: Path, n: int, out: Path, label: str | None, seed: int, trust: bool) -> None:
+def sample(run: Path, n: int, out: Path, label: str | None, seed: int, temperature: float, trust: bool) -> None:
     """Write n samples to an .npz or into a new folder."""
     import numpy as np
     from PIL import Image
@@ -46,7 +46,7 @@ def sample(run: Path, n: int, out: Path, label: str | None, seed: int, trust: bo
 
     def parts() -> Iterator[np.ndarray]:
         with programs.bar("sampling", n) as progress:
-            for images in model.samples(n, seed, labels):
+            for images in model.samples(n, seed, labels, temperature):
                 yield np.rint(255 * pixels(images)).astype(np.uint8)
                 progress.update(len(images))
 
@@ -75,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--n", type=programs.positive, default=64, help="how many images (64)")
     parser.add_argument("--out", type=Path, required=True, help="an .npz, or a new folder for PNGs")
     parser.add_argument("--seed", type=int, default=0, help="of the draws (0)")
+    parser.add_argument("--temperature", type=float, default=1.0, help="scale of the prior's standard deviations (1)")
     return parser
 
 

@@ -95,7 +95,7 @@ def elbo() -> Figure:
     standins = {"the prior": (0.0, 1.0), "off the mark": (0.45, 0.35), "near a mode": (1.05, 0.27)}
     loc, scale = torch.tensor(list(standins.values()), dtype=torch.float64).T[..., None]  # (three, 1) each
     q = DiagonalNormal(loc, scale)
-    vae = VAE(toys.Known(toys.Curve(tilt=0.3)), [Level(Isotropic(1).double(), toys.Given(q))], toys.Noisy(0.5))
+    vae = VAE(toys.Known(toys.Curve(tilt=0.3)), [Level(Isotropic(1).double(), toys.Given(q), 1)], toys.Noisy(0.5))
     x = torch.tensor([1.2, 0.5], dtype=torch.float64).expand(len(loc), 1, 1, 2)
     end = torch.tensor([4.0], dtype=torch.float64)
     found = gridded(vae, x, torch.zeros(len(loc), dtype=torch.int64), -end, end)

@@ -182,7 +182,7 @@ def test_the_error_is_how_far_repetitions_scatter():
 def test_a_mode_that_the_encoder_does_not_know_is_found():
     noise, n = 0.3, 20
     q = DiagonalNormal(torch.full((n, 1), 2**0.5).double(), torch.full((n, 1), 0.12).double())
-    vae = VAE(Known(Curve(0.0)), [Level(Isotropic(1).double(), Given(q))], Noisy(noise))
+    vae = VAE(Known(Curve(0.0)), [Level(Isotropic(1).double(), Given(q), 1)], Noisy(noise))
     x = torch.tensor([2.0, 0.0]).double().expand(n, 1, 1, 2)
     with torch.no_grad():
         grid = torch.linspace(-6, 6, 12_001, dtype=torch.float64)[:, None]
@@ -247,7 +247,7 @@ def test_the_model_is_left_as_it_was(prior, likelihood, seen):
 
 
 def test_a_conditional_model_is_told_the_label(seen):
-    vae = VAE(Dense(SHAPE, N, hidden=[8], classes=3), [Level(Isotropic(N), Diagonal(8, N))], Bernoulli()).double()
+    vae = VAE(Dense(SHAPE, N, hidden=[8], classes=3), [Level(Isotropic(N), Diagonal(8, N), N)], Bernoulli()).double()
     nn.init.normal_(vae.backbone.decoder[0].weight[:, N:], std=5.0)
     x, labels = torch.rand(1, *SHAPE).round().expand(3, *SHAPE), torch.tensor([2, 0, 1])
     found = annealed(vae, x, labels, 64, 50)

@@ -112,7 +112,7 @@ def test_the_model_is_left_as_it_was(prior, posterior):
 
 
 def test_a_conditional_model_is_told_the_label():
-    vae = VAE(Dense(SHAPE, N, hidden=[8], classes=3), [Level(Isotropic(N), Diagonal(8, N))], Bernoulli()).double()
+    vae = VAE(Dense(SHAPE, N, hidden=[8], classes=3), [Level(Isotropic(N), Diagonal(8, N), N)], Bernoulli()).double()
     nn.init.normal_(vae.backbone.decoder[0].weight, std=5.0)  # each class has a map of its own from latents to images
     nn.init.normal_(vae.backbone.decoder[2].weight, std=0.5)
     x, labels = torch.rand(1, *SHAPE).round().expand(3, *SHAPE), torch.tensor([2, 0, 1])

@@ -30,7 +30,7 @@ class Around(Posterior):
 
 def encoder(n, scale_tril=None, scale=0.5):
     """A model that encodes images of n pixels as means."""
-    return VAE(Known(nn.Identity()), [Level(Isotropic(n), Around(scale_tril, scale))], Bernoulli())
+    return VAE(Known(nn.Identity()), [Level(Isotropic(n), Around(scale_tril, scale), n)], Bernoulli())
 
 
 def batches(means, size=64):
@@ -138,7 +138,7 @@ def test_a_collapsed_model_has_no_active_units_and_no_nan():
 def test_codes_in_parts_are_those_of_the_posteriors(monkeypatch, posterior):
     monkeypatch.setattr(latents, "MATRICES", 7 * 3**2)
     monkeypatch.setattr(drawing, "CHUNK", 7 * 3)
-    vae = VAE(Known(nn.Identity()), [Level(Correlated(3), posterior(features=6, latent_dim=3))], Bernoulli())
+    vae = VAE(Known(nn.Identity()), [Level(Correlated(3), posterior(features=6, latent_dim=3), 3)], Bernoulli())
     images = batches(torch.randn(50, 6), 20)
     codes = latents.encode(vae, images)
     with torch.no_grad():

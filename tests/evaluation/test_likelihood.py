@@ -30,10 +30,10 @@ class Given(nn.Module):
         self.weight = nn.Parameter(torch.zeros(1, dtype=torch.float64))
         self.log_weights = iter(log_weights)  # (draws, n)
 
-    def prior(self) -> DiagonalNormal:
+    def p(self, labels: Tensor) -> DiagonalNormal:
         return DiagonalNormal(torch.zeros(1), torch.ones(1))
 
-    def encode(self, x: Tensor, labels: Tensor) -> DiagonalNormal:
+    def q(self, x: Tensor, labels: Tensor) -> DiagonalNormal:
         return DiagonalNormal(torch.zeros(len(x), 1), torch.ones(len(x), 1))
 
     def decode(self, z: Tensor, labels: Tensor) -> "Given":
@@ -166,7 +166,7 @@ def test_any_prior_against_the_sum_over_a_grid(prior):
 
 
 def test_a_conditional_model_is_told_the_label():
-    vae = VAE(Dense(SHAPE, N, hidden=[8], classes=3), [Level(Isotropic(N), Diagonal(8, N))], Bernoulli()).double()
+    vae = VAE(Dense(SHAPE, N, hidden=[8], classes=3), [Level(Isotropic(N), Diagonal(8, N), N)], Bernoulli()).double()
     nn.init.normal_(vae.backbone.decoder[0].weight[:, N:], std=5.0)
     x, labels = torch.rand(1, *SHAPE).round().expand(3, *SHAPE), torch.tensor([2, 0, 1])
     found = importance_likelihood(vae, [(x, labels)], 2000)
@@ -177,7 +177,7 @@ def test_a_conditional_model_is_told_the_label():
 
 def test_the_model_is_left_as_it_was_and_gives_its_precision():
     backbone = Dense(SHAPE, N, hidden=[4])
-    vae = VAE(backbone, [Level(Isotropic(N), Diagonal(4, N))], Gaussian("optimal"))
+    vae = VAE(backbone, [Level(Isotropic(N), Diagonal(4, N), N)], Gaussian("optimal"))
     before = {name: value.clone() for name, value in vae.state_dict().items()}
     for dtype in (torch.float32, torch.float64):
         seen = []
@@ -242,7 +242,7 @@ def test_pixels_are_one_of_three_kinds():
 
 def test_probabilities_of_all_binary_images_add_up_to_one():
     """What entitles a Bernoulli's log p(x) to be called bits."""
-    vae = VAE(Dense((1, 1, 3), N, hidden=[4]), [Level(Isotropic(N), Diagonal(4, N))], Bernoulli()).double()
+    vae = VAE(Dense((1, 1, 3), N, hidden=[4]), [Level(Isotropic(N), Diagonal(4, N), N)], Bernoulli()).double()
     x = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 3).view(8, 1, 1, 3)
     found = importance_likelihood(vae, batch(x), 20_000)
     assert found.log_p.exp().sum().item() == pytest.approx(1, abs=6 * (found.log_p.exp() * found.error).norm().item())

@@ -67,7 +67,7 @@ def test_all_modes_are_found(monkeypatch, latent_dim):
     backbone = Linear()
     backbone.decoder.insert(0, Even())
     posterior = Full(backbone.features, latent_dim)
-    vae = VAE(backbone, [Level(Isotropic(latent_dim), posterior)], Unbounded()).double()
+    vae = VAE(backbone, [Level(Isotropic(latent_dim), posterior, latent_dim)], Unbounded()).double()
     backbone.decoder[1].weight.data.normal_()
     for layer, value in ((posterior.mean, 1.3), (posterior.factor, -1.0)):
         nn.init.zeros_(layer.weight)
@@ -116,7 +116,7 @@ def test_a_q_far_off_and_narrow_has_its_kl():
 
 
 def test_images_are_decoded_with_their_labels():
-    vae = VAE(Dense(SHAPE, 2, hidden=[8], classes=3), [Level(Isotropic(2), Diagonal(8, 2))], Bernoulli()).double()
+    vae = VAE(Dense(SHAPE, 2, hidden=[8], classes=3), [Level(Isotropic(2), Diagonal(8, 2), 2)], Bernoulli()).double()
     nn.init.normal_(vae.backbone.decoder[0].weight[:, 2:], std=5.0)
     x, labels = torch.rand(1, *SHAPE).round().expand(3, *SHAPE), torch.tensor([2, 0, 1])
     found = true_posterior(vae, x, labels, *ends(2))

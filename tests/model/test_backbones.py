@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vae.model.backbones import ChannelsLast, Conv, ConvTranspose2d, Dense
 from vae.model.levels import Level
@@ -147,7 +147,7 @@ def test_training_begins_around_the_mean_image():
     resnet = Resnet(shape, 2, [4, 6], depth=1, groups=2, attention=[])
     for backbone, expected in ((dense, pixels), (conv, channels), (resnet, channels)):
         before = [weight.clone() for weight in backbone.parameters()]
-        VAE(backbone, [Level(Isotropic(2), Diagonal(backbone.features, 2))], Bernoulli())
+        VAE(backbone, [Level(Isotropic(2), Diagonal(backbone.features, 2), 2)], Bernoulli())
         backbone.start_at(images, torch.zeros(2), 1e-3)
         assert all(torch.equal(a, b) for a, b in zip(before[:-1], list(backbone.parameters())[:-1], strict=True))
         list(backbone.decoder.parameters())[-2].data.zero_()  # what is left is the bias
@@ -166,7 +166,11 @@ def test_training_begins_around_the_mean_image():
 def test_a_conditional_backbone_is_told_the_class_and_no_other_one(make, shape):
     told, other = make(shape, 3), make(shape, 0)
     x, z, labels = torch.rand(4, *shape), torch.randn(4, 2), torch.tensor([0, 1, 2, 0])
-    for network, argument in ((lambda *given: told.encode(*given)[0], x), (told.image, z)):
+
+    def image(z: Tensor, labels: Tensor | None = None) -> Tensor:
+        return told.image(Level(Isotropic(2), Diagonal(6, 2), 2).merge(told.begin(labels, z), z))
+
+    for network, argument in ((lambda *given: told.encode(*given)[0], x), (image, z)):
         same = network(argument[:1].expand_as(argument), labels)
         assert torch.allclose(same[0], same[3]) and not torch.allclose(same[0], same[1])
         with pytest.raises(ValueError, match=r"^labels: a conditional model needs a class from 0 to 2 for each image"):
@@ -175,7 +179,7 @@ def test_a_conditional_backbone_is_told_the_class_and_no_other_one(make, shape):
     assert torch.equal(features, other.encoder(x)) and torch.equal(other.image(z), other.decoder(z))
     # The class stands beside the image: the first layer has so many inputs more, and each is used.
     first, last = next(told.encoder.parameters()), next(told.decoder.parameters())
-    (told.encode(x, labels)[0].sum() + told.image(z, labels).sum()).backward()
+    (told.encode(x, labels)[0].sum() + image(z, labels).sum()).backward()
     assert first.shape[1] == next(other.encoder.parameters()).shape[1] + 3 and last.shape[1] == 5
     assert last.grad[:, 2:].abs().sum(0).all()
 

@@ -212,7 +212,7 @@ def test_any_backbone_trains_and_several_samples_are_each_its_own(backbone, make
     torch.manual_seed(8)
     likelihood = make()
     body = BODIES[backbone](likelihood.planes(3))
-    vae = VAE(body, [Level(PRIORS["isotropic"](), POSTERIORS["diagonal"](body.features, N))], likelihood)
+    vae = VAE(body, [Level(PRIORS["isotropic"](), POSTERIORS["diagonal"](body.features, N), N)], likelihood)
     x = torch.randint(0, LEVELS, (5, *IMAGES)) / 255
     vae.start_at(x, torch.zeros(5).long())
     terms = vae(x)

@@ -93,11 +93,12 @@ def a_million_references() -> list:
         ("vae.config.backbone.hidden", [1] * 200_000, r"backbone\.hidden=\[1, 1.*a list of 1 to 100 integers"),
         ("vae.config.backbone.hidden", [10**6] * 100, "more or larger than the file has weights for"),
         ("vae.config.backbone.hidden", [1] * 100, "more or larger than the file has weights for"),
+        ("vae.config.backbone.below", [10**6] * 50, "more or larger than the file has weights for"),
         ("vae.config.backbone.hidden", a_million_references(), "vae: holds more than 2,097,152 values"),
         (
             "vae.config.backbone",
             {"_target_": "vae.model.resnet.Resnet", "latent_dim": 2, "channels": [8], "depth": 1000}
-            | {"groups": None, "attention": []},
+            | {"groups": None, "attention": [], "gated": False, "below": []},
             "more or larger than the file has weights for",
         ),
         (

@@ -27,7 +27,7 @@ def blobs(count: int) -> torch.Tensor:
 def trained(x: torch.Tensor, batch: int, epochs: int, lr: float = 1e-3) -> tuple[VAE, list[tuple[float, float]]]:
     """A small model, and after each epoch log σ − ½ log MSE of all images, and their kl."""
     backbone = Dense((1, 12, 10), 3, hidden=[64, 32])
-    model = VAE(backbone, [Level(Isotropic(3), Diagonal(backbone.features, 3))], Gaussian("learned"))
+    model = VAE(backbone, [Level(Isotropic(3), Diagonal(backbone.features, 3), 3)], Gaussian("learned"))
     model.start_at(x, torch.zeros(len(x)), lr)
     optimizer = torch.optim.Adam(model.parameters(), lr)
     found = []

@@ -6,16 +6,19 @@ import pytest
 import torch
 from models import NOISE, PIXELS, SHAPE, Unbounded
 from torch import Tensor, nn
-from torch.distributions import MultivariateNormal
+from torch.distributions import Distribution, MultivariateNormal
 
-from vae.model.backbones import Backbone, Dense
-from vae.model.distributions import FullNormal, kl
-from vae.model.levels import Encoding, Latent, Level
-from vae.model.likelihoods import Bernoulli
+from vae.evaluation.annealed import annealed, bidirectional
+from vae.evaluation.gap import inference_gap
+from vae.evaluation.likelihood import importance_likelihood
+from vae.explorer.networks import networks
+from vae.model.backbones import Backbone
+from vae.model.distributions import FullNormal
+from vae.model.levels import Level
 from vae.model.noise import Draw
 from vae.model.objectives import ELBO, IWAE, Batch
-from vae.model.posteriors import Diagonal
-from vae.model.priors import Isotropic, Prior, Vamp
+from vae.model.posteriors import Posterior
+from vae.model.priors import Isotropic, Prior
 from vae.model.vae import VAE
 
 TOP, BELOW = 1, 2
@@ -32,7 +35,8 @@ class Twofold(Backbone):
     def encode(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, ...]:
         return x.flatten(1), x.flatten(1)
 
-    def image(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+    def image(self, state: Tensor) -> Tensor:
+        z = state.roll(TOP, -1)  # the last level's come first
         return (z @ self.w.T).unflatten(-1, SHAPE)
 
 
@@ -48,18 +52,20 @@ class Conditional(Prior):
         return FullNormal(state @ self.a.T, self.factor)
 
 
-class Regressed(Encoding):
+class Regressed(Posterior):
     """N(B · (x, z above) + shift, LLᵀ)."""
 
     def __init__(self, b: Tensor, factor: Tensor):
         super().__init__()
         self.b, self.factor, self.shift = b, factor, 0.0
 
-    def forward(self, features: Tensor, state: Tensor | None, prior: torch.distributions.Distribution, draw: Draw):
-        known = features if state is None else torch.cat([features.expand(*state.shape[:-1], -1), state], -1)
-        q = FullNormal(known @ self.b.T + self.shift, self.factor)
-        z = draw.of(q)
-        return Latent(z, kl(q, prior, z), q, prior)
+    def q(self, features: Tensor, prior: Distribution | None) -> FullNormal:
+        return FullNormal(features @ self.b.T + self.shift, self.factor)
+
+    def q_given(self, features: Tensor, prior: Distribution, state: Tensor | None) -> FullNormal:
+        if state is None:
+            return self.q(features, prior)
+        return self.q(torch.cat([features.expand(*state.shape[:-1], -1), state], -1), prior)
 
 
 class Truth(NamedTuple):
@@ -89,8 +95,8 @@ def truth() -> Truth:
     top, below = slice(0, TOP), slice(TOP, TOP + BELOW)
     pixels = list(range(TOP + BELOW, TOP + BELOW + PIXELS))
     levels = [
-        Level(Isotropic(TOP).double(), Regressed(*regression(joint, top, pixels))),
-        Level(Conditional(a, factor), Regressed(*regression(joint, below, [*pixels, 0]))),
+        Level(Isotropic(TOP).double(), Regressed(*regression(joint, top, pixels)), TOP),
+        Level(Conditional(a, factor), Regressed(*regression(joint, below, [*pixels, 0])), BELOW),
     ]
     marginal = MultivariateNormal(torch.zeros(PIXELS).double(), joint[pixels][:, pixels])
     x = marginal.sample()
@@ -137,11 +143,48 @@ def test_the_loss_is_that_of_all_levels(truth):
     assert torch.isclose(loss, (terms.recon + 2 * terms.kl).mean()) and truth.vae.backbone.w.grad.all()
 
 
+def test_all_levels_are_one_distribution(truth):
+    """p and q of the whole z, beside what a forward pass says, and beside each other by the evidence."""
+    terms = truth.vae(truth.x.expand(3, *SHAPE), draw=Draw(samples=5))
+    z = torch.cat([latent.z for latent in terms.latents], -1)
+    p, q = truth.vae.p(), truth.vae.q(truth.x.expand(3, *SHAPE))
+    assert torch.allclose(p.log_prob(z) - q.log_prob(z) - terms.recon, terms.log_weight)
+    assert torch.allclose(-truth.vae.decode(z).log_prob(truth.x), terms.recon)
+    assert p.sample((4, 2)).shape == (4, 2, TOP + BELOW) and q.sample((4,)).shape == (4, 3, TOP + BELOW)
+    assert q.mean.shape == q.variance.shape == (3, TOP + BELOW)
+
+
+def test_the_mean_of_gaussian_levels_is_the_exact_one(truth):
+    found = truth.vae.q(truth.x).mean[0]
+    z = truth.vae.q(truth.x).sample((DRAWS,))[:, 0]
+    assert ((z.mean(0) - found).abs() < 6 * z.std(0) / DRAWS**0.5).all()
+
+
+def test_importance_sampling_and_annealing_find_the_evidence_of_two_levels(truth):
+    labels = torch.zeros(1, dtype=torch.int64)
+    found = importance_likelihood(truth.vae, [(truth.x, labels)], samples=10)
+    assert torch.allclose(found.log_p, truth.log_p) and found.error < 1e-6  # whatever z, with exact posteriors
+    truth.vae.levels[1].encoding.shift = 0.2
+    found = importance_likelihood(truth.vae, [(truth.x, labels)], samples=DRAWS)
+    assert abs(found.log_p - truth.log_p) < 6 * found.error and found.elbo < truth.log_p - 1e-3
+    chains = annealed(truth.vae, truth.x, labels, chains=200, steps=60)
+    assert abs(chains.log_p - truth.log_p) < 6 * chains.error < 0.5
+    bounds = bidirectional(truth.vae, labels.expand(20), chains=20, steps=60)
+    assert bounds.gap.mean() < 0.5
+
+
+def test_the_upper_levels_alone_are_decoded_at_the_mean_of_the_others(truth):
+    z = torch.randn(6, TOP).double()
+    lower = truth.vae.levels[1].prior(z).mean
+    assert torch.equal(truth.vae.decode(z).mean, truth.vae.decode(torch.cat([z, lower], -1)).mean)
+
+
 def test_what_knows_of_one_level_says_so(truth):
     line = "^a model of 2 levels of latents: this needs one of a single level$"
-    for ask in (lambda: truth.vae.prior, lambda: truth.vae.encode(truth.x), lambda: truth.vae(truth.x).latent):
+    for ask in (
+        lambda: truth.vae(truth.x).latent,
+        lambda: inference_gap(truth.vae, truth.x, torch.zeros(1), samples=2, steps=1),
+        lambda: networks(truth.vae, truth.x, torch.zeros(1), torch.zeros(1, 3)),
+    ):
         with pytest.raises(ValueError, match=line):
             ask()
-    pair = [Level(Vamp(2, components=3, init="random"), Diagonal(4, 2)), Level(Isotropic(2), Diagonal(4, 2))]
-    with pytest.raises(ValueError, match=line):
-        VAE(Dense((1, 2, 2), 4, hidden=[4]), pair, Bernoulli())

@@ -130,7 +130,7 @@ def model(posterior: str) -> VAE:
     prior = Learned(N)
     torch.nn.init.normal_(prior.factor, std=0.3)
     q = (Diagonal if posterior == "diagonal" else Full)(backbone.features, N)
-    return VAE(backbone, [Level(prior, q)], Gaussian("learned")).double()
+    return VAE(backbone, [Level(prior, q, N)], Gaussian("learned")).double()
 
 
 @pytest.mark.parametrize("posterior", KINDS)
@@ -181,7 +181,7 @@ def test_an_autoencoder_is_deterministic():
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_an_objective_lowers_its_own_loss(name):
     backbone = Dense(SHAPE, N, hidden=[32])
-    vae = VAE(backbone, [Level(Isotropic(N), Diagonal(backbone.features, N))], Bernoulli())
+    vae = VAE(backbone, [Level(Isotropic(N), Diagonal(backbone.features, N), N)], Bernoulli())
     objective, x = OBJECTIVES[name](), (torch.rand(16, *SHAPE) > 0.5).float()
     objective.prepare(steps=60, epochs=60)
     optimizer = torch.optim.Adam(vae.parameters(), lr=0.01)

@@ -86,7 +86,7 @@ def encoded(prior: str, posterior: str) -> tuple[Distribution, Distribution, Ten
     """q, p, and q's covariances, where both have seen some training."""
     module, p = POSTERIORS[posterior](FEATURES, N).double(), OTHERS[prior]().double()
     if isinstance(p, Vamp):
-        VAE(Dense((1, 2, 2), N, hidden=[FEATURES]).double(), [Level(p, module)], Bernoulli())
+        VAE(Dense((1, 2, 2), N, hidden=[FEATURES]).double(), [Level(p, module, N)], Bernoulli())
     for weight in p.double().parameters():
         weight.add_(0.2 * torch.randn_like(weight))
     features, p_z = torch.randn(BATCH, FEATURES, dtype=torch.float64), p()
@@ -208,6 +208,6 @@ def test_tied_takes_the_correlations_that_are_learned():
 
 def test_tied_says_that_a_vamp_prior_has_no_correlations():
     prior = Vamp(N, components=3, init="random")
-    VAE(Dense((1, 2, 2), N, hidden=[FEATURES]), [Level(prior, Tied(FEATURES, N))], Bernoulli())
+    VAE(Dense((1, 2, 2), N, hidden=[FEATURES]), [Level(prior, Tied(FEATURES, N), N)], Bernoulli())
     with pytest.raises(ValueError, match=r"^posterior=tied takes .* Gaussian prior, not from a mixture of posteriors$"):
         prior()

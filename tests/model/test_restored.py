@@ -25,12 +25,6 @@ def test_the_data_of_a_run_are_found(image_folder: Path, compose) -> None:
     assert len(data.test) == 6 and source.batch_size == 128
 
 
-def test_a_run_from_before_images_were_mirrored_has_its_data(image_folder: Path, compose) -> None:
-    about = described(image_folder, compose)
-    del about["config"]["data"]["flip"]
-    assert len(data_of(about)[1].test) == 6
-
-
 def test_data_in_the_default_place_are_where_it_is_now(image_folder: Path, compose, monkeypatch) -> None:
     about = described(image_folder, compose, root=DEFAULT_ROOT)
     monkeypatch.setenv("VAE_DATA", str(image_folder))

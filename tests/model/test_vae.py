@@ -7,6 +7,7 @@ import torch
 from models import (
     BACKBONES,
     IMAGES,
+    LADDERS,
     LATENTS,
     MORE_PRIORS,
     POSTERIORS,
@@ -96,6 +97,10 @@ MODELS = [
     *itertools.product(["dense"], MORE_PRIORS, ["diagonal", "full"], ["bernoulli"]),
     ("conv", "vamp", "full", "optimal"),
     ("conv", "learned", "tied", "continuous"),
+    ("two vectors", "isotropic", "diagonal", "bernoulli"),
+    ("two vectors", "vamp", "full", "learned"),
+    ("maps", "correlated", "tied", "gaussian"),
+    ("maps", "flow", "diagonal", "bernoulli"),
 ]
 
 
@@ -104,8 +109,9 @@ def test_terms_are_of_each_image_and_every_weight_learns(names):
     vae, x = made(*names), torch.rand(5, *IMAGES)
     terms = vae(x)
     assert terms.recon.shape == terms.kl.shape == terms.total.shape == (5,)
-    assert terms.latent.z.shape == (5, N) and terms.p_x.mean.shape == x.shape
-    assert torch.allclose(terms.recon, -vae.decode(terms.latent.z).log_prob(x), rtol=1e-4)
+    z = torch.cat([latent.z for latent in terms.latents], -1)
+    assert z.shape == (5, vae.numbers) and terms.p_x.mean.shape == x.shape
+    assert torch.allclose(terms.recon, -vae.decode(z).log_prob(x), rtol=1e-4)
     assert torch.equal(terms.total, terms.recon + terms.kl)
     assert (terms.kl >= 0).all() or names[1] in ("mixture", "vamp", "flow")  # whose KL is that of one sample
     ELBO(1.0).loss(terms, UNREAD, 0).value.backward()
@@ -135,7 +141,7 @@ def test_noise_is_drawn_anew_for_every_image_and_every_pass():
     assert torch.equal(vae(x).latent.z, again)
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", [*BACKBONES, *LADDERS])
 def test_one_batch_can_be_overfitted(backbone):
     vae = made(backbone, "correlated", "tied", "bernoulli")
     x = (torch.rand(8, 1, 1, 1) > torch.linspace(0, 1, 72).view(1, 1, 9, 8)).float().expand(8, *IMAGES)
@@ -196,7 +202,7 @@ def test_training_starts_at_the_images():
 @pytest.mark.parametrize("labels", [None, 1, torch.tensor([0, 1, 2, 0, 1])])
 def test_samples_are_of_the_classes_asked_for(labels):
     backbone = Dense(SHAPE, N, hidden=[4], classes=0 if labels is None else 3)
-    vae = VAE(backbone, [Level(Isotropic(N), Diagonal(4, N))], Bernoulli())
+    vae = VAE(backbone, [Level(Isotropic(N), Diagonal(4, N), N)], Bernoulli())
     torch.manual_seed(3)
     found = vae.sample(5, labels)
     torch.manual_seed(3)
@@ -207,7 +213,7 @@ def test_samples_are_of_the_classes_asked_for(labels):
 
 
 def test_several_samples_of_an_image_share_its_label():
-    vae = VAE(Dense(SHAPE, N, hidden=[4], classes=3), [Level(Isotropic(N), Diagonal(4, N))], Bernoulli())
+    vae = VAE(Dense(SHAPE, N, hidden=[4], classes=3), [Level(Isotropic(N), Diagonal(4, N), N)], Bernoulli())
     x, labels = torch.rand(6, *SHAPE).round(), torch.tensor([0, 1, 2, 2, 1, 0])
     terms = vae(x, labels, draw=Draw(samples=3))
     for each, z in zip(terms.recon, terms.latent.z, strict=True):

@@ -47,7 +47,7 @@ def test_a_vamp_prior_may_start_at_random():
 def test_the_pseudo_inputs_of_a_conditional_model_keep_their_classes():
     backbone, prior = Dense(SHAPE, 2, hidden=[16, 8], classes=3), Vamp(2, components=4, init="images")
     posterior = Diagonal(backbone.features, 2)
-    vae = VAE(backbone, [Level(prior, posterior)], Bernoulli())
+    vae = VAE(backbone, [Level(prior, posterior, 2)], Bernoulli())
     labels = torch.tensor([2, 0, 1, 1])
     vae.start_at(torch.rand(4, *SHAPE), labels)
     assert torch.equal(vae.state_dict()["levels.0.prior.labels"], labels)
@@ -59,7 +59,7 @@ def test_the_pseudo_inputs_of_a_conditional_model_keep_their_classes():
 def vamp_vae() -> VAE:
     backbone, prior = Dense(SHAPE, 2, hidden=[16, 8]), Vamp(2, components=3, init="images")
     posterior = Diagonal(backbone.features, 2)
-    return VAE(backbone, [Level(prior, posterior)], Bernoulli())
+    return VAE(backbone, [Level(prior, posterior, 2)], Bernoulli())
 
 
 def test_the_encoder_of_a_vamp_prior_is_the_model_s_and_is_stored_once():

@@ -28,10 +28,10 @@ def test_a_foreign_class_has_the_ranges_of_the_yaml_and_not_of_what_was_added():
 # A folder of one's own ------------------------------------------------------------------------------------------------
 
 OWN = {
-    "wide": "_target_: vae.model.backbones.Dense\nlatent_dim: ${latent_dim}\nhidden: ['2048']\ngated: no\n",
-    "odd": "_target_: vae.model.backbones.Dense\nlatent_dim: ${latent_dim}\nhidden: []\ngated: false\n",
+    "wide": "_target_: vae.model.backbones.Dense\nlatent_dim: ${latent_dim}\nhidden: ['2048']\ngated: no\nbelow: []\n",
+    "odd": "_target_: vae.model.backbones.Dense\nlatent_dim: ${latent_dim}\nhidden: []\ngated: false\nbelow: []\n",
     "short": "_target_: vae.model.backbones.Dense\nlatent_dim: ${latent_dim}\nhidden: [8]\n",
-    "extra": "_target_: vae.model.backbones.Dense\nlatent_dim: 2\nhidden: [8]\ngated: false\ngatde: true\n",
+    "extra": "_target_: vae.model.backbones.Dense\nlatent_dim: 2\nhidden: [8]\ngated: false\nbelow: []\ngatde: true\n",
     "foreign": "_target_: collections.Counter\ndepth: many\n",
 }
 

@@ -132,7 +132,7 @@ WRONG_VALUES = [
     ("objective.cycles=0", "objective.cycles=0: ", "an integer from 1 to 1"),
     ("objective.free_bits=-0.1", "objective.free_bits=-0.1: ", "a number from 0 to 1e+30"),
     ("objective.free_bits=inf", "objective.free_bits=inf: ", "a number from 0 to 1e+30"),
-    ("objective.free_bits_per=image", "objective.free_bits_per=image: ", "one of dimension, total"),
+    ("objective.free_bits_per=image", "objective.free_bits_per=image: ", "one of dimension, level, total"),
     ("objective.capacity=-1", "objective.capacity=-1.0: ", "null or a number from 0 to 1e+30"),
     ("objective.capacity=inf", "objective.capacity=inf: ", "null or a number from 0 to 1e+30"),
     ("objective=iwae objective.samples=0", "objective.samples=0: ", "an integer from 1 to 1"),

@@ -47,6 +47,8 @@ MODELS: dict[str, dict[str, Any]] = {
         "likelihood": {"_target_": "vae.model.likelihoods.ContinuousBernoulli"},
     },
     "levels": {"likelihood": LOGISTIC},
+    "two vectors": {"backbone": DENSE | {"below": [4, 2]}, "prior": MIXTURE, "conditional": True},
+    "maps": {"backbone": RESNET | {"attention": [], "gated": True, "below": [[3, 2], [5, 1]]}},
     "colours of levels": {"shape": (3, 8, 8), "backbone": CONV, "likelihood": LOGISTICS},
     "mixture": {"prior": MIXTURE},
     "diagonal mixture": {"prior": MIXTURE | {"covariance": "diagonal"}, "conditional": True},
@@ -76,6 +78,6 @@ def a_model(shape=(1, 5, 7), **changed):
 def inputs(model, n):
     """Of all programs, and the labels for the model itself."""
     labels = torch.arange(n) % 3 if model.conditional else None
-    made = {"images": torch.rand(n, *model.shape), "z": torch.randn(n, N)}
-    made |= {"noise": torch.randn(n, N), "choice": torch.linspace(0, 0.999, n)}
+    made = {"images": torch.rand(n, *model.shape), "z": torch.randn(n, model.vae.numbers)}
+    made |= {"noise": torch.randn(n, model.vae.numbers), "choice": torch.linspace(0, 0.999, n)}
     return made | ({} if labels is None else {"labels": labels}), labels

@@ -73,7 +73,7 @@ POSTERIORS: dict[str, Callable[..., Posterior]] = {"diagonal": Diagonal, "tied":
 def vamp(n: int, posterior: type = Diagonal, init: str = "random", components: int = 3) -> Vamp:
     backbone = Dense(SHAPE, n, hidden=[16, 8])
     prior = Vamp(n, components=components, init=init)
-    VAE(backbone, [Level(prior, posterior(backbone.features, n))], Bernoulli())
+    VAE(backbone, [Level(prior, posterior(backbone.features, n), n)], Bernoulli())
     return prior
 
 
@@ -86,7 +86,7 @@ def linear_gaussian(prior: str, posterior: str) -> tuple[VAE, Tensor, Tensor]:
     sigma = p_z().covariance_matrix
     w, b = (weight.detach() for weight in backbone.decoder[0].parameters())
     q = Exact(w, b, sigma) if posterior == "exact" else POSTERIORS[posterior](PIXELS, N)
-    vae = VAE(backbone, [Level(p_z, q.double())], Unbounded())
+    vae = VAE(backbone, [Level(p_z, q.double(), N)], Unbounded())
     marginal = MultivariateNormal(b, w @ sigma @ w.T + NOISE**2 * torch.eye(PIXELS, dtype=torch.float64))
     x = marginal.sample()
     return vae, x.view(1, *SHAPE), marginal.log_prob(x)
@@ -145,13 +145,19 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
     "conv": lambda shape: Conv(shape, N, channels=[8, 8], hidden=16),
     "resnet": lambda shape: awake(Resnet(shape, N, channels=[8, 16], depth=1, groups=4, attention=[4])),
 }
+LADDERS: dict[str, Callable[..., Backbone]] = {  # of several levels
+    "two vectors": lambda shape: Dense(shape, N, hidden=[32, 16], gated=True, below=[5]),
+    "maps": lambda shape: awake(Resnet(shape, N, [8, 16], 1, None, [], gated=True, below=[[4, 3], [4, 2], [8, 1]])),
+}
 
 IMAGES = (3, 9, 8)
 
 
 def made(backbone: str, prior: str, posterior: str, likelihood: str) -> VAE:
-    body = BACKBONES[backbone](IMAGES)
+    body = (BACKBONES | LADDERS)[backbone](IMAGES)
     p, q = (PRIORS | MORE_PRIORS)[prior](), POSTERIORS[posterior](body.features, N)
-    vae = VAE(body, [Level(p, q)], LIKELIHOODS[likelihood]())
+    top, *below = body.levels(p, q, N)
+    vae = VAE(body, [top, *map(awake, below)], LIKELIHOODS[likelihood]())
+    awake(top.onward or nn.Identity())
     vae.start_at(torch.rand(6, *IMAGES), torch.zeros(6).long())
     return vae

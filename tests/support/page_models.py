@@ -48,7 +48,7 @@ def build(name: str) -> VAE:
     )
     backbone = setup.backbone(setup.shape, setup.latent_dim, **told)
     posterior = setup.posterior(backbone.features, setup.latent_dim)
-    vae = VAE(backbone, [Level(setup.prior(setup.latent_dim), posterior)], setup.likelihood).eval()
+    vae = VAE(backbone, [Level(setup.prior(setup.latent_dim), posterior, setup.latent_dim)], setup.likelihood).eval()
     with torch.no_grad():
         for parameter in [*backbone.parameters(), *posterior.parameters()]:
             parameter.mul_(2)

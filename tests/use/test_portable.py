@@ -4,6 +4,7 @@ import pytest
 import torch
 from exported import MODELS, VAMP, N, a_model, inputs
 
+from vae.model.distributions import DiagonalNormal
 from vae.model.posteriors import Posterior
 from vae.model.priors import Prior
 from vae.use.portable import programs_of
@@ -17,6 +18,14 @@ def test_programs_compute_what_the_model_does(name):
     given, labels = inputs(model, 5)
     found = {key: program.module(**{each: given[each] for each in program.inputs}) for key, program in programs.items()}
     q = model.encode(given["images"], labels)
+    if "z" in found["encoder"]:
+        code = found["encoder"]
+        log_q = DiagonalNormal(code["mean"], code["scale"]).log_prob(code["z"])
+        assert torch.allclose(log_q, q.log_prob(code["z"]), rtol=1e-4)
+        noise = (code["z"] - code["mean"]) / code["scale"]
+        assert torch.allclose(noise, given["noise"], atol=1e-4)
+        again = {each: given[each] for each in programs["encoder"].inputs} | {"noise": torch.zeros_like(noise)}
+        found["encoder"] = programs["encoder"].module(**again)
     assert torch.allclose(found["encoder"]["mean"], q.mean, atol=1e-6)
     if "posterior" in MODELS[name]:
         factor = found["encoder"]["scale_tril"]
@@ -29,11 +38,11 @@ def test_programs_compute_what_the_model_does(name):
 
 
 def test_samples_have_the_moments_of_the_models_own(mean_is):
-    for name in ("correlated conv", "mixture", "conditional"):
+    for name in ("correlated conv", "mixture", "conditional", "two vectors", "maps"):
         model = a_model(**MODELS[name])
         program = programs_of(model)[0]["sampler"]
         labels = {"labels": torch.full((4000,), 1)} if model.conditional else {}
-        given = {"noise": torch.randn(4000, N), "choice": torch.rand(4000)} | labels
+        given = {"noise": torch.randn(4000, model.vae.numbers), "choice": torch.rand(4000)} | labels
         with torch.no_grad():
             found = program.module(**{each: given[each] for each in program.inputs})["images"]
             own = model.vae.sample(20_000, 1 if model.conditional else None)

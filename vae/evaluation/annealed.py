@@ -94,8 +94,8 @@ def annealed(vae: VAE, images: Tensor, labels: Tensor, chains: int, steps: int) 
     parts = []
     portions = _portions(len(x), chains, x[0].numel())
     with evaluating(vae), bar_of_long("annealing", len(portions) * (PLANNED + steps - 1)) as progress:
-        p = vae.prior()
         for start, end in portions:
+            p = vae.p(labels[start:end])
             at = points(vae, p, x[start:end], labels[start:end])
             plan = planned(at, p, end - start, steps, progress)
             parts.append(log_weights(at, p.sample(torch.Size([chains, end - start])), plan, progress=progress))
@@ -120,12 +120,13 @@ def bidirectional(vae: VAE, labels: Tensor, chains: int, steps: int) -> Bounds:
     """
     lower, upper = [], []
     with evaluating(vae):
-        p = vae.prior()
-        pixels = vae.decode(p.sample(torch.Size([1])), labels[:1]).event_shape.numel()
+        pixels = vae.decode(vae.p(labels[:1]).sample(torch.Size([1])), labels[:1]).event_shape.numel()
         portions = _portions(len(labels), chains, pixels)
         with bar_of_long("annealing both ways", len(portions) * (PLANNED + 2 * (steps - 1))) as progress:
             for start, end in portions:
-                exact, given = p.sample(torch.Size([end - start])), labels[start:end]
+                given = labels[start:end]
+                p = vae.p(given)
+                exact = p.sample(torch.Size([end - start]))
                 at = points(vae, p, vae.decode(exact, given).sample(), given)
                 # Knows nothing of `exact`, else that would be no draw from p(z|x) given the plan.
                 plan = planned(at, p, end - start, steps, progress)

@@ -14,7 +14,7 @@ from vae.evaluation.likelihood import weighed
 from vae.model.distributions import CholeskyFactor, DiagonalNormal, FullNormal, gaussian, kl, parameters
 from vae.model.posteriors import Tied
 from vae.model.priors import mixture
-from vae.model.vae import VAE, evaluating
+from vae.model.vae import VAE, evaluating, only
 
 Normals = DiagonalNormal | FullNormal
 
@@ -50,6 +50,7 @@ def inference_gap(vae: VAE, images: Tensor, labels: Tensor, samples: int, steps:
     it may come out below the best ELBO.
     """
     x = images.to(next(vae.parameters()).dtype)
+    only(vae.levels)
     with evaluating(vae):
         with torch.no_grad():
             p, amortised = vae.prior(), vae.encode(x, labels)

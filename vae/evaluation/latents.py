@@ -12,7 +12,7 @@ from torch.distributions import Normal
 from vae.evaluation.doubles import doubles
 from vae.evaluation.geometry import Geometry, covariance, in_parts, mean, moments
 from vae.model.distributions import DiagonalNormal, TiedNormal
-from vae.model.vae import VAE, only
+from vae.model.vae import VAE
 
 MATRICES = 2**24  # numbers of the posteriors' covariances at a time
 ACTIVE = 0.01  # variance of the posterior mean above which a unit is active (Burda et al., 2016)
@@ -29,7 +29,7 @@ class Codes(NamedTuple):
 
 @torch.inference_mode()
 def encode(vae: VAE, batches: Iterable[tuple[Tensor, Tensor]], at_mean: bool = False) -> Codes:
-    """The codes of all images of the batches; a posterior that is not Gaussian is described by draws from it.
+    """The top level's codes of all images; a posterior that is not Gaussian is described by draws from it.
 
     With `at_mean` the means are all that there is.
     """
@@ -39,7 +39,7 @@ def encode(vae: VAE, batches: Iterable[tuple[Tensor, Tensor]], at_mean: bool = F
     total = torch.zeros(n, n, dtype=torch.float64)
     for images, batch_labels in batches:
         labels.append(batch_labels.cpu())
-        for features in only(vae.backbone.encode(images, batch_labels)).split(max(1, MATRICES // n**2)):
+        for features in vae.backbone.encode(images, batch_labels)[0].split(max(1, MATRICES // n**2)):
             q = vae.posterior.q(features, prior)
             if isinstance(q, DiagonalNormal | TiedNormal):  # their covariances need not be made
                 middle, spread = q.mean, q.variance

@@ -42,11 +42,10 @@ def importance_likelihood(
     """
     dtype = next(vae.parameters()).dtype
     with evaluating(vae), bar_of_long("log p(x)", length_hint(batches, 1) * samples) as progress:
-        p = vae.prior()
         parts = []
         for images, labels in batches:
             x = change(images).to(dtype)
-            parts.append(weighed(vae, x, labels, vae.encode(x, labels), p, samples, progress))
+            parts.append(weighed(vae, x, labels, vae.q(x, labels), vae.p(labels), samples, progress))
     return Weighed(*map(torch.cat, zip(*parts, strict=True)))
 
 

@@ -82,7 +82,7 @@ def linear_toy(latent_dim: int, pixels: int, noise: float) -> LinearToy:
     mean = torch.linalg.solve(precision, w.T @ x / noise**2)
     q = DiagonalNormal(mean[None], precision.diagonal().rsqrt()[None])
     decoder = nn.Sequential(linear, nn.Unflatten(1, (1, 1, pixels)))
-    vae = VAE(Known(decoder), [Level(Isotropic(latent_dim).double(), Given(q))], Noisy(noise))
+    vae = VAE(Known(decoder), [Level(Isotropic(latent_dim).double(), Given(q), latent_dim)], Noisy(noise))
     # |WWᵀ + noise² I| = noise^(2 pixels) |S⁻¹|, and xᵀ(…)⁻¹x = (‖x‖² − meanᵀWᵀx) / noise².
     distance = (x @ x - mean @ (w.T @ x)) / noise**2
     log_p = -0.5 * (distance + precision.logdet() + pixels * math.log(2 * math.pi * noise**2))

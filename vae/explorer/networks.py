@@ -14,7 +14,7 @@ from vae.model.backbones import Backbone, ChannelsLast
 from vae.model.distributions import FullNormal
 from vae.model.likelihoods import Likelihood
 from vae.model.posteriors import Diagonal, Full, Tied
-from vae.model.vae import VAE
+from vae.model.vae import VAE, only
 
 Operation = dict[str, Any]
 
@@ -32,6 +32,7 @@ def networks(vae: VAE, images: Tensor, labels: Tensor, latents: Tensor) -> dict[
     Weights have as few bits as leave right what becomes of some images (n, channels, height, width) and latents (n,
     latent_dim), with labels (n,).
     """
+    only(vae.levels)
     described = {
         "shape": list(images.shape[1:]),
         "classes": vae.backbone.classes,

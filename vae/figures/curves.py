@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -42,6 +43,26 @@ def losses(history: Sequence[Mapping[str, float]], reported: int, note: str = ""
     row[0].set_ylabel("nats per image")
     _make_room(figure, row)
     row[terms.index(ringed)].legend()
+    return figure
+
+
+@styled
+def levels(history: Sequence[Mapping[str, float]], count: int, reported: int, note: str = "") -> Figure:
+    """KL of each of several levels over epochs on validation images, the top level's first, with their sum."""
+    epochs = np.array([row["epoch"] for row in history])
+    figure = new_figure(6.0, 2.6, note, top=0.32)
+    (axes,) = panels(figure, 1, 1, (GAP, 0))[0]
+    marker = "o" if len(epochs) < 8 else ""
+    names = {f"kl_level_{place}": "top level" if place == 1 else f"level {place}" for place in range(1, count + 1)}
+    for shade, (term, name) in zip(np.linspace(0.05, 0.85, count), names.items(), strict=True):
+        values = [row[f"val/{term}"] for row in history]
+        axes.plot(epochs, values, color=colormaps["viridis"](shade), lw=1.6, marker=marker, ms=3.5, label=name)
+    axes.plot(epochs, [row["val/kl"] for row in history], color=CODES, lw=1.2, ls=":", label="kl, their sum")
+    if reported in epochs:
+        axes.axvline(reported, color=ACCENT, lw=1, ls="--", label="reported")
+    axes.set(title="KL of each level, validation", xlabel="epoch", ylabel="nats per image", ylim=(0, None))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
+    axes.legend()
     return figure
 
 

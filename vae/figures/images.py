@@ -53,6 +53,18 @@ def samples(images: ArrayLike, names: Sequence[str] = (), note: str = "") -> Fig
 
 
 @styled
+def levels(images: ArrayLike, names: Sequence[str], title: str, note: str = "") -> Figure:
+    """Named rows of decoded images (rows, columns, channels, height, width)."""
+    images = np.asarray(images)
+    rows, columns, _, height, width = images.shape
+    figure, axes = _frame(columns, rows, height, width, note, names, top=0.3)
+    show(axes, mosaic(images, GAP))
+    _ticks(axes, (), names, height, width)
+    axes.set_title(title)
+    return figure
+
+
+@styled
 def interpolation(
     images: ArrayLike,
     starts: ArrayLike,

@@ -11,7 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from vae.common.types import Shape
+from vae.model.ladder import Above, Beside, zeros
+from vae.model.levels import Level
 from vae.model.part import Part
+from vae.model.posteriors import Posterior
+from vae.model.priors import Prior
 
 if TYPE_CHECKING:
     from vae.model.vae import VAE
@@ -21,22 +25,35 @@ class Backbone(Part):
     """A pair of networks; the posterior reads `features` numbers an image, the likelihood the decoder's output.
 
     With `classes` both also read the class of every image (Sohn et al., 2015). `planes` are the decoder's output's, by
-    default as many as the image has channels.
+    default as many as the image has channels. `below` the top level there may be others, for which there are networks
+    of their own.
     """
 
     encoder: nn.Module  # (batch, channels, height, width) → (batch, features)
-    decoder: nn.Module  # (batch, latent_dim) → (batch, planes, height, width), the likelihood's parameters
+    decoder: nn.Module  # (batch, size of the state) → (batch, planes, height, width), the likelihood's parameters
     features: int
     shape: Shape  # of the images
     classes = 0  # that there are, where the model is conditional
 
     def encode(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, ...]:
         """Features of each level, the top first, of images (batch, channels, height, width) with labels (batch,)."""
-        return (self.encoder(self.beside(x, self._one_hot(labels, x)) if self.classes else x),)
+        return (self.encoder(self.seen(x, labels)),)
 
-    def image(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Image parameters of latents (batch, latent_dim) with labels (batch,)."""
-        return self.decoder(torch.cat([z, self._one_hot(labels, z)], 1) if self.classes else z)
+    def begin(self, labels: Tensor | None, like: Tensor) -> Tensor | None:
+        """What the top level adds its z to: classes (…, classes) of labels (…,) where the model is conditional."""
+        return self._one_hot(labels, like) if self.classes else None
+
+    def levels(self, prior: Prior, posterior: Posterior, latent_dim: int) -> list[Level]:
+        """The levels of latents: the top one has this prior and posterior of latent_dim numbers."""
+        return [Level(prior, posterior, latent_dim)]
+
+    def image(self, state: Tensor) -> Tensor:
+        """Image parameters of what the levels have made, (batch, size)."""
+        return self.decoder(state)
+
+    def seen(self, x: Tensor, labels: Tensor | None) -> Tensor:
+        """What the encoder reads of images with labels (batch,)."""
+        return self.beside(x, self._one_hot(labels, x)) if self.classes else x
 
     def beside(self, x: Tensor, one_hot: Tensor) -> Tensor:
         """What the encoder reads of images and their classes (batch, classes): each class as one more channel."""
@@ -55,7 +72,9 @@ class Backbone(Part):
 class Dense(Backbone):
     """Fully connected: pixels → hidden[0] → … → features, and latents → … → hidden[0] → pixels, with ReLU.
 
-    `gated` layers are (Wx + b) ⊙ σ(Vx + c) instead (Dauphin et al., 2017).
+    `gated` layers are (Wx + b) ⊙ σ(Vx + c) instead (Dauphin et al., 2017). Levels `below` the top one are vectors of so
+    many numbers; each has layers like these for its prior, which reads the z above, and for its posterior, which reads
+    the features, too. The decoder reads all z.
     """
 
     def __init__(
@@ -64,6 +83,7 @@ class Dense(Backbone):
         latent_dim: int,
         hidden: Sequence[int],
         gated: bool = False,
+        below: Sequence[int] = (),
         classes: int = 0,
         planes: int | None = None,
     ):
@@ -72,12 +92,30 @@ class Dense(Backbone):
         pixels, output = math.prod(shape), (planes or shape[0], *shape[1:])
         self.features = hidden[-1]
         self.classes = classes
+        self.below = below
+        self.hidden, self.gated = hidden, gated
         self.encoder = nn.Sequential(nn.Flatten(), *_dense_layers([pixels + classes, *hidden], gated))
         self.decoder = nn.Sequential(
-            *_dense_layers([latent_dim + classes, *reversed(hidden)], gated),
+            *_dense_layers([latent_dim + sum(below) + classes, *reversed(hidden)], gated),
             nn.Linear(hidden[0], math.prod(output)),
             nn.Unflatten(1, output),
         )
+
+    def encode(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, ...]:
+        """The same features for each level."""
+        return (self.encoder(self.seen(x, labels)),) * (1 + len(self.below))
+
+    def levels(self, prior: Prior, posterior: Posterior, latent_dim: int) -> list[Level]:
+        """The top level, and one for each `below` it."""
+        levels, size = super().levels(prior, posterior, latent_dim), latent_dim + self.classes
+        for numbers in self.below:
+            down = [size, *self.hidden[::-1]]
+            across = [self.features + size, *self.hidden]
+            above = nn.Sequential(*_dense_layers(down, self.gated), zeros(nn.Linear(down[-1], 2 * numbers)))
+            beside = nn.Sequential(*_dense_layers(across, self.gated), zeros(nn.Linear(across[-1], 2 * numbers)))
+            levels.append(Level(Above(above), Beside(beside), numbers))
+            size += numbers
+        return levels
 
     def beside(self, x: Tensor, one_hot: Tensor) -> Tensor:
         """(batch, pixels + classes)."""

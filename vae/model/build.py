@@ -17,7 +17,6 @@ from torch.overrides import TorchFunctionMode
 
 from vae.common.types import Shape
 from vae.model.backbones import Backbone
-from vae.model.levels import Level
 from vae.model.likelihoods import Likelihood
 from vae.model.posteriors import Posterior
 from vae.model.priors import Prior
@@ -90,7 +89,7 @@ def build_model(config: Config, shape: Shape, classes: int, make: Builder = buil
         given["planes"] = planes
     backbone = part("backbone", shape=shape, **given)
     posterior = part("posterior", features=backbone.features)
-    return VAE(backbone, [Level(part("prior"), posterior)], likelihood)
+    return VAE(backbone, backbone.levels(part("prior"), posterior, config["latent_dim"]), likelihood)
 
 
 def build_own_model(config: Config, shape: Shape, classes: int, weights: Mapping[str, torch.Tensor]) -> VAE:

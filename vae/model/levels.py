@@ -16,7 +16,7 @@ from vae.model.priors import Prior
 class Latent(NamedTuple):
     """One level's z of a batch, and what it costs; with k samples of shape (k, batch)."""
 
-    z: Tensor  # (batch, latent_dim)
+    z: Tensor  # (batch, numbers): of a map, all its channels' places
     kl: Tensor  # (batch,), nats: by formula, or log q − log p at z
     q: Distribution  # of z given the image
     p: Distribution  # of z given the levels above
@@ -36,13 +36,21 @@ class Encoding(Part):
 
 
 class Level(nn.Module):
-    """A group of latents with a prior and an encoding of its own."""
+    """A group of latents with a prior and an encoding of its own.
 
-    def __init__(self, prior: Prior, encoding: Encoding):
+    Its z are `numbers` numbers. `onward` is what the backbone makes of them, and of the state, for the level below.
+    """
+
+    def __init__(self, prior: Prior, encoding: Encoding, numbers: int, onward: nn.Module | None = None):
         super().__init__()
         self.prior = prior
         self.encoding = encoding
+        self.numbers = numbers
+        self.onward = onward
 
     def merge(self, state: Tensor | None, z: Tensor) -> Tensor:
-        """What the levels below and the decoder read: z beside that of the levels above."""
-        return z if state is None else torch.cat([state, z], -1)
+        """What the levels below and the decoder read of z (…, numbers) and what those above have made (…, size)."""
+        if state is not None:
+            shape = torch.broadcast_shapes(z.shape[:-1], state.shape[:-1])
+            z = torch.cat([z.expand(*shape, -1), state.expand(*shape, -1)], -1)
+        return z if self.onward is None else self.onward(z)

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from vae.common.types import TERMS
@@ -20,6 +21,7 @@ from vae.model.vae import VAE, Terms
 OVER_PIXELS = "summed over channels and pixels, mean over images"
 OVER_LATENTS = "summed over latent dimensions, mean over images"
 OVER_BATCH = "of the batch"
+EVEN = 0.01  # nats that a level has at the least where levels are balanced
 
 
 class Entry(NamedTuple):
@@ -112,7 +114,9 @@ class ELBO(Objective):
     """loss = recon + β kl; β = 1 is −ELBO, β > 1 the β-VAE (Higgins et al., 2017).
 
     β is annealed; kl is charged only above `free_bits` nats, per dimension (Kingma et al., 2016) or in total; with
-    `capacity` C the second term is β |kl − C|, C annealed in place of β (Burgess et al., 2018).
+    `capacity` C the second term is β |kl − C|, C annealed in place of β (Burgess et al., 2018). Of several levels kl is
+    the sum; `free_bits` may be of each, and in the warm-up `balance` weighs each by its KL for each of its numbers, on
+    average by 1 (Vahdat and Kautz, 2020).
     """
 
     def __init__(
@@ -124,6 +128,7 @@ class ELBO(Objective):
         free_bits: float = 0.0,
         free_bits_per: str = "dimension",
         capacity: float | None = None,
+        balance: bool = False,
     ):
         super().__init__()
         if free_bits and capacity is not None:
@@ -133,7 +138,8 @@ class ELBO(Objective):
         self.free_bits = free_bits
         self.free_bits_per = free_bits_per
         self.capacity = capacity
-        self.needs = Needs(whole_batch=bool(free_bits) or capacity is not None)
+        self.balance = balance
+        self.needs = Needs(whole_batch=bool(free_bits) or capacity is not None or balance)
 
     def prepare(self, steps: int, epochs: int) -> None:
         super().prepare(steps, epochs)
@@ -147,7 +153,10 @@ class ELBO(Objective):
         if self.capacity is not None:
             charged = (terms.kl.mean() - weight * self.capacity).abs()
             return Loss(terms.recon.mean() + self.beta * charged)
-        if not self.free_bits:
+        if self.balance or self.free_bits_per == "level":
+            each = torch.stack([latent.kl.mean() for latent in terms.latents])  # (levels,)
+            charged = (each.clamp(min=self.free_bits) * self._shares(terms, each.detach(), weight)).sum()
+        elif not self.free_bits:
             charged = terms.kl.mean()
         elif self.free_bits_per == "total":
             charged = terms.kl.mean().clamp(min=self.free_bits)
@@ -155,14 +164,25 @@ class ELBO(Objective):
             charged = _kl_per_dimension(terms).mean(0).clamp(min=self.free_bits).sum()
         return Loss(terms.recon.mean() + weight * self.beta * charged)
 
+    def _shares(self, terms: Terms, kl: Tensor, weight: float | Tensor) -> Tensor:
+        """γ of each level, (levels,): 1 after the warm-up."""
+        each = torch.ones_like(kl)
+        if not self.balance:
+            return each
+        sizes = torch.tensor([latent.z.shape[-1] for latent in terms.latents], dtype=kl.dtype, device=kl.device)
+        shares = (kl + EVEN) / sizes
+        return torch.where(torch.as_tensor(weight, device=kl.device) < 1, shares / shares.mean(), each)
+
     def ledger(self) -> list[Entry]:
         if self.capacity is not None:
             formula = f"|KL(q(z|x) ‖ p(z)) − C|, C = {self.capacity:g}, {self.annealing}"
             return [RECON, Entry("|kl − C|", formula, f"{self.beta:g}")]
         formula = "KL(q(z|x) ‖ p(z))"
         if self.free_bits:
-            each = "of each dimension" if self.free_bits_per == "dimension" else "in total"
+            each = {"dimension": "of each dimension", "level": "of each level", "total": "in total"}[self.free_bits_per]
             formula += f", at least {self.free_bits:g} nats {each}"
+        if self.balance:
+            formula += ", its levels balanced in the warm-up"
         weight = f"{self.beta:g}" if str(self.annealing) == "constant" else f"{self.beta:g}, {self.annealing}"
         return [RECON, Entry("kl", formula, weight)]
 
@@ -214,11 +234,13 @@ class Autoencoder(Objective):
 
 
 def _kl_per_dimension(terms: Terms) -> Tensor:
-    """(batch, latent_dim), where the KL is a sum over dimensions."""
-    latent = terms.latent
-    if not (isinstance(latent.q, DiagonalNormal) and isinstance(latent.p, DiagonalNormal)):
-        raise ValueError(
-            "objective.free_bits_per=dimension: needs a KL that is a sum over dimensions, as of posterior=diagonal "
-            "with prior=isotropic; use objective.free_bits_per=total"
-        )
-    return kl(latent.q.base_dist, latent.p.base_dist, latent.z)
+    """(batch, numbers of all levels), where the KL is a sum over dimensions."""
+    found = []
+    for z, _, q, p in terms.latents:
+        if not (isinstance(q, DiagonalNormal) and isinstance(p, DiagonalNormal)):
+            raise ValueError(
+                "objective.free_bits_per=dimension: needs a KL that is a sum over dimensions, as of posterior=diagonal "
+                "with prior=isotropic; use objective.free_bits_per=total"
+            )
+        found.append(kl(q.base_dist, p.base_dist, z))
+    return torch.cat(found, -1)

@@ -18,9 +18,13 @@ class Posterior(Encoding):
         """(batch, features) → q with batch shape (batch,) and event shape (latent_dim,)."""
         raise NotImplementedError
 
+    def q_given(self, features: Tensor, prior: Distribution, state: Tensor | None) -> Distribution:
+        """The same given what the levels above have made, which a top level does without."""
+        return self.q(features, prior)
+
     def forward(self, features: Tensor, state: Tensor | None, prior: Distribution, draw: Draw) -> Latent:
         """A draw of z from q, with its KL."""
-        q = self.q(features, prior)
+        q = self.q_given(features, prior, state)
         z = draw.of(q)
         return Latent(z, kl(q, prior, z), q, prior)
 

@@ -20,7 +20,7 @@ class Prior(Part):
     """Base."""
 
     def forward(self, state: Tensor | None = None) -> Distribution:
-        """The prior, with event shape (latent_dim,), given what the levels above have made: nothing at the top."""
+        """The prior, with event shape (latent_dim,), given what the levels above have made; the top one's has none."""
         raise NotImplementedError
 
 
@@ -125,7 +125,7 @@ class Vamp(Prior):
     def forward(self, state: Tensor | None = None) -> MixtureSameFamily:
         """The prior, with event shape (latent_dim,)."""
         backbone, posterior = self._encoder
-        (features,) = backbone.encode(self.logits.sigmoid(), self.labels)
+        features, *_ = backbone.encode(self.logits.sigmoid(), self.labels)
         q = posterior.q(features, None)
         return mixture(self.logits.new_zeros(self.components), q)
 

@@ -11,6 +11,10 @@ from torch import Tensor, nn
 
 from vae.common.types import Shape
 from vae.model.backbones import Convolutional, halvings
+from vae.model.ladder import Above, Beside, Joined, OverMaps, zeros
+from vae.model.levels import Level
+from vae.model.posteriors import Posterior
+from vae.model.priors import Prior
 
 MOST_PLACES = 2**16  # of a map with attention, which compares each with each
 
@@ -19,8 +23,13 @@ class Resnet(Convolutional):
     """Image → stages of residual blocks → the last maps as features, and latents → the same stages backwards → image.
 
     A stage has maps of one of `channels` and `depth` blocks, each followed by self-attention where the maps' shorter
-    side is one of `attention`. `groups` are those of the normalisation, if there is one. Works for any height and
-    width: a stage takes n to ⌈n/2⌉, and back to n. `encoder[i]` and `decoder[i]` are the stages.
+    side is one of `attention`. `groups` are those of the normalisation, if there is one; `gated` branches end in gates.
+    Works for any height and width: a stage takes n to ⌈n/2⌉, and back to n. `encoder[i]` and `decoder[i]` are the
+    stages.
+
+    Levels `below` the top one are maps, each [shorter side, channels] and none smaller than the one above: on the way
+    back to the image z is added to the maps of that side, and its blocks follow. Its prior reads these maps, its
+    posterior those of the encoder beside them, too. What is left to do below the last level is the decoder's.
     """
 
     def __init__(
@@ -31,6 +40,8 @@ class Resnet(Convolutional):
         depth: int,
         groups: int | None,
         attention: Sequence[int],
+        gated: bool = False,
+        below: Sequence[Sequence[int]] = (),
         classes: int = 0,
         planes: int | None = None,
     ):
@@ -39,26 +50,82 @@ class Resnet(Convolutional):
         self.classes = classes
         sizes = halvings(shape[1:], len(channels) - 1)
         _refuse_attention_elsewhere(attention, sizes)
-        inner = (channels[-1], *sizes[-1])
-        self.features = math.prod(inner)
-        stages = Stages(depth, groups, attention, scale=1 / math.sqrt(depth * len(channels)))
+        self.maps = [(width, *size) for width, size in zip(channels, sizes, strict=True)]  # of the encoder's stages
+        self.places = _places(below, sizes)  # of the stages that levels below read
+        self.below = [numbers for _, numbers in below]  # channels of their z
+        self.features = math.prod(self.maps[-1])
+        scale = 1 / math.sqrt(depth * (len(channels) + len(below)))
+        self.stages = Stages(depth, groups, attention, scale, gated)
+        make = self.stages.make
 
         into = [nn.Conv2d(shape[0] + classes, channels[0], 3, padding=1)]
         into += [nn.Conv2d(c_in, c_out, 3, stride=2, padding=1) for c_in, c_out in itertools.pairwise(channels)]
         self.encoder = nn.Sequential(
-            *map(stages.make, into, channels, sizes), normalisation(channels[-1], groups), nn.SiLU(), nn.Flatten()
+            *map(make, into, channels, sizes), normalisation(channels[-1], groups), nn.SiLU(), nn.Flatten()
         )
-        back = [nn.Sequential(nn.Linear(latent_dim + classes, math.prod(inner)), nn.Unflatten(1, inner))]
-        back += [
-            nn.Sequential(nn.Upsample(size), nn.Conv2d(c_in, c_out, 3, padding=1))
-            for (c_in, c_out), size in zip(itertools.pairwise(channels[::-1]), sizes[-2::-1], strict=True)
-        ]
+        begun = self.places[-1] if below else len(channels) - 1  # what the levels make: the stage of these maps
+        top = latent_dim + classes
         self.decoder = nn.Sequential(
-            *map(stages.make, back, channels[::-1], sizes[::-1]),
+            *([nn.Unflatten(1, self.maps[begun])] if below else [self._back(len(channels) - 1, top)]),
+            *(self._back(place) for place in range(begun - 1, -1, -1)),
             normalisation(channels[0], groups),
             nn.SiLU(),
             nn.Conv2d(channels[0], planes or shape[0], 3, padding=1),
         )
+
+    def _back(self, place: int, top: int = 0) -> nn.Sequential:
+        """The stage on the way back to the image that makes the maps of a place; the first reads `top` numbers."""
+        width, *size = self.maps[place]
+        if top:
+            shape = self.maps[place]
+            entrance = nn.Sequential(nn.Linear(top, math.prod(shape)), nn.Unflatten(1, shape))
+        else:
+            entrance = nn.Sequential(nn.Upsample(tuple(size)), nn.Conv2d(self.maps[place + 1][0], width, 3, padding=1))
+        return self.stages.make(entrance, width, (size[0], size[1]))
+
+    def encode(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, ...]:
+        """The last maps for the top level, and for each below those of its side."""
+        if not self.below:
+            return super().encode(x, labels)
+        x, seen = self.seen(x, labels), []
+        *stages, norm, activation, flatten = self.encoder.children()
+        for stage in stages:
+            x = stage(x)
+            seen.append(x.flatten(1))
+        return flatten(activation(norm(x))), *(seen[place] for place in self.places)
+
+    def levels(self, prior: Prior, posterior: Posterior, latent_dim: int) -> list[Level]:
+        """The top level, and one for each `below` it."""
+        if not self.below:
+            return super().levels(prior, posterior, latent_dim)
+        way = [len(self.maps) - 1, *self.places, self.places[-1]]  # of the stages after each level
+        first = self._back(way[0], latent_dim + self.classes)
+        onward = OverMaps(None, first, *(self._back(place) for place in range(way[0] - 1, way[1] - 1, -1)))
+        levels = [Level(prior, posterior, latent_dim, onward)]
+        for channels, (place, following) in zip(self.below, itertools.pairwise(way[1:]), strict=True):
+            width, *(height, across) = self.maps[place]
+            joined = self.stages.make(Joined(channels, width), width, (height, across))
+            further = (self._back(later) for later in range(place - 1, following - 1, -1))
+            levels.append(
+                Level(
+                    Above(OverMaps((width, height, across), *self._head(width, 2 * channels))),
+                    Beside(
+                        OverMaps(
+                            (2 * width, height, across),
+                            nn.Conv2d(2 * width, width, 3, padding=1),
+                            *self._head(width, 2 * channels),
+                        )
+                    ),
+                    channels * height * across,
+                    OverMaps((channels + width, height, across), joined, *further),
+                )
+            )
+        return levels
+
+    def _head(self, width: int, channels: int) -> list[nn.Module]:
+        """What reads the parameters of a level's z off maps of a width."""
+        block, norm = self.stages.convolutions(width), normalisation(width, self.stages.groups)
+        return [block, norm, nn.SiLU(), zeros(nn.Conv2d(width, channels, 3, padding=1))]
 
 
 class Stages(NamedTuple):
@@ -68,6 +135,7 @@ class Stages(NamedTuple):
     groups: int | None
     attention: Sequence[int]
     scale: float  # of each branch: 1/√n of n blocks, whose sum does not grow with their number
+    gated: bool = False
 
     def make(self, entrance: nn.Module, channels: int, size: tuple[int, int]) -> nn.Sequential:
         """An entrance, which makes maps (batch, channels, *size) of those of the stage before, and blocks behind it."""
@@ -79,17 +147,17 @@ class Stages(NamedTuple):
         return nn.Sequential(entrance, *blocks)
 
     def convolutions(self, channels: int) -> Residual:
-        """Two 3×3 convolutions, each behind normalisation and SiLU (He et al., 2016)."""
+        """Two 3×3 convolutions, each behind normalisation and SiLU (He et al., 2016); and maybe a gate."""
         layers = [
             layer
-            for _ in range(2)
+            for made in (channels, 2 * channels if self.gated else channels)
             for layer in (
                 normalisation(channels, self.groups),
                 nn.SiLU(),
-                nn.Conv2d(channels, channels, 3, padding=1),
+                nn.Conv2d(channels, made, 3, padding=1),
             )
         ]
-        return Residual(self.scale, *layers)
+        return Residual(self.scale, *layers, *([nn.GLU(1)] if self.gated else []))
 
     def look_around(self, channels: int) -> Residual:
         """Self-attention behind normalisation (Zhang et al., 2019)."""
@@ -104,8 +172,7 @@ class Residual(nn.Module):
         super().__init__()
         self.scale = scale
         self.branch = nn.Sequential(*layers)
-        for weight in layers[-1].parameters():
-            nn.init.zeros_(weight)
+        zeros([layer for layer in layers if list(layer.parameters())][-1])
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.scale * self.branch(x)
@@ -131,6 +198,16 @@ class SelfAttention(nn.Module):
 def normalisation(channels: int, groups: int | None) -> nn.Module:
     """Each image's maps in groups of channels with mean 0 and variance 1 (Wu and He, 2018); or nothing."""
     return nn.Identity() if groups is None else nn.GroupNorm(groups, channels)
+
+
+def _places(below: Sequence[Sequence[int]], sizes: Sequence[tuple[int, int]]) -> list[int]:
+    """Of the stages whose maps have each level's side, the top level's first."""
+    sides = [min(size) for size in sizes]
+    asked = [side for side, _ in below]
+    if not {*asked} <= {*sides} or asked != sorted(asked):
+        allowed = ", ".join(map(str, sorted({*sides})))
+        raise ValueError(f"backbone.below={[*map(list, below)]}: must have rising sides of maps, which are {allowed}")
+    return [sides.index(side) for side in asked]
 
 
 def _refuse_attention_elsewhere(attention: Sequence[int], sizes: Sequence[tuple[int, int]]) -> None:

@@ -62,7 +62,7 @@ def _refuse_without_images(model: VAE, shape: Shape) -> None:
     label = torch.zeros(1, dtype=torch.int64)
     try:
         with torch.inference_mode(), apart("trial"):
-            code = model.encode(torch.zeros(1, *shape), label).mean
+            code = model.q(torch.zeros(1, *shape), label).mean
             images = torch.cat([model.decode(code, label).mean, model.sample(1, label)])
     except Exception as error:  # anything may not fit
         raise ValueError(f"the checkpoint's model is of no use ({explain(error)})") from error
@@ -106,7 +106,6 @@ def _own_source(config: Mapping[str, Any], shape: Sequence[int]) -> DataSource:
     target = str(config["_target_"])
     if not (list(targets(config)) == [target] and is_own(target, DataSource)):
         raise ValueError(f"the checkpoint asks for the data source {target}; use --trust if you trust the file")
-    config = {"flip": False, **config}  # which the kept examples' weights lack, and which only training asks for
     if "mirrors" in config:
         config = {**config, **_published(config.get("name"))}
     file, crop = config.get("file"), config.get("crop")

@@ -15,6 +15,7 @@ from torch.distributions import Distribution
 
 from vae.model.backbones import Backbone
 from vae.model.draws import draws
+from vae.model.joint import Joint
 from vae.model.levels import Latent, Level
 from vae.model.likelihoods import Likelihood
 from vae.model.noise import Draw
@@ -83,13 +84,13 @@ class VAE(nn.Module):
 
     @property
     def prior(self) -> Prior:
-        """The only level's."""
-        return only(self.levels).prior
+        """The top level's."""
+        return self.levels[0].prior
 
     @property
     def posterior(self) -> Posterior:
-        """The only level's."""
-        encoding = only(self.levels).encoding
+        """The top level's."""
+        encoding = self.levels[0].encoding
         assert isinstance(encoding, Posterior)
         return encoding
 
@@ -103,36 +104,82 @@ class VAE(nn.Module):
         for part in self.parts:
             part.observe(terms)
 
+    @property
+    def numbers(self) -> int:
+        """How many numbers the z of all levels are."""
+        return sum(level.numbers for level in self.levels)
+
+    def p(self, labels: Tensor | None = None) -> Distribution:
+        """p(z) of all levels' z beside each other, (numbers,), the top first.
+
+        Those below the top of a conditional model depend on the labels (…,).
+        """
+        return self.p_below(self.prior(), labels)
+
+    def p_below(self, top: Distribution, labels: Tensor | None = None) -> Distribution:
+        """The same where the top level's prior is known."""
+        if len(self.levels) == 1:
+            return top
+        state = self.backbone.begin(labels, next(self.parameters()))
+        return Joint(self.levels, lambda place, state: self.levels[place].prior(state) if place else top, state)
+
+    def q(self, x: Tensor, labels: Tensor | None = None) -> Distribution:
+        """q(z|x) of all levels' z beside each other, of images (batch, channels, height, width), labels (batch,)."""
+        return self.q_of(self.backbone.encode(x, labels), labels)
+
+    def q_of(self, features: Sequence[Tensor], labels: Tensor | None = None) -> Distribution:
+        """The same of the images' features of each level, (batch, features) each."""
+
+        def given(place: int, state: Tensor | None) -> Distribution:
+            level = self.levels[place]
+            assert isinstance(level.encoding, Posterior)
+            return level.encoding.q_given(features[place], level.prior(state), state)
+
+        state = self.backbone.begin(labels, features[0])
+        return given(0, state) if len(self.levels) == 1 else Joint(self.levels, given, state, features[0].shape[:1])
+
     @torch.inference_mode()
     def sample(self, n: int, labels: Tensor | int | None = None) -> Tensor:
         """E[x|z] of n draws of z from the prior, (n, channels, height, width); of one class, or each of its own."""
-        state = None
-        for level in self.levels:
-            p = level.prior(state)
-            state = level.merge(state, draws(p, n) if state is None else p.sample())
-        assert state is not None
-        return self.decode(state, None if labels is None else torch.as_tensor(labels)).mean
+        classes = None if labels is None else torch.as_tensor(labels)
+        return self.decode(draws(self.p(classes), n), classes).mean
 
     def encode(self, x: Tensor, labels: Tensor | None = None) -> Distribution:
-        """q(z|x) of images (batch, channels, height, width) with labels (batch,), in a model of one level."""
-        return self.posterior.q(only(self.backbone.encode(x, labels)), self.prior())
+        """q(z|x) of the top level's z, of images (batch, channels, height, width) with labels (batch,)."""
+        return self.posterior.q(self.backbone.encode(x, labels)[0], self.prior())
 
-    def decode(self, state: Tensor, labels: Tensor | None = None) -> Distribution:
-        """p(x|z) of latents (…, latent_dim), as the last level passes them on, with labels that broadcast to (…,)."""
-        flat = None if labels is None else labels.expand(state.shape[:-1]).flatten()
-        params = self.backbone.image(state.flatten(0, -2), flat)
+    def decode(self, z: Tensor, labels: Tensor | None = None) -> Distribution:
+        """p(x|z) of all levels' latents beside each other, (…, numbers), with labels that broadcast to (…,).
+
+        Of the upper levels' alone, too: the others are at the mean that their prior then has.
+        """
+        return self._image(self.state(z, labels))
+
+    def state(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """What the levels make of their latents, (…, size), for the backbone's image."""
+        state = self.backbone.begin(None if labels is None else labels.expand(z.shape[:-1]), z)
+        for level in self.levels:
+            part, z = z[..., : level.numbers], z[..., level.numbers :]
+            state = level.merge(state, part if part.shape[-1] else level.prior(state).mean)
+        assert state is not None
+        return state
+
+    def _image(self, state: Tensor) -> Distribution:
+        """p(x|z) of what the levels have made, (…, size)."""
+        params = self.backbone.image(state.flatten(0, -2))
         params = params.to(torch.promote_types(params.dtype, torch.float32))  # a density needs more than 16 bits
         return self.likelihood(params.unflatten(0, state.shape[:-1]))
 
     def forward(self, x: Tensor, labels: Tensor | None = None, draw: Draw = Draw()) -> Terms:  # noqa: B008
         """z of each image and the terms of −ELBO = E_q[−log p(x|z)] + KL(q(z|x) ‖ p(z))."""
-        state, latents = None, []
-        for level, features in zip(self.levels, self.backbone.encode(x, labels), strict=True):
-            latents.append(level.encoding(features, state, level.prior(state), draw))
+        features, latents = self.backbone.encode(x, labels), []
+        state = self.backbone.begin(labels, features[0])
+        for level, seen in zip(self.levels, features, strict=True):
+            latents.append(level.encoding(seen, state, level.prior(state), draw))
             state = level.merge(state, latents[-1].z)
             draw = draw._replace(samples=None)  # one z for each of the level above
         assert state is not None
-        p_x = self.decode(state, labels)
+        p_x = self._image(state)
         return Terms(-p_x.log_prob(x), tuple(latents), p_x)
 
 

@@ -161,12 +161,14 @@ def objective_name(config: Mapping[str, Any]) -> str:
 
 
 def unusual(config: Mapping[str, Any]) -> dict[str, str]:
-    """The backbone and the likelihood in words, where they are not the default ones."""
+    """The backbone, its levels and the likelihood in words, where they are not the default ones."""
     found = {}
     for group, usual in USUAL.items():
         name = kind({"_target_": usual} | dict(config.get(group, {})))
         if name != usual:
             found[group] = f"{name} {group}"
+    if below := config.get("backbone", {}).get("below"):
+        found["levels"] = f"{1 + len(below)} levels"
     return found
 
 

@@ -40,7 +40,8 @@ IMAGES = 1_000_000_000  # of a data set
 PICTURES = (
     *("latent/manifold", "latent/clusters", "latent/pairs", "latent/covariance", "latent/activity"),
     *("latent/true_posterior", "images/reconstructions", "images/samples", "images/interpolation"),
-    *("images/traversal", "curves/losses"),
+    *("images/traversal", "images/levels", "images/upper", "images/temperature"),
+    *("curves/losses", "curves/levels"),
 )
 METRICS = (
     *("likelihood", "gap", "aggregate", "geometry", "structure"),
@@ -104,6 +105,8 @@ _NAMES = [tag.partition("/")[2] for tag in PICTURES]
 _PICTURES = listed(0, 100, word(*_NAMES, *PICTURES), f"a list of {', '.join(_NAMES)}")
 _GROUPS = optional(integer(1, 100_000))
 _SIDES = listed(0, 20, integer(1, 10_000), "a list of up to 20 integers from 1 to 10000")
+_LEVEL = listed(2, 2, integer(1, 100_000), "")
+_BELOW = listed(0, 50, _LEVEL, "a list of up to 50 pairs [side, channels] of integers from 1 to 100000")
 _METRICS = listed(0, 100, word(*METRICS), f"a list of {', '.join(METRICS)}")
 
 # Of several classes
@@ -156,9 +159,21 @@ RANGES: Mapping[str, Mapping[str, Ranges]] = {
         "vae.data.arrays.ArrayFile": _FILE,
     },
     "backbone": {
-        "vae.model.backbones.Dense": {**_LATENT, "hidden": widths(100, MANY), "gated": boolean},
+        "vae.model.backbones.Dense": {
+            **_LATENT,
+            "hidden": widths(100, MANY),
+            "gated": boolean,
+            "below": listed(0, 50, integer(1, MANY), f"a list of up to 50 integers from 1 to {MANY}"),
+        },
         "vae.model.backbones.Conv": {**_MAPS, "hidden": integer(1, MANY)},
-        "vae.model.resnet.Resnet": {**_MAPS, "depth": integer(1, 1000), "groups": _GROUPS, "attention": _SIDES},
+        "vae.model.resnet.Resnet": {
+            **_MAPS,
+            "depth": integer(1, 1000),
+            "groups": _GROUPS,
+            "attention": _SIDES,
+            "gated": boolean,
+            "below": _BELOW,
+        },
     },
     "prior": {
         "vae.model.priors.Isotropic": _LATENT,
@@ -192,7 +207,8 @@ RANGES: Mapping[str, Mapping[str, Ranges]] = {
             "warmup": number(0),
             "cycles": integer(1, MANY),
             "free_bits": number(0),
-            "free_bits_per": word("dimension", "total"),
+            "free_bits_per": word("dimension", "level", "total"),
+            "balance": boolean,
             "capacity": optional(number(0)),
         },
         "vae.model.objectives.IWAE": {"samples": integer(1, 100_000), "dreg": boolean},

@@ -18,6 +18,8 @@ INDEPENDENT = (
     "vae.model.batchwise.DIP",
 )  # what they ask the dimensions to be
 
+ONE_LEVEL = (*INDEPENDENT, "vae.model.batchwise.MMD")
+
 
 def kind(node: Node) -> str:
     """What a group's choice is called in words: `ContinuousBernoulli` is "continuous bernoulli"."""
@@ -84,6 +86,10 @@ def check_together(config: Mapping[str, Any]) -> None:
             f"objective={kind(objective)}: must have a Gaussian prior, such as isotropic, correlated or learned, as it "
             f"asks for codes as independent as that is, and those of prior={kind(prior)} are nowhere independent"
         )
+    if config["backbone"].get("below"):
+        _check_levels(objective)
+    elif objective.get("balance"):
+        require(False, "objective.balance", "true", "false without levels to balance; backbone.below makes some")
     if objective.get("free_bits") and objective.get("free_bits_per") == "dimension":
         parts = ("vae.model.priors.Isotropic", "vae.model.posteriors.Diagonal")
         ok = not target.startswith("vae.") or (target, posterior) == parts
@@ -92,3 +98,14 @@ def check_together(config: Mapping[str, Any]) -> None:
     warmup = objective["warmup"] if objective["_target_"] == "vae.model.objectives.ELBO" else 0
     epochs = config["epochs"]
     require(warmup <= epochs, "objective.warmup", f"{warmup:g}", f"at most the training's {epochs} epochs")
+
+
+def _check_levels(objective: Node) -> None:
+    """Refuse objectives that ask for one vector of latents."""
+    target = objective["_target_"]
+    if target in ONE_LEVEL or objective.get("dreg"):
+        name = "dreg" if objective.get("dreg") else kind(objective)
+        raise ValueError(
+            f"objective={name}: must be elbo, iwae or autoencoder with backbone.below, because it asks for the "
+            "distribution of one vector of latents, and there are several levels"
+        )

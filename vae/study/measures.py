@@ -109,6 +109,7 @@ def _bits(subject: Subject, part: Split, found: Weighed) -> Values:
 
 def _gap(subject: Subject) -> Values:
     subject.refuse_at_mean()
+    subject.refuse_levels()
     part = subject.test.some(subject.effort.part_of(SINGLE))
     found = inference_gap(subject.vae, subject.images(part), part.labels, subject.effort.samples, STEPS)
     return {
@@ -175,7 +176,7 @@ def _structure(subject: Subject) -> Values:
 @torch.inference_mode()
 def _reconstruction(subject: Subject) -> Values:
     pairs = [
-        (images, subject.vae.decode(subject.vae.encode(images, labels).mean, labels).mean)
+        (images, subject.vae.decode(subject.vae.q(images, labels).mean, labels).mean)
         for images, labels in subject.loader
     ]
     return quality.reconstruction(*(torch.cat(each) for each in zip(*pairs, strict=True)))

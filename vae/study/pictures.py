@@ -14,6 +14,7 @@ from vae.evaluation.true_posterior import true_posterior
 from vae.figures import curves, dimensions, images, latent, manifold, posterior, solid
 from vae.figures.style import axis_name
 from vae.model.draws import draws
+from vae.model.joint import of_noise
 
 if TYPE_CHECKING:
     from vae.study.scene import Scene
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 OTHERS = {"axis": "stay", "conditional": "follow at the prior's conditional mean"}  # dimensions, in a traversal
 CELLS = 10  # of a sheet along each side where every class has a sheet of its own
 WALKED = 3  # images that traversals begin at
+TEMPERATURES = (0.4, 0.6, 0.8, 1.0)
 SINGLES = 3  # images drawn with their true posterior; each takes a twentieth of a second
 
 
@@ -144,10 +146,14 @@ def _reconstructions(scene: Scene) -> Figure:
 
 def _samples(scene: Scene) -> Figure:
     if not scene.rows:
-        z = draws(scene.vae.prior(), 8 * 12).unflatten(0, (8, 12))
+        z = draws(scene.vae.p(), 8 * 12).unflatten(0, (8, 12))
         return images.samples(scene.decode(z), note=scene.note)
-    z = draws(scene.vae.prior(), 12)
-    decoded = scene.decode(z.expand(len(scene.rows), *z.shape), torch.tensor(scene.rows)[:, None])
+    classes = torch.tensor(scene.rows)[:, None]
+    if len(scene.vae.levels) == 1:
+        z = draws(scene.vae.prior(), 12)
+        decoded = scene.decode(z.expand(len(scene.rows), *z.shape), classes)
+    else:  # the same noise, as what it becomes depends on the class
+        decoded = _from_noise(scene, torch.randn(1, 12, scene.vae.numbers).expand(len(classes), -1, -1), classes)
     return images.samples(decoded, [scene.classes[label] for label in scene.rows], scene.note)
 
 
@@ -162,10 +168,60 @@ def _interpolation(scene: Scene) -> Figure:
 def _traversal(scene: Scene) -> Figure:
     dims, offsets = scene.ranking[:10], torch.linspace(-grids.SPAN, grids.SPAN, 7)
     originals, codes, labels = scene.encoded(scene.examples(WALKED))
+    codes = codes[:, : scene.latent_dim]
     z = torch.stack([grids.traversal(code, scene.prior, dims, offsets, scene.walk) for code in codes])
     decoded = scene.decode(z, labels[:, None, None])
     names, active = [axis_name(i) for i in dims], latents.active_units(scene.codes.means)[dims].tolist()
     return images.traversal(decoded, originals.cpu(), offsets, names, active, OTHERS[scene.walk], scene.note)
+
+
+def _levels(scene: Scene) -> Figure:
+    """Rows of samples that share the noise of the upper levels, one more in each row."""
+    base, other = torch.randn(12, scene.vae.numbers), torch.randn(12, scene.vae.numbers)
+    rows, names, fixed = [], [], 0
+    for count, level in enumerate(scene.vae.levels):
+        noise = torch.cat([base[:1, :fixed].expand(12, -1), other[:, fixed:]], 1)
+        rows.append(torch.cat([base[:1], noise[1:]]))
+        names.append("all redrawn" if not count else f"{'top level' if count == 1 else f'upper {count}'} kept")
+        fixed += level.numbers
+    return images.levels(_from_noise(scene, torch.stack(rows)), names, "the first sample, and redrawn", scene.note)
+
+
+def _upper(scene: Scene) -> Figure:
+    """Images beside what their upper levels alone make of them."""
+    chosen = scene.examples(12)
+    originals, means, labels = scene.encoded(chosen)
+    rows, names, known = [originals.cpu()], ["original"], 0
+    for count, level in enumerate(scene.vae.levels, 1):
+        known += level.numbers
+        rows.append(scene.decode(means[:, :known], labels))
+        names.append("top level" if count == 1 else f"upper {count}")
+    names[-1] = "all levels"
+    title = "reconstructions from the upper levels, those below at their prior's mean"
+    return images.levels(torch.stack(rows), names, title, scene.note)
+
+
+def _temperature(scene: Scene) -> Figure:
+    """The same draws with their noise scaled."""
+    scales = torch.tensor(TEMPERATURES)
+    noise = scales[:, None, None] * torch.randn(12, scene.vae.numbers)
+    title = "the same draws with all standard deviations scaled by a temperature"
+    return images.levels(_from_noise(scene, noise), [f"{each:g}" for each in TEMPERATURES], title, scene.note)
+
+
+def _from_noise(scene: Scene, noise: torch.Tensor, classes: torch.Tensor | None = None) -> torch.Tensor:
+    """Decoded draws (rows, columns, …) of noise (rows, columns, numbers); in a conditional model of classes in turn."""
+    if classes is None and scene.rows:
+        classes = torch.tensor(scene.rows)[torch.arange(noise.shape[1]) % len(scene.rows)]
+    flat = None if classes is None else classes.expand(noise.shape[:-1]).flatten()
+    noise_of_all = noise.flatten(0, 1).to(next(scene.vae.parameters()))
+    choice = torch.rand(noise.shape[1]).expand(noise.shape[:-1]).flatten().to(noise_of_all)
+    z = of_noise(scene.vae.p(flat), noise_of_all, choice)
+    return scene.decode(z, flat).unflatten(0, noise.shape[:-1])
+
+
+def _kl_of_levels(scene: Scene) -> Figure:
+    return curves.levels(scene.history, len(scene.vae.levels), scene.epoch, scene.note)
 
 
 def _losses(scene: Scene) -> Figure:
@@ -183,7 +239,11 @@ DRAW: dict[str, Callable[[Scene], Figure]] = {
     "images/samples": _samples,
     "images/interpolation": _interpolation,
     "images/traversal": _traversal,
+    "images/levels": _levels,
+    "images/upper": _upper,
+    "images/temperature": _temperature,
     "curves/losses": _losses,
+    "curves/levels": _kl_of_levels,
 }
 TAGS = tuple(DRAW)
 

@@ -52,12 +52,15 @@ class Scene(Encoded):
     @property
     def tags(self) -> tuple[str, ...]:
         """The pictures that apply: curves need epochs, others a number of dimensions or a posterior."""
+        several = len(self.vae.levels) > 1
         applies = {
             "latent/pairs": self.latent_dim > 1,
-            "latent/true_posterior": self.latent_dim <= 2 and not self.at_mean,
+            "latent/true_posterior": self.latent_dim <= 2 and not self.at_mean and not several,
             "latent/activity": not self.at_mean,  # it shows a kl
             "images/interpolation": bool(self.pairs),
+            **dict.fromkeys(("images/levels", "images/upper", "images/temperature"), several),
             "curves/losses": bool(self.history),
+            "curves/levels": bool(self.history) and several and not self.at_mean,
         }
         return tuple(tag for tag in TAGS if applies.get(tag, True))
 
@@ -114,9 +117,9 @@ class Scene(Encoded):
         return self.vae.decode(z.to(next(self.vae.parameters())), labels).mean.cpu()
 
     def encoded(self, index: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
-        """Some test images as the model sees them, their posterior means and their labels."""
+        """Some test images as the model sees them, their posterior means of all levels and their labels."""
         originals, labels = self.test_images(index), self.loader.labels[list(index)]
-        return originals, self.vae.encode(originals, labels).mean, labels
+        return originals, self.vae.q(originals, labels).mean, labels
 
     def test_images(self, index: Sequence[int]) -> Tensor:
         """Some test images as the model sees them, on its device."""

@@ -133,6 +133,10 @@ class Subject(Encoded):
         if self.at_mean:
             raise NotApplicableError("an autoencoder has no posterior, as nobody trains its σ")
 
+    def refuse_levels(self) -> None:
+        if len(self.vae.levels) > 1:
+            raise NotApplicableError(f"it needs a model of one level of latents, and this has {len(self.vae.levels)}")
+
     def refuse_without_classes(self) -> None:
         if len(self.data.classes) < 2:
             raise NotApplicableError("the data has no classes")

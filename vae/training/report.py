@@ -27,10 +27,12 @@ def header(
     """What is about to be trained on what, and where it goes."""
     sizes = (f"{len(part):,} {name}" for name, part in _parts(data))
     parts = (f"{kind(config[group])} {group}" for group in ("backbone", "prior", "posterior", "likelihood"))
+    levels = f"{len(model.levels)} levels, " if len(model.levels) > 1 else ""
     told = f"conditional on {len(data.classes)} classes, " if config["conditional"] else ""
     rows = {
         "data": f"{data.name}: {', '.join(sizes)} images of {'×'.join(map(str, data.shape))}",
-        "model": f"{', '.join(parts)}; {told}latent_dim {config['latent_dim']}, {parameter_count(model):,} parameters",
+        "model": f"{', '.join(parts)}; {told}{levels}latent_dim {config['latent_dim']}, "
+        f"{parameter_count(model):,} parameters",
         "training": f"{config['epochs']} epochs of batches of {config['data']['batch_size']}, "
         f"{objective_name(config)}, seed {config['seed']}, on {device_name(device)}",
         "loss": "\n          ".join(filter(None, ledger.lines())),

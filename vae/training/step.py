@@ -77,6 +77,8 @@ def means_of(objective: Objective, terms: Terms, losses: Mapping[str, Loss]) -> 
     every = {"total": recon + kl, "recon": recon, "kl": kl}
     (_, loss), *others = losses.items()
     means = {"loss": loss.value, **{name: every[name] for name in objective.terms}, **loss.parts}
+    if len(terms.latents) > 1 and "kl" in means:
+        means |= {f"kl_level_{place}": latent.kl.mean() for place, latent in enumerate(terms.latents, 1)}
     for name, other in others:
         means |= {f"{name}_loss": other.value, **other.parts}
     return {name: value.detach() for name, value in means.items()}

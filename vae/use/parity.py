@@ -44,7 +44,7 @@ def parity(
     count = 0
     with apart("parity"):
         for images, labels in batches:
-            noise, choice = torch.randn(len(images), model.latent_dim), torch.rand(len(images))
+            noise, choice = torch.randn(len(images), model.vae.numbers), torch.rand(len(images))
             found = [_outputs(model, programs, images, labels, noise, choice) for programs in (ours, theirs)]
             totals += torch.stack([each.pop("total").double().sum() for each in found])
             count += len(images)
@@ -59,16 +59,17 @@ def _outputs(
     model: Trained, programs: Mapping[str, Runnable], images: Tensor, labels: Tensor, noise: Tensor, choice: Tensor
 ) -> Tensors:
     """All that the programs say about images, and −ELBO of each, `total` (batch,)."""
-    prior = model.vae.prior()
+    prior = model.vae.p(labels)
     told = {"labels": labels} if model.conditional else {}
-    coded = programs["encoder"](images=images, **told)
+    drawn = {"noise": noise} if len(model.vae.levels) > 1 else {}
+    coded = programs["encoder"](images=images, **drawn, **told)
     full = "scale_tril" in coded
     q = FullNormal(coded["mean"], coded["scale_tril"]) if full else DiagonalNormal(coded["mean"], coded["scale"])
-    z = from_noise(q, noise)
+    z = coded.get("z", from_noise(q, noise))
     decoded = programs["decoder"](z=z, **told)
     total = kl(q, prior, z) - model.vae.likelihood(decoded["logits"]).log_prob(images)
     found = coded | {"images": decoded["images"], "total": total}
     if "sampler" in programs:
-        chosen = {"choice": choice} if isinstance(prior, MixtureSameFamily) else {}
+        chosen = {"choice": choice} if isinstance(model.vae.prior(), MixtureSameFamily) else {}
         found["samples"] = programs["sampler"](noise=noise, **chosen, **told)["images"]
     return found

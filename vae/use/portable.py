@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import MixtureSameFamily
 
-from vae.model.backbones import Backbone
-from vae.model.distributions import DiagonalNormal, FullNormal, from_noise, parameters
+from vae.model.distributions import DiagonalNormal, FullNormal, parameters
+from vae.model.joint import Joint, of_noise
 from vae.model.vae import VAE, only
 from vae.use.trained import Trained
 
@@ -26,48 +26,58 @@ class Program(NamedTuple):
 
 
 class Encoder(nn.Module):
-    """Images, and labels where the model is conditional → `mean` and `scale` or `scale_tril` of q(z|x)."""
+    """Images, and labels where the model is conditional → `mean` and `scale` or `scale_tril` of q(z|x).
+
+    With several levels each one's are given those above, so that it also takes `noise` (batch, numbers) and returns the
+    draw `z` that they are along; noise of zeros leads along the means.
+    """
 
     def __init__(self, vae: VAE):
         super().__init__()
-        self.backbone = _half(vae.backbone, "decoder")
-        self.posterior = vae.posterior
+        self.vae = _without(vae, "backbone.decoder", *(["levels.0.prior"] if len(vae.levels) == 1 else []))
         self.prior = vae.prior()  # as it is now: not to be computed again for every batch
 
-    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensors:
-        q = self.posterior.q(only(self.backbone.encode(images, labels)), self.prior)
+    def forward(self, images: Tensor, noise: Tensor | None = None, labels: Tensor | None = None) -> Tensors:
+        if noise is not None:
+            joint = self.vae.q(images, labels)
+            assert isinstance(joint, Joint)
+            z = joint.of_noise(noise)
+            mean, scale = joint.along(z)
+            return {"mean": mean, "scale": scale, "z": z}
+        q = self.vae.posterior.q(only(self.vae.backbone.encode(images, labels)), self.prior)
         if not isinstance(q, DiagonalNormal | FullNormal):
-            raise ValueError(f"posterior {type(self.posterior).__name__}: must be Gaussian to be exported")
+            raise ValueError(f"posterior {type(self.vae.posterior).__name__}: must be Gaussian to be exported")
         mean, scale = parameters(q)
         return {"mean": mean, "scale" if isinstance(q, DiagonalNormal) else "scale_tril": scale}
 
 
 class Decoder(nn.Module):
-    """Latents `z` (batch, latent_dim) → `images`, E[x|z], and `logits`, the parameters of p(x|z)."""
+    """Latents `z` (batch, numbers) of all levels → `images`, E[x|z], and `logits`, the parameters of p(x|z)."""
 
     def __init__(self, vae: VAE):
         super().__init__()
-        self.backbone = _half(vae.backbone, "encoder")
-        self.likelihood = vae.likelihood
+        self.vae = _without(vae, "backbone.encoder", *_parts(vae, "encoding"), *_parts(vae, "prior"))
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensors:
-        logits = self.backbone.image(z, labels)
-        return {"images": self.likelihood(logits).mean, "logits": logits}
+        logits = self.vae.backbone.image(self.vae.state(z, labels))
+        return {"images": self.vae.likelihood(logits).mean, "logits": logits}
 
 
 class Sampler(nn.Module):
-    """Standard-normal `noise` (batch, latent_dim), and `choice` (batch,) in [0, 1) for mixtures → `images`.
+    """Standard-normal `noise` (batch, numbers), and `choice` (batch,) in [0, 1) for mixtures → `images`.
 
     They are E[x|z] of draws z from the prior.
     """
 
     def __init__(self, vae: VAE):
         super().__init__()
-        self.prior = vae.prior()  # a VampPrior's needs the encoder
-        self.decoder = Decoder(vae)
+        self.vae = _without(vae, "backbone.encoder", *_parts(vae, "encoding"), "levels.0.prior")
+        self.prior = vae.prior()  # as it is now: a VampPrior's needs the encoder
 
     def forward(self, noise: Tensor, choice: Tensor | None = None, labels: Tensor | None = None) -> Tensors:
-        return {"images": self.decoder(from_noise(self.prior, noise, choice), labels)["images"]}
+        p = self.vae.p_below(self.prior, labels)
+        logits = self.vae.backbone.image(self.vae.state(of_noise(p, noise, choice), labels))
+        return {"images": self.vae.likelihood(logits).mean}
 
 
 @torch.no_grad()
@@ -75,11 +85,12 @@ def programs_of(model: Trained) -> tuple[dict[str, Program], dict[str, str]]:
     """Encoder, decoder and sampler by their names, as they compute now, and the reason for any that cannot be had."""
     vae = deepcopy(model.vae).cpu().requires_grad_(False).eval()
     labels = {"labels": torch.zeros(2, dtype=torch.int64)} if model.conditional else {}
-    noise = {"noise": torch.zeros(2, model.latent_dim)}
+    noise = {"noise": torch.zeros(2, vae.numbers)}
     choice = {"choice": torch.zeros(2)} if isinstance(vae.prior(), MixtureSameFamily) else {}
+    drawn = noise if len(vae.levels) > 1 else {}
     made = {
-        "encoder": _program(Encoder(vae), {"images": torch.zeros(2, *model.shape)} | labels),
-        "decoder": _program(Decoder(vae), {"z": torch.zeros(2, model.latent_dim)} | labels),
+        "encoder": _program(Encoder(vae), {"images": torch.zeros(2, *model.shape)} | drawn | labels),
+        "decoder": _program(Decoder(vae), {"z": torch.zeros(2, vae.numbers)} | labels),
     }
     try:
         return made | {"sampler": _program(Sampler(vae), noise | choice | labels)}, {}
@@ -91,8 +102,15 @@ def _program(module: nn.Module, inputs: Tensors) -> Program:
     return Program(module.eval(), inputs, module(**inputs))
 
 
-def _half(backbone: Backbone, other: str) -> Backbone:
-    """The backbone without its other network: the file would hold those weights, too."""
-    half = deepcopy(backbone)
-    delattr(half, other)
-    return half
+def _parts(vae: VAE, name: str) -> list[str]:
+    """The part of this name of every level."""
+    return [f"levels.{place}.{name}" for place in range(len(vae.levels))]
+
+
+def _without(vae: VAE, *names: str) -> VAE:
+    """The model without some of its parts: the file would hold their weights, too."""
+    rest = deepcopy(vae)
+    for name in names:
+        whole, _, part = name.rpartition(".")
+        delattr(rest.get_submodule(whole), part)
+    return rest

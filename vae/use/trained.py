@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,8 @@ from vae.evaluation.geometry import Geometry
 from vae.evaluation.likelihood import importance_likelihood, mean_recon
 from vae.model import checkpoints, restored
 from vae.model.draws import draws
-from vae.model.vae import VAE, evaluating, only
+from vae.model.joint import of_noise
+from vae.model.vae import VAE, evaluating
 from vae.settings.config import is_at_mean
 
 AT_ONCE = 2**20  # numbers of images encoded or decoded at once, to bound the memory whatever their count
@@ -67,20 +69,29 @@ class Trained:
 
     @torch.no_grad()
     def encode(self, images: Images, labels: Labels | None = None) -> Distribution:
-        """q(z|x) of n images, with batch shape (n,) and event shape (latent_dim,), on the model's device."""
+        """q(z|x) of n images, with batch shape (n,) and event shape (numbers,), on the model's device.
+
+        The numbers are those of all levels beside each other, the top one's first: of one level, latent_dim.
+        """
         with evaluating(self.vae):
             # Features are joined, because posteriors of any class can be made of them.
-            features = [only(self.vae.backbone.encode(x, classes)) for x, classes in self.batches(images, labels)]
-            return self.vae.posterior.q(torch.cat(features), self.vae.prior())
+            parts = [(self.vae.backbone.encode(x, classes), classes) for x, classes in self.batches(images, labels)]
+            features, classes = zip(*parts, strict=True)
+            return self.vae.q_of([torch.cat(each) for each in zip(*features, strict=True)], torch.cat(classes))
 
     @torch.no_grad()
     def decode(self, z: ArrayLike | Tensor, labels: Labels | None = None) -> Tensor:
-        """E[x|z] of latents (…, latent_dim), with labels that broadcast to (…): images (…, channels, height, width)."""
+        """E[x|z] of latents (…, numbers), with labels that broadcast to (…): images (…, channels, height, width).
+
+        Of a model of several levels z may be the upper levels' alone; those below are at their prior's mean.
+        """
         z = torch.as_tensor(z)
-        if z.shape[-1:] != (self.latent_dim,) or not z.isfinite().all():
+        of_upper = [*itertools.accumulate(level.numbers for level in self.vae.levels)]
+        if not z.dim() or z.shape[-1] not in of_upper or not z.isfinite().all():
             what = f"of shape {tuple(z.shape)}" if z.isfinite().all() else "with NaN or infinity"
-            raise ValueError(f"z {what}: must be finite numbers of shape (…, {self.latent_dim})")
-        flat = z.reshape(-1, self.latent_dim).to(next(self.vae.parameters()))
+            allowed = " or ".join(f"(…, {numbers})" for numbers in of_upper)
+            raise ValueError(f"z {what}: must be finite numbers of shape {allowed}")
+        flat = z.reshape(-1, z.shape[-1]).to(next(self.vae.parameters()))
         classes = self._positions(labels, z.shape[:-1]).flatten()
         with evaluating(self.vae):
             images = [
@@ -88,23 +99,44 @@ class Trained:
             ]
         return torch.cat(images).reshape(*z.shape[:-1], *self.shape)
 
-    def sample(self, n: int, seed: int = 0, labels: Labels | None = None) -> Tensor:
-        """E[x|z] of n draws of z from the prior, (n, channels, height, width); more draws begin with the same."""
-        return torch.cat(list(self.samples(n, seed, labels)))
+    def sample(self, n: int, seed: int = 0, labels: Labels | None = None, temperature: float = 1.0) -> Tensor:
+        """E[x|z] of n draws of z from the prior, (n, channels, height, width); more draws begin with the same.
 
-    def samples(self, n: int, seed: int = 0, labels: Labels | None = None) -> Iterator[Tensor]:
+        All standard deviations of the prior are multiplied by a temperature.
+        """
+        return torch.cat(list(self.samples(n, seed, labels, temperature)))
+
+    def samples(
+        self, n: int, seed: int = 0, labels: Labels | None = None, temperature: float = 1.0
+    ) -> Iterator[Tensor]:
         """What `sample` gives, some hundred images at a time: for more than memory holds."""
         if n < 1:
             raise ValueError(f"n={n}: must be a positive integer")
-        classes = None if labels is None else self._positions(labels, (n,))
+        if not 0 <= temperature < math.inf:
+            raise ValueError(f"temperature={temperature}: must be a number from 0 on")
+        classes = self._positions(labels, (n,)) if labels is not None or self.conditional else None
         for start in range(0, n, BLOCK):
+            part = None if classes is None else classes[start : start + BLOCK]
             with torch.no_grad(), evaluating(self.vae), apart("sample", int(seed), start):
-                z = draws(self.vae.prior(), BLOCK)[: n - start]
-            yield self.decode(z, None if classes is None else classes[start : start + BLOCK])
+                z = self._drawn(n - start, part, temperature)
+            yield self.decode(z, part)
+
+    def _drawn(self, most: int, classes: Tensor | None, temperature: float) -> Tensor:
+        """At most `BLOCK` draws of z from the prior."""
+        if classes is not None:  # as many as draws
+            classes = torch.cat([classes, classes.new_zeros(BLOCK - len(classes))])
+        p = self.vae.p(classes)
+        if temperature == 1:
+            return draws(p, BLOCK)[:most]
+        like = next(self.vae.parameters())
+        noise = temperature * torch.randn(BLOCK, self.vae.numbers)
+        return of_noise(p, noise.to(like), torch.rand(BLOCK).to(like))[:most]
 
     def reconstruct(self, images: Images, labels: Labels | None = None) -> Tensor:
         """E[x|z] at z = E[z|x], (n, channels, height, width)."""
-        return self.decode(self.encode(images, labels).mean, labels)
+        with torch.no_grad(), evaluating(self.vae):
+            parts = [self.vae.q(x, classes).mean.cpu() for x, classes in self.batches(images, labels)]
+        return self.decode(torch.cat(parts), labels)
 
     def batches(self, images: Images, labels: Labels | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of images as the model takes them, with the positions of their classes."""
@@ -172,7 +204,7 @@ def traverse(
     _refuse_fewer_than_two(steps)
     if not 0 <= dim < model.latent_dim:
         raise ValueError(f"dim={dim}: must be from 0 to {model.latent_dim - 1}")
-    code = _code(model, image, label, "image")[0]
+    code = _code(model, image, label, "image")[0, : model.latent_dim]
     with torch.no_grad(), evaluating(model.vae), apart("traverse"):
         prior = Geometry.of(model.vae.prior())
     offsets = torch.linspace(-grids.SPAN, grids.SPAN, steps)
