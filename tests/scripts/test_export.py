@@ -101,7 +101,7 @@ def test_a_sampler_that_cannot_be_had_is_named(run, tmp_path, capsys, monkeypatc
         raise ValueError("Strange: must be drawn from noise")
 
     folder = run()
-    monkeypatch.setattr("vae.use.portable.from_noise", refused)
+    monkeypatch.setattr("vae.use.portable.of_noise", refused)
     export.main([str(folder), "--to", "torch"])
     assert not (folder / "export" / "sampler.pt2").exists() and (folder / "export" / "decoder.pt2").exists()
     assert capsys.readouterr().out.endswith("left out: sampler (Strange: must be drawn from noise)\n")

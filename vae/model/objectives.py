@@ -155,7 +155,8 @@ class ELBO(Objective):
             return Loss(terms.recon.mean() + self.beta * charged)
         if self.balance or self.free_bits_per == "level":
             each = torch.stack([latent.kl.mean() for latent in terms.latents])  # (levels,)
-            charged = (each.clamp(min=self.free_bits) * self._shares(terms, each.detach(), weight)).sum()
+            floored = each.clamp(min=self.free_bits) if self.free_bits_per == "level" else each
+            charged = (floored * self._shares(terms, each.detach(), weight)).sum()
         elif not self.free_bits:
             charged = terms.kl.mean()
         elif self.free_bits_per == "total":
@@ -166,12 +167,13 @@ class ELBO(Objective):
 
     def _shares(self, terms: Terms, kl: Tensor, weight: float | Tensor) -> Tensor:
         """γ of each level, (levels,): 1 after the warm-up."""
-        each = torch.ones_like(kl)
-        if not self.balance:
-            return each
-        sizes = torch.tensor([latent.z.shape[-1] for latent in terms.latents], dtype=kl.dtype, device=kl.device)
-        shares = (kl + EVEN) / sizes
-        return torch.where(torch.as_tensor(weight, device=kl.device) < 1, shares / shares.mean(), each)
+        if not self.balance or (isinstance(weight, float) and weight >= 1):
+            return torch.ones_like(kl)
+        of_a_number = torch.stack(
+            [(each + EVEN) / latent.z.shape[-1] for each, latent in zip(kl, terms.latents, strict=True)]
+        )
+        shares = of_a_number / of_a_number.mean()
+        return torch.where(weight < 1, shares, 1.0) if isinstance(weight, Tensor) else shares
 
     def ledger(self) -> list[Entry]:
         if self.capacity is not None:

@@ -40,7 +40,7 @@ IMAGES = 1_000_000_000  # of a data set
 PICTURES = (
     *("latent/manifold", "latent/clusters", "latent/pairs", "latent/covariance", "latent/activity"),
     *("latent/true_posterior", "images/reconstructions", "images/samples", "images/interpolation"),
-    *("images/traversal", "images/levels", "images/upper", "images/temperature"),
+    *("images/traversal", "images/redrawn", "images/upper", "images/temperature"),
     *("curves/losses", "curves/levels"),
 )
 METRICS = (

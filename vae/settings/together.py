@@ -55,6 +55,11 @@ def _check_elbo(node: Node) -> None:
     check_annealing(node["annealing"], node["warmup"])
     free = node["capacity"] is None or not node["free_bits"]
     require(free, "objective.free_bits", node["free_bits"], "0 with objective.capacity, which charges every nat")
+    if node["balance"]:
+        by_level = not node["free_bits"] or node["free_bits_per"] == "level"
+        require(by_level, "objective.free_bits_per", node["free_bits_per"], "level with objective.balance")
+        rises = node["annealing"] != "constant" and node["capacity"] is None
+        require(rises, "objective.balance", "true", "false where no β rises, for it is of the warm-up")
 
 
 def _check_mmd(node: Node) -> None:

@@ -175,7 +175,7 @@ def _traversal(scene: Scene) -> Figure:
     return images.traversal(decoded, originals.cpu(), offsets, names, active, OTHERS[scene.walk], scene.note)
 
 
-def _levels(scene: Scene) -> Figure:
+def _redrawn(scene: Scene) -> Figure:
     """Rows of samples that share the noise of the upper levels, one more in each row."""
     base, other = torch.randn(12, scene.vae.numbers), torch.randn(12, scene.vae.numbers)
     rows, names, fixed = [], [], 0
@@ -239,13 +239,14 @@ DRAW: dict[str, Callable[[Scene], Figure]] = {
     "images/samples": _samples,
     "images/interpolation": _interpolation,
     "images/traversal": _traversal,
-    "images/levels": _levels,
+    "images/redrawn": _redrawn,
     "images/upper": _upper,
     "images/temperature": _temperature,
     "curves/losses": _losses,
     "curves/levels": _kl_of_levels,
 }
 TAGS = tuple(DRAW)
+OF_LEVELS = ("images/redrawn", "images/upper", "images/temperature", "curves/levels")  # where there are several
 
 
 def _view(scene: Scene, dims: Sequence[int]) -> latent.View:

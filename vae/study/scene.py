@@ -17,7 +17,7 @@ from vae.figures import solid
 from vae.model.vae import VAE
 from vae.settings.config import is_at_mean, kind, objective_name, unusual
 from vae.study.encoded import Encoded
-from vae.study.pictures import DRAW, TAGS, clusters_3d, select
+from vae.study.pictures import DRAW, OF_LEVELS, TAGS, clusters_3d, select
 
 CLASSES = 12  # that a picture has rows for
 
@@ -58,7 +58,7 @@ class Scene(Encoded):
             "latent/true_posterior": self.latent_dim <= 2 and not self.at_mean and not several,
             "latent/activity": not self.at_mean,  # it shows a kl
             "images/interpolation": bool(self.pairs),
-            **dict.fromkeys(("images/levels", "images/upper", "images/temperature"), several),
+            **dict.fromkeys(OF_LEVELS, several),
             "curves/losses": bool(self.history),
             "curves/levels": bool(self.history) and several and not self.at_mean,
         }

@@ -12,6 +12,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from matplotlib._pylab_helpers import Gcf
+from models import awake
 from PIL import Image
 from PIL.GifImagePlugin import GifImageFile
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -26,7 +27,7 @@ from vae.model.build import build, build_model
 from vae.model.checkpoints import about
 from vae.model.priors import Prior
 from vae.study import pictures
-from vae.study.pictures import TAGS, select
+from vae.study.pictures import OF_LEVELS, TAGS, TEMPERATURES, select
 from vae.study.scene import Scene
 from vae.training.callbacks.pictures import Pictures
 from vae.training.callbacks.scalars import Scalars
@@ -38,6 +39,7 @@ COMPOSED: dict[tuple[str, ...], dict] = {}  # composing takes longer than most p
 UNREAD: Any = SimpleNamespace()
 
 LIBC = ctypes.CDLL(None)
+APPLY = [tag for tag in TAGS if tag not in OF_LEVELS]  # to a model of one level
 LATENT = [tag for tag in TAGS if tag.startswith("latent/")]
 
 
@@ -114,9 +116,10 @@ def scene(
     compose=None,
     history=(),
     conditional=False,
+    more=(),
 ):
     """An untrained model and noise."""
-    overrides = ("data=strokes", f"latent_dim={latent_dim}", f"prior={prior}", f"conditional={conditional}")
+    overrides = ("data=strokes", f"latent_dim={latent_dim}", f"prior={prior}", f"conditional={conditional}", *more)
     if overrides not in COMPOSED:
         COMPOSED[overrides] = compose(*overrides)
     config = COMPOSED[overrides]
@@ -130,7 +133,9 @@ def scene(
 def test_names_are_tags_or_their_ends():
     assert select(None) == TAGS and select([]) == ()
     assert select(["losses", "latent/manifold", "manifold"]) == ("latent/manifold", "curves/losses")
-    with pytest.raises(ValueError, match=r"^figures.only=mainfold: must be one of manifold, clusters, .*, losses$"):
+    with pytest.raises(
+        ValueError, match=r"^figures.only=mainfold: must be one of manifold, clusters, .*, losses, levels$"
+    ):
         select(["mainfold"], "figures.only")
 
 
@@ -150,7 +155,7 @@ def test_what_is_drawn_in_the_end_is_the_only_picture_of_the_last_step(fit):
 def test_an_autoencoder_has_no_picture_of_a_kl(fit, caplog):
     folder, _ = fit("objective=autoencoder")
     assert not [record for record in caplog.records if record.name.startswith("vae")]
-    assert files(folder) == {f"{tag}.png" for tag in TAGS} - {"latent/activity.png", "latent/true_posterior.png"}
+    assert files(folder) == {f"{tag}.png" for tag in APPLY} - {"latent/activity.png", "latent/true_posterior.png"}
 
 
 def test_the_traversal_says_what_the_other_dimensions_do(compose):
@@ -181,9 +186,9 @@ def test_a_wrong_grid_is_refused():
 
 def test_every_picture_is_in_the_event_file_and_on_disk(fit):
     folder, _ = fit(epochs=3)
-    assert files(folder) == {f"{tag}.png" for tag in TAGS}
+    assert files(folder) == {f"{tag}.png" for tag in APPLY}
     accumulator = events(folder)
-    in_tensorboard = set(TAGS) - {"curves/losses"}  # which it draws itself
+    in_tensorboard = set(APPLY) - {"curves/losses"}  # which it draws itself
     assert set(accumulator.Tags()["images"]) == in_tensorboard
     per_epoch = 4  # steps: 49 training images in batches of 16
     for tag in in_tensorboard:
@@ -214,7 +219,7 @@ def test_of_an_autoencoder_only_the_means_are_told(fit):
 def test_other_models_have_the_pictures_that_apply(fit, caplog, overrides, left_out, more):
     folder, _ = fit(*overrides)
     assert not [record for record in caplog.records if record.name.startswith("vae")]
-    assert files(folder) == {f"{tag}.png" for tag in TAGS if tag not in left_out} | more
+    assert files(folder) == {f"{tag}.png" for tag in APPLY if tag not in left_out} | more
     if more:
         film = GifImageFile(folder / "figures" / "latent" / "clusters.gif")
         assert film.n_frames > 30 and film.info["loop"] == 0
@@ -238,7 +243,7 @@ def test_a_picture_that_fails_is_skipped(fit, monkeypatch, caplog):
     monkeypatch.setitem(pictures.DRAW, "latent/clusters", fail)
     with caplog.at_level(logging.ERROR):
         folder, _ = fit()
-    assert files(folder) == {f"{tag}.png" for tag in TAGS if tag != "latent/clusters"}
+    assert files(folder) == {f"{tag}.png" for tag in APPLY if tag != "latent/clusters"}
     (record,) = caplog.records
     assert "latent/clusters" in record.getMessage() and "no paint" in str(record.exc_info[1])
 
@@ -260,6 +265,33 @@ def test_drawing_leaves_random_numbers_and_mode_alone(compose):
         assert torch.equal(torch.get_rng_state(), before) and view.vae.training == training
 
 
+@pytest.mark.parametrize("conditional", [False, True])
+def test_levels_are_drawn_from_the_noise_that_they_share(compose, conditional, monkeypatch):
+    row = {f"{part}/{term}": 1.0 for part in ("train", "val") for term in ("loss", "total", "recon", "kl")}
+    history = [{"epoch": 1, **row, **{f"val/kl_level_{level}": level / 6 for level in (1, 2, 3)}}]
+    maps = ["backbone=resnet", "backbone.channels=[8,8]", "backbone.depth=1", "backbone.below=[[6,2],[12,1]]"]
+    view = scene((1, 12, 12), 2, compose=compose, history=history, conditional=conditional, more=maps)
+    assert set(OF_LEVELS) < set(view.tags) and "latent/true_posterior" not in view.tags
+    for level in view.vae.levels:
+        awake(level)
+    seen: list = []
+    decode = view.decode
+    monkeypatch.setattr(view, "decode", lambda z, labels=None: (seen.append(z), decode(z, labels))[1])
+    for tag in OF_LEVELS:
+        view.draw(tag)
+    redrawn, *upper, warm = seen
+    redrawn, top, both = redrawn.unflatten(0, (3, 12)), 2, 2 + 2 * 6 * 6
+    assert len(redrawn[0, :, :top].unique(dim=0)) == 12
+    assert len(redrawn[1, :, :top].unique(dim=0)) == 1 and len(redrawn[1].unique(dim=0)) == 12
+    assert len(redrawn[2, :, :top].unique(dim=0)) == 1 and len(redrawn[2].unique(dim=0)) == 12
+    assert torch.equal(redrawn[0, 0, :top], redrawn[1, 0, :top])
+    assert [z.shape[-1] for z in upper] == [top, both, both + 12 * 12]
+    of_top = warm.unflatten(0, (4, 12))[..., :top] / torch.tensor(TEMPERATURES)[:, None, None]
+    assert torch.allclose(of_top, of_top[:1].expand_as(of_top))
+    if not conditional:  # else each column is of a class of its own
+        assert len(redrawn[2, :, :both].unique(dim=0)) == 1
+
+
 def test_the_same_model_gives_the_same_picture(compose):
     view = scene(compose=compose)
     one, two = (rasterise(view.draw("images/samples")) for _ in range(2))
@@ -276,7 +308,7 @@ def test_a_picture_is_drawn_by_its_tag_or_the_end_of_that(compose):
         view.draw("true_posterior")
 
 
-@pytest.mark.parametrize("tag", [tag for tag in TAGS if tag.startswith("images/") or tag == "latent/manifold"])
+@pytest.mark.parametrize("tag", [tag for tag in APPLY if tag.startswith("images/") or tag == "latent/manifold"])
 @pytest.mark.parametrize("latent_dim", [2, 3])
 def test_a_picture_decodes_at_most_once(compose, tag, latent_dim):
     view = scene(latent_dim=latent_dim, compose=compose)
