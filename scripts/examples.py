@@ -14,7 +14,7 @@ import installed  # noqa: F401
 import screenshots
 from gallery import common
 from gallery.common import Example, keep, named
-from gallery.page import page
+from gallery.page import page, special_device
 from gallery.photographs import PHOTOGRAPHS
 from omegaconf import OmegaConf
 
@@ -64,11 +64,15 @@ def make(example: Example) -> bool:
         return photograph(example, example.of)
     if not complete(example):
         return False
-    config = {"config.yaml": configuration(find_runs([example.trained]))}
+    runs = find_runs([example.trained])
+    config = {"config.yaml": configuration(runs)}
     if example.is_sweep:
         comparison = example.trained / "comparison"
         compare.compare([example.trained], [], "validation", None, comparison / "results.md", comparison, None)
-        show(example, comparison, {"results.md": _text(comparison / "results.md"), **config})
+        results = _text(comparison / "results.md")
+        if device := special_device(run.metrics for run in runs):
+            results += f"\nTrained on {device}.\n"
+        show(example, comparison, {"results.md": results, **config})
     else:
         show(example, example.trained / "figures", {"metrics.json": _text(example.trained / "metrics.json"), **config})
     if example.weights:

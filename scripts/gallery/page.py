@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from gallery.common import FILM, Example
 from vae.common.files import read_json
@@ -12,7 +13,8 @@ from vae.common.types import WEIGHTS
 HEAD = """# Examples
 
 Made by `python scripts/examples.py`: all of it comes from the commands above the pictures. A run has 30 epochs and
-seed 0 unless its command says otherwise. Figures are nats per image on the test set: total = recon + kl.
+seed 0 unless its command says otherwise, and was trained on a CPU unless another device is named with its figures.
+These are nats per image on the test set: total = recon + kl.
 """
 
 
@@ -44,7 +46,14 @@ def figures(example: Example) -> list[str]:
         figures = f"{metrics['test/total']:.1f} = {figures} + {metrics['test/kl']:.1f}"
     else:
         figures = f"recon {figures} at the posterior's mean"
-    return [f"{figures} on {metrics['data']}; {links}"]
+    device = special_device([metrics])
+    return ["; ".join([f"{figures} on {metrics['data']}", *([f"trained on {device}"] if device else []), links])]
+
+
+def special_device(measured: Iterable[Mapping[str, Any]]) -> str:
+    """On what runs were trained, by their metrics; nothing for CPUs. The same seed comes to other figures elsewhere."""
+    devices = dict.fromkeys(str(metrics["device"]) for metrics in measured)
+    return "" if all("CPU" in device for device in devices) else " and ".join(devices)
 
 
 def pictures(example: Example) -> list[str]:

@@ -61,7 +61,7 @@ def trained(monkeypatch):
             metrics: dict[str, Any] = {
                 f"{part}/{name}": value for part in ("val", "test") for name, value in terms.items()
             }
-            metrics |= {"data": "mnist"}
+            metrics |= {"data": "mnist", "device": "GPU X1" if "seed=7" in overrides else "CPU (1 thread)"}
             (figures := path / "figures" / "latent").mkdir(parents=True, exist_ok=True)
             for name in ("manifold", "activity"):
                 Image.new("RGB", (40, 30)).save(figures / f"{name}.png")
@@ -114,6 +114,20 @@ def test_the_runs_of_a_sweep_are_compared(gallery, trained):
     assert re.search(r"\| flow \| 1 \| 101\.04 \|", results) and results.strip() in Path("shown/README.md").read_text()
     config = OmegaConf.load("shown/priors/config.yaml")
     assert config.prior == {"_target_": list(PRIORS.values()), "latent_dim": 2} and config.beta == 1
+
+
+def test_another_device_than_a_cpu_is_named(gallery, trained):
+    gallery(
+        run=entry("seed=7", ["latent/manifold"]),
+        sweep=entry("-m seed=7 prior=isotropic,flow", ["manifolds"]),
+        usual=entry("", ["latent/manifold"]),
+        usual_sweep=entry("-m prior=isotropic,flow", ["manifolds"]),
+    )
+    examples.main([])
+    run, sweep, usual, usual_sweep = Path("shown/README.md").read_text().split("## ")[1:]
+    assert "100.0 = 95.0 + 5.0 on mnist; trained on GPU X1; [config.yaml]" in run
+    assert "\n\nTrained on GPU X1.\n\n[config.yaml]" in sweep
+    assert "rained on" not in usual + usual_sweep
 
 
 def test_an_example_that_fails_is_named_and_the_others_are_made(gallery, trained):
