@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def heard() -> Iterator[None]:
-    with signals.listening():
+    with signals.listening(), signals.heeded():
         yield
 
 
@@ -53,10 +53,28 @@ def test_patience_is_for_so_many(heard: None) -> None:
             send()
 
 
-def test_an_error_inside_is_not_lost_for_a_signal(heard: None) -> None:
-    with pytest.raises(KeyError), signals.noted():
+def test_an_error_inside_is_not_lost_for_a_signal_nor_the_signal_for_the_error() -> None:
+    with pytest.raises(Interrupted), signals.listening(), pytest.raises(KeyError), signals.noted():
         send()
         raise KeyError
+
+
+def test_inside_what_only_notes_them_signals_may_be_heeded(heard: None) -> None:
+    done = []
+    with pytest.raises(Interrupted), signals.noted():
+        done.append("before")
+        with signals.heeded():
+            send()
+            done.append("never")
+    assert done == ["before"]
+
+
+def test_what_was_noted_before_is_heeded_first() -> None:
+    with signals.listening(), signals.noted():
+        send()
+        with pytest.raises(Interrupted), signals.heeded():
+            pytest.fail("is not reached")
+        send()  # noted again
 
 
 def test_somebody_else_may_answer(heard: None) -> None:

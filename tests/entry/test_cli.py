@@ -1,6 +1,7 @@
 """The command line as its user types it: `python train.py …` in processes of their own."""
 
 import csv
+import itertools
 import json
 import os
 import re
@@ -13,10 +14,17 @@ from pathlib import Path
 import pytest
 import torch
 from gallery import screen
+from hydra.core.hydra_config import HydraConfig
+from moments import Moment
 
 import vae
+from vae.common import signals
+from vae.entry import cli
 from vae.entry.cli import replay_resumed
-from vae.runs.record import held
+from vae.runs import record
+from vae.runs.record import held, read_status
+from vae.settings.compose import composed
+from vae.settings.config import without_hydra
 
 ROOT = Path(__file__).parents[2]
 
@@ -187,6 +195,36 @@ def test_a_stopped_run_goes_on_to_the_same_end(
         for run in (uninterrupted, folder)
     )
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("in_sweep", [False, True])
+def test_a_job_stopped_at_any_moment_does_not_seem_to_run(
+    in_sweep: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What one has begun, the next goes on with."""
+    metrics = {"val/recon": 1.0, "test/recon": 1.0, "seconds/run": 1.0}
+    monkeypatch.setattr("vae.training.run.train_run", lambda *_: metrics)
+    slow = [(cli, "_keep"), (cli, "check"), (record, "_show"), (record, "_git_commit"), (record, "version")]
+    for module, name in [*slow, (cli.gc, "collect"), (os, "fsync")]:
+        monkeypatch.setattr(module, name, lambda *_, **__: None)
+    cli.prepare()
+    sweep = ["hydra.mode=MULTIRUN", "hydra.sweep.dir=a", "hydra.sweep.subdir=0", "hydra.job.num=0"]
+    cfg = composed(*(sweep if in_sweep else ["hydra.run.dir=a/0"]), with_hydra=True)
+    cfg.hydra.runtime.cwd = str(tmp_path)
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", cfg)
+    own, states = without_hydra(cfg), []
+    for number in itertools.count(1):
+        moment = Moment(number, cli, record)
+        try:
+            with signals.listening(), signals.heeded(), moment:
+                cli.train_job.__wrapped__(own)
+        except signals.Interrupted:
+            states.append(read_status(tmp_path / "a" / "0").get("state"))
+            assert states[-1] != "running", moment.where
+        else:
+            break
+    assert not moment.where and set(states) == {None, "interrupted", "completed"}
 
 
 def test_a_completed_run_is_left_alone_unless_it_is_to_be_longer(tmp_path: Path, whole: tuple[Path, list[str]]) -> None:

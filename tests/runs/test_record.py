@@ -1,11 +1,19 @@
 import errno
+import itertools
 import os
+import shutil
 import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
+from moments import Moment
 
+from vae.common import files, logs, signals
 from vae.common.signals import Interrupted
+from vae.runs import record
 from vae.runs.record import RefusedError, read_status, recorded, refuse_other_configuration
 from vae.settings.config import fingerprint
 
@@ -38,7 +46,7 @@ def test_failed_keeps_the_reason_and_raises_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("signum", "exit_status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_interrupt_once_and_handlers_come_back(tmp_path: Path, signum: int, exit_status: int) -> None:
     before = signal.getsignal(signum)
-    with pytest.raises(Interrupted) as stop, recorded(tmp_path, CONFIG):
+    with pytest.raises(Interrupted) as stop, recorded(tmp_path, CONFIG), signals.heeded():
         try:
             os.kill(os.getpid(), signum)
         finally:
@@ -46,6 +54,87 @@ def test_signals_interrupt_once_and_handlers_come_back(tmp_path: Path, signum: i
     assert stop.value.exit_status == exit_status
     assert read_status(tmp_path)["state"] == "interrupted"
     assert signal.getsignal(signum) is before
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out what takes time and writes no status."""
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+    monkeypatch.setattr(record, "_show", lambda *_: None)
+    monkeypatch.setattr(record, "_git_commit", lambda: None)
+    monkeypatch.setattr(record, "version", lambda name: None)
+
+
+def train(folder: Path, fails: bool) -> None:
+    with recorded(folder, CONFIG), signals.heeded():
+        if fails:
+            raise ZeroDivisionError
+
+
+@contextmanager
+def heard() -> Iterator[None]:
+    with signals.listening(), signals.heeded():
+        yield
+
+
+@pytest.mark.parametrize(
+    ("command", "resumed", "fails"),
+    [(True, False, False), (True, True, False), (True, True, True), (False, True, False)],
+)
+def test_a_signal_at_any_moment_leaves_no_run_that_seems_to_run(
+    tmp_path: Path, quick: None, command: bool, resumed: bool, fails: bool
+) -> None:
+    """In a command, which listens from its start, and in Python, where somebody else handles signals before and after.
+
+    The state is read while the error is there: with its end Python closes what it left open.
+    """
+    with pytest.raises(ValueError), recorded(tmp_path / "before", CONFIG):
+        raise ValueError
+    elsewhere: list[int] = []
+
+    def other(signum: int, frame: object) -> None:
+        elsewhere.append(signum)
+
+    before = signal.signal(signal.SIGTERM, other)
+    try:
+        for number in itertools.count(1):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            if resumed:
+                shutil.copy(tmp_path / "before" / "status.json", folder)
+            moment = Moment(number, record, signals, files, logs, sys.modules[__name__])
+            elsewhere.clear()
+            end: BaseException | None = None
+            try:
+                with heard() if command else nullcontext(), moment:
+                    train(folder, fails)
+            except (Interrupted, ZeroDivisionError) as error:
+                end = error
+            if not moment.where:
+                break
+            assert read_status(folder).get("state") != "running", moment.where
+            assert end or elsewhere, f"{moment.where}: the signal is lost"
+            assert signal.getsignal(signal.SIGTERM) is other, f"{moment.where}: the handler stays"
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert number > 300
+
+
+def test_an_error_behind_an_interruption_is_one(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted), recorded(tmp_path, CONFIG), signals.heeded():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            raise ValueError("there is nothing to put away yet")
+    status = read_status(tmp_path)
+    assert (status["state"], status["error"]) == ("interrupted", "Interrupted: SIGTERM")
+
+
+def test_a_run_whose_log_cannot_be_opened_is_not_running(tmp_path: Path) -> None:
+    (tmp_path / "train.log").mkdir()
+    with pytest.raises(IsADirectoryError), recorded(tmp_path, CONFIG):
+        pass
+    assert not (tmp_path / "status.json").exists()
 
 
 def test_a_resumed_run_keeps_its_start(tmp_path: Path) -> None:

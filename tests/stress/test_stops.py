@@ -11,31 +11,36 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from moments import Moment
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from vae.common import signals
+from vae.common import files, signals
 from vae.common.files import read_json
+from vae.runs import record, sweep
 from vae.settings.config import quoted
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 PICTURES = "figures.only=[manifold,clusters,losses]"
+RECORDING = (record, sweep, files, signals)  # what says how a run is
 MEASURES = ["evaluate=full", "evaluate.metrics=[reconstruction,structure]"]
 
 
 @dataclass(frozen=True)
 class Stop:
-    """How a process is stopped: by signals after so many seconds each, or by one at its nth rename."""
+    """How a process is stopped: by signals after so many seconds each, or by one at its nth rename or `Moment`."""
 
     signals: list[signal.Signals]
     after: list[float] = field(default_factory=list)
     rename: int | None = None
+    moment: int | None = None
 
 
 def enter(arguments: list[str], folder: Path, said: Path, stop: Stop) -> None:
@@ -60,7 +65,8 @@ def enter(arguments: list[str], folder: Path, said: Path, stop: Stop) -> None:
         os.replace = counting
     sys.argv = ["train.py", *arguments]
     sys.path.insert(0, str(ROOT))
-    runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+    with nullcontext() if stop.moment is None else Moment(stop.moment, *RECORDING, signum=stop.signals[0]):
+        runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
 
 
 class Commands:
@@ -129,10 +135,13 @@ def tags(folder: Path) -> dict[str, object]:
     }
 
 
-def moments(chance: random.Random, seconds: float, renames: int) -> Stop:
-    """A moment to stop at, within a command that takes so long and renames so many files."""
-    if chance.random() < 0.4:
+def moments(chance: random.Random, seconds: float, renames: int, recording: int) -> Stop:
+    """A moment to stop at, in a command that takes so long, renames so many files and has so many of `RECORDING`."""
+    kind = chance.random()
+    if kind < 0.4:
         return Stop([chance.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT])], rename=chance.randrange(renames))
+    if kind > 0.8:
+        return Stop([chance.choice([signal.SIGTERM, signal.SIGINT])], moment=chance.randrange(recording))
     first = chance.uniform(0, seconds)
     how = chance.choice(["kill", "term", "twice", "once"])
     if how == "twice":
@@ -171,7 +180,7 @@ def test_a_run_stopped_anywhere_ends_like_an_undisturbed_one(rounds, commands: C
     whole = left(tmp_path / "whole")
     for number, chance in enumerate(rounds(share=0.2, least=12)):
         folder = tmp_path / rf"{number} $x {{}} \${{y}} it's"
-        stops = [moments(chance, seconds, renames=30) for _ in range(chance.choice([1, 1, 2]))]
+        stops = [moments(chance, seconds, renames=30, recording=2600) for _ in range(chance.choice([1, 1, 2]))]
         first = [*command, f"hydra.run.dir={quoted(folder.name)}"]
         stopped_and_gone_on_with(commands, first, [f"resume={folder.name}"], folder, stops)
         assert left(folder) == whole, f"case {number}: {stops}"
@@ -185,7 +194,7 @@ def test_a_sweep_stopped_anywhere_ends_like_an_undisturbed_one(rounds, commands,
     whole = left(tmp_path / "whole")
     for number, chance in enumerate(rounds(share=0.15, least=8)):
         folder = tmp_path / f"parts{number}"
-        stops = [moments(chance, seconds, renames=25) for _ in range(chance.choice([1, 2]))]
+        stops = [moments(chance, seconds, renames=25, recording=5000) for _ in range(chance.choice([1, 2]))]
         first = [*command, f"hydra.sweep.dir={folder.name}"]
         stopped_and_gone_on_with(commands, first, [f"resume={folder.name}"], folder, stops)
         assert left(folder) == whole, f"case {number}: {stops}"

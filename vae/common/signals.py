@@ -98,20 +98,27 @@ def claim() -> None:
 
 @contextmanager
 def listening() -> Iterator[None]:
-    """Answer signals inside the block. Nothing happens outside the main thread, or where somebody listens already."""
+    """Note signals inside the block; `heeded` acts on them there, else the end of the block does.
+
+    Where somebody listens already, handlers stay. Outside the main thread, which alone has signals, nothing happens.
+    """
     global _inbox
     if _inbox is not None or threading.current_thread() is not threading.main_thread():
-        yield
+        with noted():
+            yield
         return
     before, unraisable = {signum: signal.getsignal(signum) for signum in SIGNALS}, sys.unraisablehook
     listen()
+    inbox = _inbox
+    assert inbox is not None
     try:
-        heed()
         yield
     finally:
         sys.unraisablehook, _inbox = unraisable, None
         for signum, handler in before.items():
             signal.signal(signum, handler)
+    inbox.patience = 0
+    inbox.act()
 
 
 @contextmanager
@@ -127,6 +134,22 @@ def noted(patience: float = math.inf) -> Iterator[None]:
     finally:
         inbox.patience = outer
     inbox.act()
+
+
+@contextmanager
+def heeded() -> Iterator[None]:
+    """Act on signals inside the block, and on those noted before: for a block within one that only notes them.
+
+    An error behind an interruption comes out as that.
+    """
+    with noted(patience=0):
+        heed()
+        try:
+            yield
+        except Exception as error:
+            if interrupted := behind(error):
+                raise interrupted from None
+            raise
 
 
 def received() -> int | None:

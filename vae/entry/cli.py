@@ -91,7 +91,7 @@ def train_job(cfg: DictConfig) -> float:
         if in_sweep:
             sweep.announce(Path(hydra.sweep.dir), str(hydra.sweep.subdir))
         settings = plain(cfg)
-        with recorded(folder, settings, _choices(hydra), list(hydra.overrides.task)):
+        with recorded(folder, settings, _choices(hydra), list(hydra.overrides.task)), signals.heeded():
             _keep(folder / ".hydra", config=cfg, hydra={"hydra": hydra}, overrides=hydra.overrides.task)
             # Again, because another sweeper than ours chooses values as it goes.
             check(cfg, hydra.overrides.task)

@@ -56,11 +56,13 @@ def held(folder: Path, doing: str) -> Iterator[None]:
 def recorded(
     folder: Path, config: Mapping[str, Any], choices: Mapping[str, str] | None = None, typed: Sequence[str] = ()
 ) -> Iterator[None]:
-    """Keep `status.json` true while the block trains in `folder`; signals raise `Interrupted` inside it.
+    """Keep `status.json` true while the block trains in `folder`.
 
-    `choices` are the names of the YAMLs that were chosen in each group, `typed` the overrides that made `config`.
+    Signals are only noted, so that none comes between "running" and what notes the end. A block that they are to stop
+    acts on them: `with recorded(…), signals.heeded():`. `choices` are the names of the YAMLs that were chosen in each
+    group, `typed` the overrides that made `config`.
     """
-    with held(folder, "training this run"), signals.listening():
+    with signals.listening(), held(folder, "training this run"):
         if previous := read_status(folder):
             refuse_other_configuration(folder, previous["config"], config)
         status: dict[str, Any] = {
@@ -80,8 +82,8 @@ def recorded(
             "git": _git_commit(),
             "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         }
-        write_json(folder / STATUS, status)
-        with to_file(folder / "train.log"):
+        with to_file(folder / "train.log"):  # first: where it cannot be opened, no run is said to be running
+            write_json(folder / STATUS, status)
             try:
                 yield
             except Exception as error:
@@ -94,10 +96,9 @@ def recorded(
             else:
                 status["state"] = "completed"
             finally:
-                with signals.noted():
-                    status["ended"] = _now()
-                    _show(folder, status)  # first: whoever finds a run that has not ended does what its end owes
-                    _conclude(folder / STATUS, status)
+                status["ended"] = _now()
+                _show(folder, status)  # first: whoever finds a run that has not ended does what its end owes
+                _conclude(folder / STATUS, status)
 
 
 def _conclude(path: Path, status: Mapping[str, Any]) -> None:
