@@ -10,6 +10,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from comparisons.tables import count, settings
+from vae.common.files import Bounded
 from vae.common.tables import order, typed
 from vae.runs import ranking
 from vae.runs.ranking import Comparable, Pool
@@ -169,7 +170,7 @@ def opened(path: Path) -> tuple[np.ndarray, tuple[int, int], float]:
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        with Bounded(path) as file, Image.open(file) as image:
             pixels = np.asarray(image.convert("RGB"))
             right, bottom = map(int, image.info.get("panels", "{1} {0}".format(*pixels.shape)).split())
             return pixels, (right, bottom), image.info.get("dpi", (110.0,))[0]

@@ -6,12 +6,13 @@ import signal
 import stat
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
 import torch
 
-from vae.common.files import new_folder, relative, replacing, write_json
+from vae.common.files import Bounded, new_folder, relative, replacing, write_json
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -184,3 +185,16 @@ def test_a_checkpoint_that_does_not_fit_is_named_in_one_line(tmp_path: Path) -> 
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
     assert not list(tmp_path.iterdir())
+
+
+def test_more_than_a_file_has_takes_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content := bytes(range(256)) * 1000)
+    tracemalloc.start()
+    with Bounded(path) as file:
+        assert file.read(2**30) == content and file.read(2**30) == b""
+        assert file.seek(-20_000, os.SEEK_END) and file.read(2**30) == content[-20_000:]
+        assert file.seek(10) and (file.read(5), file.read(100_000)) == (content[10:15], content[15:100_015])
+        assert file.read() == content[100_015:] and file.seek(0) == 0 and file.read(None) == content
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()

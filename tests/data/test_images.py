@@ -3,6 +3,7 @@
 import logging
 import os
 import struct
+import tracemalloc
 import warnings
 import zlib
 from collections.abc import Callable
@@ -151,6 +152,17 @@ def test_images_with_too_many_pixels_are_left_out(folder: Path, caplog: pytest.L
     data = source(folder).read()
     assert sorted(values(data.train.images) + values(data.test.images)) == list(range(40))
     assert "1 of 41" in caplog.text and "cat/bomb.png" in caplog.text
+
+
+def test_a_damaged_length_takes_no_memory(tmp_path: Path) -> None:
+    paint(tmp_path / "a.png", mode="L")
+    content = (tmp_path / "a.png").read_bytes()
+    assert content[37:41] == b"IDAT"
+    (tmp_path / "a.png").write_bytes(content[:33] + struct.pack(">I", 276_000_000) + content[37:])
+    tracemalloc.start()
+    decode(tmp_path / "a.png", 1, None)  # all pixels are there
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
 
 
 def test_a_large_first_image_gives_no_size(folder: Path) -> None:

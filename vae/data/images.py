@@ -17,6 +17,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from vae.common.files import Bounded
 from vae.common.terminal import NO_BAR, Bar, bar_of_long
 from vae.data.base import DataError, Dataset, DataSource, Split, at_most, one_line, split_off_test
 from vae.data.decoded import Decoded, kept
@@ -214,7 +215,7 @@ def decode(path: Path, channels: int, size: tuple[int, int] | None, crop: tuple[
     """One image file as uint8 (height, width, channels), see `to_pixels`."""
     if not path.is_file():  # a pipe would be waited for
         raise ValueError(f"{path}: must be a regular file")
-    with Image.open(path) as image:
+    with Bounded(path) as file, Image.open(file) as image:
         if size and not crop:  # lets JPEG decode at a fraction of the size, but at twice what is needed, either way up
             image.draft(_mode(channels), (2 * max(size), 2 * max(size)))
         pixels = image.width * image.height

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from vae.common.files import read_json, replacing
+from vae.common.files import Bounded, read_json, replacing
 from vae.common.tables import order, typed
 from vae.runs import measured
 from vae.runs.losses import ERROR, losses
@@ -180,11 +180,11 @@ def _is_there(run: Run, tag: str) -> bool:
     return (run.folder / "figures" / f"{tag}.png").is_file()
 
 
-def _small(file: Path) -> str:
+def _small(path: Path) -> str:
     """A picture as a page embeds it, no wider than it is shown."""
     from PIL import Image
 
-    with Image.open(file) as image:
+    with Bounded(path) as file, Image.open(file) as image:
         image.thumbnail((2 * WIDTH, 2 * WIDTH))  # two for each of a sharp screen's
         made = io.BytesIO()
         image.save(made, "png")
