@@ -74,6 +74,7 @@ class Commands:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self.pid: int | None = None  # of the last command
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(["vae.entry.cli", "vae.training.run", "vae.study.measures"])
 
@@ -84,6 +85,7 @@ class Commands:
         stop = stop or Stop([])
         process = self.context.Process(target=enter, args=(arguments, self.folder, said, stop))
         process.start()
+        self.pid = process.pid
         while not said.exists():  # before that it is no program of ours
             time.sleep(0.001)
         for signum, seconds in zip(stop.signals, stop.after, strict=False):
@@ -165,8 +167,9 @@ def stopped_and_gone_on_with(
             # Every signal that was not the last word ends in 128 + its number; nothing else may go wrong.
             assert status in (-signal.SIGKILL, 130, 143), told
         if status in (130, 143):
-            states = [read_json(path)["state"] for path in folder.rglob("status.json")]
-            assert "running" not in states, told
+            statuses = [read_json(path) for path in folder.rglob("status.json")]
+            # One that was killed before seems to run until it is gone on with.
+            assert not any(each["state"] == "running" and each["pid"] == commands.pid for each in statuses), told
         begun = (folder / "multirun.yaml").exists() or (folder / "status.json").exists()
         command = again if begun else first
 
