@@ -28,7 +28,8 @@ examples:
   python scripts/export.py outputs/runs/2030-01-01/12-00-00-000000 --int8
   python scripts/export.py best.ckpt --to safetensors --out weights
 
-  encoder   images (batch, channels, height, width) from 0 to 1 → mean and scale, or scale_tril, of q(z|x)
+  encoder   images (batch, channels, height, width) from 0 to 1 → mean and scale, or scale_tril, of q(z|x);
+            of several levels also takes noise (batch, numbers), and returns the draw z that these are along
   decoder   z (batch, latent_dim) → images, which are E[x|z], and logits, the parameters of p(x|z)
   sampler   noise (batch, latent_dim) from N(0, I) → images of draws from the prior; where that is a mixture,
             choice (batch,), uniform in [0, 1), selects its components

@@ -24,7 +24,9 @@ from vae.evaluation.true_posterior import true_posterior as gridded
 from vae.figures import theory as figures
 from vae.figures.theory import Candidate, Checked, Estimates, Plane
 from vae.model import distributions
+from vae.model.discretized import HALF, LEVELS, LogisticMixture
 from vae.model.distributions import DiagonalNormal, FullNormal, TiedNormal, from_noise
+from vae.model.ladder import Above, Beside
 from vae.model.levels import Level
 from vae.model.priors import Correlated, Isotropic
 from vae.model.vae import VAE
@@ -132,7 +134,7 @@ def gradients() -> Figure:
     score = Checked("score function", n, scale**2 * (n + 2) * (n + 4) / 4, at, [each.score.var() for each in found])
     pathwise = Checked("reparameterised", n, torch.full_like(n, scale**2), at, [each.pathwise.var() for each in found])
     names = "latent dimensions", "variance of one draw's gradient"
-    return figures.checked([score, pathwise], names, logarithmic=True)
+    return figures.checked([score, pathwise], names, ("log", "log"))
 
 
 def kl() -> Figure:
@@ -231,6 +233,50 @@ def two_densities() -> Figure:
     return figures.planes([row], [("z₀", "z₁")])
 
 
+def pixel() -> Figure:
+    """Exact probabilities of the 256 levels of one pixel"""
+    level = torch.arange(LEVELS, dtype=torch.float64)
+    shown = sorted({*range(0, LEVELS, 5), 1, LEVELS - 1})
+    series = []
+    for weights, middles, scales in (
+        ((1.0,), (90.0,), (3.0,)),
+        ((1.0,), (250.0,), (5.0,)),
+        ((0.6, 0.4), (30.0, 180.0), (2.0, 6.0)),
+    ):
+        formula = torch.zeros(LEVELS, dtype=torch.float64)
+        for weight, middle, scale in zip(weights, middles, scales, strict=True):
+            up, down = ((level + half - middle) / scale for half in (0.5, -0.5))
+            cut = torch.where(level < LEVELS - 1, up.sigmoid(), 1.0) - torch.where(level > 0, down.sigmoid(), 0.0)
+            formula += weight * cut
+        # As the network says them: logits, means in [−1, 1], log-scales; of one pixel of one channel.
+        numbers = [math.log(weight) for weight in weights]
+        numbers += [middle / HALF - 1 for middle in middles] + [math.log(scale / HALF) for scale in scales]
+        p = LogisticMixture(len(weights))(torch.tensor(numbers, dtype=torch.float64).view(1, -1, 1, 1))
+        measured = p.log_prob((level / (LEVELS - 1)).view(-1, 1, 1, 1)).exp()
+        name = "two logistics" if len(weights) > 1 else f"μ = {middles[0]:g}, s = {scales[0]:g}"
+        series.append(Checked(name, level, formula, shown, measured[shown]))
+    return figures.checked(series, ("level of the pixel", "probability"), ("linear", "linear"))
+
+
+def two_levels() -> Figure:
+    """Gaussians given the level above, whose mixture bends, and a posterior that changes one of them"""
+    prior, posterior = Above(toys.Bent()), Beside(toys.Constant([0.9, -0.7, -0.9, -0.5]))
+    top = torch.randn(SHOWN, 1)
+    z = prior(top).sample()
+    at = torch.linspace(-2, 2, 5)[:, None]
+
+    def outlines(name: str, q: DiagonalNormal) -> list[tuple[str, Tensor]]:
+        return [(name, ellipse(loc, matrix, 2)) for loc, matrix in zip(q.loc, q.covariance_matrix, strict=True)]
+
+    each = prior(at)
+    changed = posterior.q_given(torch.zeros(5, 1), each, at)
+    shade = torch.special.ndtr(top[:, 0])
+    priors = outlines("p(z₁|z₂): 2 σ", each)
+    left = Plane("z₂ from N(0, 1), then z₁", priors, z, shade)
+    right = Plane("the same Δμ, Δσ for each", priors + outlines("q(z₁|x, z₂): 2 σ", changed), z, shade)
+    return figures.planes([[left, right]], [("first of z₁", "second of z₁")])
+
+
 EVERY: tuple[Callable[[], Figure], ...] = (
     importance,
     elbo,
@@ -242,6 +288,8 @@ EVERY: tuple[Callable[[], Figure], ...] = (
     collapse,
     rotation,
     two_densities,
+    pixel,
+    two_levels,
 )
 PICTURES = {each.__name__: each for each in EVERY}  # in the order of the page
 

@@ -81,7 +81,7 @@ def test_bounds_reach_from_each_elbo_to_the_evidence(check):
 def test_checked_formulas_are_lines_and_measurements_dots(check, logarithmic):
     x, at = np.geomspace(1, 100, 50), np.array([1.0, 10.0, 100.0])
     series = [Checked(f"λ = {i}", x, i * x, at, i * at + 1) for i in (1, 2, 4)]
-    figure = check(theory.checked(series, ("β", "nats"), logarithmic, NOTE))
+    figure = check(theory.checked(series, ("β", "nats"), ("log", "log" if logarithmic else "linear"), NOTE))
     (axes,) = figure.axes
     for i, each in zip((0, 2, 4), series, strict=True):
         line, dots = axes.lines[i : i + 2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -61,6 +62,24 @@ class Curve(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """Image parameters of latents."""
         return torch.cat([z.square(), self.tilt * z], 1)[:, None, None]
+
+
+class Bent(nn.Module):
+    """A level's prior by the number z above it, (…, 1) → (…, 4): mean (z, ½ z² − 1), log σ of −1.2 and −0.9."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.cat([z, 0.5 * z.square() - 1, torch.full_like(z, -1.2), torch.full_like(z, -0.9)], -1)
+
+
+class Constant(nn.Module):
+    """The same numbers (n,) whatever it reads, (…, size) → (…, n)."""
+
+    def __init__(self, numbers: Sequence[float]):
+        super().__init__()
+        self.numbers = numbers
+
+    def forward(self, values: Tensor) -> Tensor:
+        return values.new_tensor(self.numbers).expand(*values.shape[:-1], -1)
 
 
 class LinearToy(NamedTuple):

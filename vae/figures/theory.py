@@ -141,8 +141,10 @@ def bounds(z: ArrayLike, posterior: ArrayLike, candidates: Sequence[Candidate], 
 
 
 @styled
-def checked(series: Sequence[Checked], names: tuple[str, str], logarithmic: bool = False, note: str = "") -> Figure:
-    """Formulas as lines, measurements as dots, over a logarithmic axis; both are, if `logarithmic`."""
+def checked(
+    series: Sequence[Checked], names: tuple[str, str], scales: tuple[str, str] = ("log", "linear"), note: str = ""
+) -> Figure:
+    """Formulas as lines, measurements as dots, over axes of these scales."""
     handles = [Line2D([], [], color=INK, lw=1.6, label="formula"), Line2D([], [], color=INK, ls="", marker="o", ms=4.5)]
     handles[1].set_label("measured")
     for each, colour in zip(series, PALETTE, strict=False):
@@ -152,10 +154,12 @@ def checked(series: Sequence[Checked], names: tuple[str, str], logarithmic: bool
     for each, colour in zip(series, PALETTE, strict=False):
         axes.plot(np.asarray(each.x), np.asarray(each.formula), color=colour, lw=1.6)
         axes.plot(np.asarray(each.at), np.asarray(each.measured), "o", color=colour, ms=4.5, mec="white", mew=0.5)
-    axes.set(xscale="log", yscale="log" if logarithmic else "linear", xlabel=names[0], ylabel=names[1])
-    _plain_numbers(axes)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    if logarithmic:
+    across, up = scales
+    axes.set(xscale=across, yscale=up, xlabel=names[0], ylabel=names[1])
+    if across == "log":
+        _plain_numbers(axes)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    if up == "log":
         axes.yaxis.set_major_formatter(_plain)
         axes.yaxis.set_minor_locator(NullLocator())
     axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.02, 1.0))
