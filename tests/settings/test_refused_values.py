@@ -137,6 +137,8 @@ WRONG_VALUES = [
     ("objective.capacity=inf", "objective.capacity=inf: ", "null or a number from 0 to 1e+30"),
     ("objective=iwae objective.samples=0", "objective.samples=0: ", "an integer from 1 to 1"),
     ("objective=dreg objective.samples=-5", "objective.samples=-5: ", "an integer from 1 to 1"),
+    ("backbone.below=8", "backbone.below=8: ", "a list of up to 50 integers from 1 to 1000000"),
+    ("backbone=resnet backbone.below=[8]", "backbone.below=[8]: ", "a list of up to 50 pairs [side, channels]"),
     ("objective=tc objective.beta=2", "objective.beta=2.0: ", "must be 1.0, as beta is"),
     ("objective=mmd objective.alpha=1.5", "objective.alpha=1.5: ", "from -1e+30 to 1, which leaves the KL out"),
     (

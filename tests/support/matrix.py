@@ -11,6 +11,12 @@ RUNS = {
     "conv": "backbone=conv backbone.channels=[8,16,16] backbone.hidden=32 prior=correlated posterior=full",
     "resnet": "backbone=resnet backbone.channels=[8,16] backbone.depth=1 backbone.groups=4 backbone.attention=[14]",
     "resnet_plain": "backbone=resnet backbone.channels=[8,8,8] backbone.depth=1 backbone.groups=null conditional=true",
+    "levels": "backbone.hidden=[64,32] backbone.gated=true backbone.below=[8,5] objective.free_bits=0.5 "
+    "objective.free_bits_per=level objective.annealing=linear objective.warmup=1 objective.balance=true "
+    "figures=default figures.only=[redrawn,upper,temperature,levels]",
+    "levels_maps": "backbone=resnet backbone.channels=[8,8] backbone.depth=1 backbone.gated=true backbone.groups=null "
+    "backbone.below=[[14,3],[28,1]] conditional=true prior=correlated posterior=tied ema=0.9 evaluate=full "
+    "evaluate.images=10 evaluate.samples=10 evaluate.metrics=[likelihood,aggregate,structure,reconstruction]",
     "tied": "prior=correlated posterior=tied prior.covariance=[[2.0,-0.7],[-0.7,1.5]]",
     "full": "prior=correlated posterior=full latent_dim=3",
     "learned": "prior=learned posterior=tied latent_dim=3",
@@ -58,6 +64,13 @@ RUNS = {
     "tutorial_correlated": "experiment=tutorial_correlated",
     "iwae_paper": f"experiment=iwae_paper {FEW}",
     "vamp_paper": f"experiment=vamp_paper objective.warmup=1 {FEW}",
+    "two_level_mnist": f"experiment=two_level_mnist objective.warmup=1 {FEW}",
+    "ladder_mnist": f"experiment=ladder_mnist backbone.channels=[8,8,8] backbone.depth=1 backbone.below=[[7,2],[14,1]] "
+    f"objective.warmup=1 {FEW}",
+    "ladder_cifar10": f"experiment=ladder_cifar10 data=cifar10 backbone.channels=[8,8,8] backbone.depth=1 "
+    f"backbone.below=[[8,2]] objective.warmup=1 data.limit=60 {FEW} evaluate.images=5 evaluate.samples=5",
+    "resnet_celeba": "experiment=resnet_celeba data=celeba data.crop=10 data.size=[8,8] backbone.channels=[8,8] "
+    "backbone.attention=[4]",
     "figures": "figures=default figures.every_n_epochs=2",
     "figures_conditional": f"{FOLDER} figures=default figures.grid=square figures.walk=conditional latent_dim=3 "
     "prior=correlated conditional=true figures.only=[manifold,traversal,samples]",

@@ -63,25 +63,34 @@ class Resnet(Convolutional):
         self.encoder = nn.Sequential(
             *map(make, into, channels, sizes), normalisation(channels[-1], groups), nn.SiLU(), nn.Flatten()
         )
-        begun = self.places[-1] if below else len(channels) - 1  # what the levels make: the stage of these maps
-        top = latent_dim + classes
+        if below:  # what the levels make are the maps of the last one's stage
+            begun = self.places[-1]
+            stages = [nn.Unflatten(1, self.maps[begun]), *self._back(range(begun - 1, -1, -1))]
+        else:
+            stages = self._back(range(len(channels) - 1, -1, -1), latent_dim + classes)
         self.decoder = nn.Sequential(
-            *([nn.Unflatten(1, self.maps[begun])] if below else [self._back(len(channels) - 1, top)]),
-            *(self._back(place) for place in range(begun - 1, -1, -1)),
+            *stages,
             normalisation(channels[0], groups),
             nn.SiLU(),
             nn.Conv2d(channels[0], planes or shape[0], 3, padding=1),
         )
 
-    def _back(self, place: int, top: int = 0) -> nn.Sequential:
-        """The stage on the way back to the image that makes the maps of a place; the first reads `top` numbers."""
-        width, *size = self.maps[place]
-        if top:
-            shape = self.maps[place]
-            entrance = nn.Sequential(nn.Linear(top, math.prod(shape)), nn.Unflatten(1, shape))
-        else:
-            entrance = nn.Sequential(nn.Upsample(tuple(size)), nn.Conv2d(self.maps[place + 1][0], width, 3, padding=1))
-        return self.stages.make(entrance, width, (size[0], size[1]))
+    def _back(self, places: Sequence[int], top: int = 0) -> list[nn.Module]:
+        """Stages on the way back to the image that make the maps of these places; the first may read `top` numbers."""
+        entrances: list[nn.Module] = []
+        for place in places:
+            width, *size = self.maps[place]
+            if top and not entrances:
+                shape = self.maps[place]
+                entrances.append(nn.Sequential(nn.Linear(top, math.prod(shape)), nn.Unflatten(1, shape)))
+            else:
+                wider = nn.Conv2d(self.maps[place + 1][0], width, 3, padding=1)
+                entrances.append(nn.Sequential(nn.Upsample(tuple(size)), wider))
+        return [self.stages.make(*each) for each in zip(entrances, *self._maps_of(places), strict=True)]
+
+    def _maps_of(self, places: Sequence[int]) -> tuple[list[int], list[tuple[int, int]]]:
+        """Channels and sizes."""
+        return [self.maps[place][0] for place in places], [self.maps[place][1:] for place in places]
 
     def encode(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, ...]:
         """The last maps for the top level, and for each below those of its side."""
@@ -99,13 +108,12 @@ class Resnet(Convolutional):
         if not self.below:
             return super().levels(prior, posterior, latent_dim)
         way = [len(self.maps) - 1, *self.places, self.places[-1]]  # of the stages after each level
-        first = self._back(way[0], latent_dim + self.classes)
-        onward = OverMaps(None, first, *(self._back(place) for place in range(way[0] - 1, way[1] - 1, -1)))
+        onward = OverMaps(None, *self._back(range(way[0], way[1] - 1, -1), latent_dim + self.classes))
         levels = [Level(prior, posterior, latent_dim, onward)]
         for channels, (place, following) in zip(self.below, itertools.pairwise(way[1:]), strict=True):
             width, *(height, across) = self.maps[place]
             joined = self.stages.make(Joined(channels, width), width, (height, across))
-            further = (self._back(later) for later in range(place - 1, following - 1, -1))
+            further = self._back(range(place - 1, following - 1, -1))
             levels.append(
                 Level(
                     Above(OverMaps((width, height, across), *self._head(width, 2 * channels))),
