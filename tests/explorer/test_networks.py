@@ -9,10 +9,13 @@ from page_models import MODELS
 from torch import nn
 
 from vae.explorer.networks import fewest_bits, networks, operations, with_rounded_weights
+from vae.model.build import build_model
 from vae.model.discretized import DiscretizedLogistic, LogisticMixture
 from vae.model.likelihoods import Likelihood
 from vae.model.posteriors import Posterior
 from vae.model.resnet import Resnet
+from vae.settings.compose import CONF
+from vae.settings.config import is_explorable
 
 RUN = """
 const { description, images, latents, labels } = JSON.parse(require("fs").readFileSync(0, "utf8"));
@@ -108,3 +111,19 @@ def test_other_parts_that_the_page_cannot_run_are_refused(scene_of, part):
         vae.likelihood = Likelihood()
     with pytest.raises(ValueError, match=f"(?i){part}={part}: must "):
         networks(vae, images, scene.loader.labels[:3], torch.zeros(3, 2))
+
+
+@pytest.mark.parametrize("words", ["dense", "conv", "resnet", "below"])
+@pytest.mark.parametrize("likelihood", [path.stem for path in (CONF / "likelihood").glob("*.yaml")])
+def test_what_a_run_says_of_the_page_is_what_the_page_does(compose, words, likelihood):
+    small = {"resnet": ["backbone.channels=[8,8]"], "below": ["backbone=dense", "backbone.below=[2]"]}
+    config = compose(
+        *([] if words == "below" else [f"backbone={words}"]), *small.get(words, []), f"likelihood={likelihood}"
+    )
+    vae = build_model(config, (1, 8, 8), 0).eval()
+    try:
+        networks(vae, torch.rand(2, 1, 8, 8), torch.zeros(2).long(), torch.zeros(2, 2))
+        runs = True
+    except ValueError:
+        runs = False
+    assert is_explorable(config) == runs

@@ -16,7 +16,7 @@ from vae.model.backbones import Backbone
 from vae.model.distributions import FullNormal
 from vae.model.levels import Level
 from vae.model.noise import Draw
-from vae.model.objectives import ELBO, IWAE, Batch
+from vae.model.objectives import ELBO, EVEN, IWAE, Batch
 from vae.model.posteriors import Posterior
 from vae.model.priors import Isotropic, Prior
 from vae.model.vae import VAE
@@ -141,6 +141,28 @@ def test_the_loss_is_that_of_all_levels(truth):
     (loss, _), terms = ELBO(2.0)(truth.vae, Batch(truth.x), 0)
     loss.backward()
     assert torch.isclose(loss, (terms.recon + 2 * terms.kl).mean()) and truth.vae.backbone.w.grad.all()
+
+
+def test_free_bits_of_each_level_are_not_charged(truth):
+    terms = truth.vae(truth.x.expand(4, *SHAPE))
+    top, below = (latent.kl.mean().item() for latent in terms.latents)
+    assert top < below
+    for bits, charged in ((0.5 * top, top + below), (0.5 * (top + below), 0.5 * (top + below) + below)):
+        loss = ELBO(3.0, free_bits=bits, free_bits_per="level").loss(terms, Batch(truth.x), 0).value
+        assert loss.item() == pytest.approx(terms.recon.mean().item() + 3 * charged)
+
+
+@pytest.mark.parametrize("kind", [int, torch.tensor])
+def test_balanced_levels_are_weighed_by_the_kl_of_a_number_until_the_warm_up_ends(truth, kind):
+    terms = truth.vae(truth.x.expand(4, *SHAPE))
+    objective = ELBO(3.0, annealing="linear", warmup=2, balance=True)
+    objective.prepare(steps=40, epochs=4)
+    top, below = (latent.kl.mean().item() for latent in terms.latents)
+    shares = (top + EVEN) / TOP, (below + EVEN) / BELOW
+    weighed = (shares[0] * top + shares[1] * below) / (sum(shares) / 2)
+    for step, weight, charged in ((5, 0.25, weighed), (20, 1, top + below), (40, 1, top + below)):
+        loss = objective.loss(terms, Batch(truth.x), kind(step)).value
+        assert loss.item() == pytest.approx(terms.recon.mean().item() + 3 * weight * charged)
 
 
 def test_all_levels_are_one_distribution(truth):

@@ -139,6 +139,19 @@ WRONG_VALUES = [
     ("objective=dreg objective.samples=-5", "objective.samples=-5: ", "an integer from 1 to 1"),
     ("backbone.below=8", "backbone.below=8: ", "a list of up to 50 integers from 1 to 1000000"),
     ("backbone=resnet backbone.below=[8]", "backbone.below=[8]: ", "a list of up to 50 pairs [side, channels]"),
+    (
+        "backbone.below=[8] objective=tc",
+        "objective=tc: must be elbo, iwae or autoencoder with backbone.below",
+        "levels",
+    ),
+    ("backbone.below=[8] objective=dreg", "objective=dreg: must be elbo, iwae or autoencoder with", "several levels"),
+    ("objective.balance=true objective.annealing=cyclical", "objective.balance=true: ", "false without levels"),
+    ("backbone.below=[8] objective.balance=true", "objective.balance=true: ", "false where no β rises"),
+    (
+        "backbone.below=[8] objective.balance=true objective.annealing=cyclical objective.free_bits=1",
+        "objective.free_bits_per=dimension: ",
+        "level with objective.balance",
+    ),
     ("objective=tc objective.beta=2", "objective.beta=2.0: ", "must be 1.0, as beta is"),
     ("objective=mmd objective.alpha=1.5", "objective.alpha=1.5: ", "from -1e+30 to 1, which leaves the KL out"),
     (

@@ -187,6 +187,8 @@ MORE = [  # with weights, buffers, noise and steps of their own
     ["objective=dip", "objective.kind=2", "posterior=full"],
     ["objective=autoencoder"],
     ["backbone=resnet", "backbone.channels=[8,16]", "backbone.attention=[5]", "ema=0.5"],
+    ["backbone=resnet", "backbone.channels=[8,16]", "backbone.below=[[5,2],[10,1]]", "conditional=true"],
+    ["backbone.below=[6]", "objective.annealing=linear", "objective.warmup=2", "objective.balance=true"],
 ]
 INTERRUPTED = [
     *((overrides, step) for overrides in VARIANTS for step in (1, 7, 9, 21)),  # within an epoch, at its end, at the end

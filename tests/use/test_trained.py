@@ -1,5 +1,7 @@
 """A model in use is checked against its own distributions, asked one image at a time."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -223,3 +225,36 @@ def test_a_model_in_training_mode_is_used_as_trained():
     model.vae.train()
     assert torch.equal(vae.score(model, IMAGES), before) and model.vae.training
     assert model.vae.likelihood.batches == 0
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+def test_a_model_of_several_levels_is_used_by_all_its_numbers(conditional):
+    below = {"_target_": "vae.model.backbones.Dense", "latent_dim": 3, "hidden": [8, 4], "below": [4, 2]}
+    model = a_model(conditional, backbone=below)
+    told: dict[str, Any] = {"labels": "bee"} if conditional else {}
+    for weight in model.vae.parameters():
+        weight.data += 0.3 * torch.randn_like(weight)
+    assert repr(model).endswith("latent_dim 3, 3 levels, conditional)" if conditional else "latent_dim 3, 3 levels)")
+    q = model.encode(IMAGES, **told)
+    assert q.mean.numpy().shape == q.stddev.numpy().shape == (6, 9)
+    assert torch.allclose(model.reconstruct(IMAGES, **told), model.decode(q.mean, **told))
+    assert model.decode(q.mean[:, :7], **told).shape == (6, 1, 5, 7)
+    with pytest.raises(ValueError, match=r"must be finite numbers of shape \(…, 3\) or \(…, 7\) or \(…, 9\)$"):
+        model.decode(q.mean[:, :4], **told)
+    at_means = model.sample(2, temperature=0, **told)
+    assert torch.allclose(at_means[0], at_means[1]) and not torch.allclose(*model.sample(2, **told))
+    assert torch.allclose(at_means, model.decode(torch.zeros(2, 3), **told))  # the mean of N(0, I), and so on down
+    one: dict[str, Any] = {"label": "bee"} if conditional else {}
+    assert vae.traverse(model, IMAGES[0], dim=2, **one).shape == (8, 1, 5, 7)
+    ends = vae.interpolate(model, IMAGES[0], IMAGES[1], **one)
+    assert torch.allclose(ends[[0, -1]], model.reconstruct(IMAGES[:2], **told), atol=1e-6)
+    assert vae.score(model, IMAGES, kind="nll", **told).isfinite().all()
+
+
+@pytest.mark.parametrize("prior", ["isotropic", "flow"])
+def test_a_temperature_scales_the_noise_of_any_prior(prior):
+    model = a_model(prior=prior)
+    with pytest.raises(ValueError, match=r"^temperature=-1: must be a number from 0 on$"):
+        model.sample(1, temperature=-1)
+    spreads = [model.sample(400, temperature=scale).var(0).mean() for scale in (0, 0.3, 1)]
+    assert spreads[0] < 1e-12 < spreads[1] < spreads[2]

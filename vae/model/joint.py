@@ -18,6 +18,7 @@ class Joint(Distribution):
     """z of all levels beside each other, (…, numbers), the top first, each level's given those above it.
 
     `state` is what the top level adds its z to. A sample's shape ends in that of the classes there, if there are any.
+    Gradients flow through `log_prob` alone.
     """
 
     arg_constraints = {}  # noqa: RUF012 (torch's own)
@@ -38,6 +39,7 @@ class Joint(Distribution):
         parts = noise.split(self.sizes, -1)
         return self._chosen([lambda p, part=part: from_noise(p, part, choice) for part in parts])  # type: ignore[misc]
 
+    @torch.no_grad()
     def along(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation (…, numbers) of each level given those above in z (…, numbers)."""
         state, found = self.state, []
@@ -54,6 +56,7 @@ class Joint(Distribution):
         return self.along(self.mean)[1].square()
 
     @property
+    @torch.no_grad()
     def mean(self) -> Tensor:
         """Each level's mean given the means of those above, which is no mean of all."""
         return self._chosen([lambda p: p.mean] * len(self.levels))

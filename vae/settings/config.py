@@ -23,6 +23,7 @@ FREE = (
     *(f"trainer.{name}" for name in ("max_epochs", "accelerator", "devices", "strategy", "log_every_n_steps")),
 )
 USUAL = {"backbone": "dense", "likelihood": "bernoulli"}  # of conf/config.yaml, which pictures need not name
+EXPLORED = ("dense", "conv", "bernoulli", "continuous bernoulli", "gaussian")  # what explore.py's page can run
 BUILDING = ("_target_", "_partial_")  # Hydra's words that are no arguments of a class
 
 
@@ -170,6 +171,13 @@ def unusual(config: Mapping[str, Any]) -> dict[str, str]:
     if below := config.get("backbone", {}).get("below"):
         found["levels"] = f"{1 + len(below)} levels"
     return found
+
+
+def is_explorable(config: Mapping[str, Any]) -> bool:
+    """Whether the page of explore.py can run such a model, as far as this program's own classes tell."""
+    groups = [config.get(group, {}) for group in USUAL]
+    own = [kind(node) for node in groups if str(node.get("_target_")).startswith("vae.")]
+    return not groups[0].get("below") and {*own} <= {*EXPLORED}
 
 
 def may_change(flat: Mapping[str, Any], key: str) -> bool:

@@ -12,7 +12,7 @@ from vae.common.files import in_shell, relative
 from vae.data.base import Dataset
 from vae.model.vae import VAE
 from vae.runs.losses import ERROR, losses
-from vae.settings.config import kind, objective_name
+from vae.settings.config import is_explorable, kind, objective_name
 from vae.training.ledger import Ledger
 
 
@@ -57,7 +57,7 @@ def closing(config: Mapping[str, Any], metrics: Mapping[str, Any], folder: Path)
         f"{metrics['seconds/fit']:.1f} s of training",
         f"run        {folder}",
         *([f"pictures   {folder / 'figures'}/"] if (folder / "figures").is_dir() else []),
-        f"explore    python scripts/explore.py {in_shell(folder)}",
+        *([f"explore    python scripts/explore.py {in_shell(folder)}"] if is_explorable(config) else []),
         f"look       tensorboard --logdir {in_shell(_logdir(folder))}",
     ]
     wanted = config["data"].get("name", metrics["data"])

@@ -54,7 +54,8 @@ class Trained:
 
     def __repr__(self) -> str:
         size = "×".join(map(str, self.shape))
-        told = ", conditional" if self.conditional else ""
+        told = f", {len(self.vae.levels)} levels" if len(self.vae.levels) > 1 else ""
+        told += ", conditional" if self.conditional else ""
         epoch = "" if self.epoch is None else f", epoch {self.epoch}"
         return f"Trained({self.data}, images of {size}, latent_dim {self.latent_dim}{told}{epoch})"
 
