@@ -133,7 +133,8 @@ def told(case: str) -> Iterator[None]:
 def change_a_value(content: dict[str, Any], rng: random.Random) -> str:
     """Remove a value at any depth, or put another one in its place."""
     places = list(_places(content, set()))
-    *path, last = rng.choice([place for place in places if place[0] == "vae"] if rng.random() < 0.7 else places)
+    described = [place for place in places if place[0] == "vae"]  # none where an earlier change took them away
+    *path, last = rng.choice(described if described and rng.random() < 0.7 else places)
     node: Any = content
     for name in path:
         node = node[name]
