@@ -130,10 +130,12 @@ class VAE(nn.Module):
     def q_of(self, features: Sequence[Tensor], labels: Tensor | None = None) -> Distribution:
         """The same of the images' features of each level, (batch, features) each."""
 
+        top = self.prior()  # once: a VampPrior's takes long
+
         def given(place: int, state: Tensor | None) -> Distribution:
             level = self.levels[place]
             assert isinstance(level.encoding, Posterior)
-            return level.encoding.q_given(features[place], level.prior(state), state)
+            return level.encoding.q_given(features[place], level.prior(state) if place else top, state)
 
         state = self.backbone.begin(labels, features[0])
         return given(0, state) if len(self.levels) == 1 else Joint(self.levels, given, state, features[0].shape[:1])
