@@ -1,22 +1,25 @@
 """TensorBoard's own server over three runs: what a browser gets from every plugin."""
 
 import json
+import signal
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.compat.tensorflow_stub import pywrap_tensorflow
 from tensorboard.program import TensorBoard
 
+from vae.common.signals import Interrupted
 from vae.runs.record import recorded
 from vae.settings.compose import program
 from vae.training.run import train_run
-from vae.training.tensorboard import DOT
+from vae.training.tensorboard import DOT, RunLogger
 
 Ask = Callable[..., Any]
 RUNS = {
@@ -192,3 +195,21 @@ def test_the_mesh_shows_three_dimensions_only(ask: Ask) -> None:
 
 def test_checksums_are_those_of_the_published_check_value() -> None:
     assert pywrap_tensorflow.crc32c(b"123456789") == 0xE3069283
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_an_error_behind_an_interruption_is_no_end_of_the_run(tmp_path: Path, masked: bool) -> None:
+    """TensorBoard keeps to the first end that it reads, also when the run has gone on."""
+    logger = RunLogger(tmp_path)
+    with pytest.raises(Interrupted if masked else RuntimeError), logger.session({}, [], [], "", []):
+        try:
+            raise Interrupted(signal.SIGINT) if masked else OSError
+        finally:
+            raise RuntimeError("in a library's clearing up")
+    written = [value.tag for path in tmp_path.glob("events*") for event in events_of(path) for value in event]
+    assert ("_hparams_/session_end_info" in written) != masked
+
+
+def events_of(path: Path) -> Iterator[Any]:
+    for event in EventFileLoader(str(path)).Load():
+        yield event.summary.value

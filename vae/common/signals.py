@@ -142,14 +142,20 @@ def heeded() -> Iterator[None]:
 
     An error behind an interruption comes out as that.
     """
-    with noted(patience=0):
+    with noted(patience=0), unmasked():
         heed()
-        try:
-            yield
-        except Exception as error:
-            if interrupted := behind(error):
-                raise interrupted from None
-            raise
+        yield
+
+
+@contextmanager
+def unmasked() -> Iterator[None]:
+    """Let an error behind an interruption come out as that: nobody is to take it for a failure of what was done."""
+    try:
+        yield
+    except Exception as error:
+        if interrupted := behind(error):
+            raise interrupted from None
+        raise
 
 
 def received() -> int | None:

@@ -14,6 +14,7 @@ from typing import Any
 from filelock import FileLock
 from PIL import Image
 
+from vae.common.signals import unmasked
 from vae.model.build import build
 from vae.runs.record import read_status
 from vae.settings.config import flatten
@@ -213,7 +214,8 @@ class Beside:
     def _tell(self, tell: Callable[[AnyLogger], None]) -> None:
         for each in list(self.loggers):
             try:
-                tell(each)
+                with unmasked():
+                    tell(each)
             except Exception as error:
                 log.error("%s failed and is left out from here on: %s", each.key, explain(error), exc_info=error)
                 self.loggers.remove(each)

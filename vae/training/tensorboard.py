@@ -23,6 +23,7 @@ from tensorboard.plugins.projector import ProjectorConfig
 from torch import Tensor
 
 from vae.common.files import replacing
+from vae.common.signals import unmasked
 from vae.common.types import TERMS
 from vae.figures.style import mosaic
 from vae.runs.losses import PARTS
@@ -78,7 +79,8 @@ class RunLogger(TensorBoardLogger):
             self._write(summary)
         state = "interrupted"
         try:
-            yield
+            with unmasked():
+                yield
             self._write(hparams.end(succeeded=True))
             state = "completed"
         except Exception:

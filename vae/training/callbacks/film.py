@@ -10,6 +10,7 @@ import numpy as np
 import pytorch_lightning as pl
 
 from vae.common.files import replacing
+from vae.common.signals import unmasked
 from vae.data.loader import BatchLoader
 from vae.figures.evolution import Frame, evolution
 from vae.figures.style import axis_name
@@ -51,12 +52,13 @@ class Film:
         if not (is_due(epoch) or is_last):
             return
         try:
-            scene = film.scene_of(pl_module.vae, self.loader, pl_module.about, epoch, self.grid)
-            dims = self._dimensions(epoch)
-            dims = film.dimensions(scene) if dims is None else dims
-            frame = film.frame(scene, dims)
-            with replacing(self._of(epoch)) as temporary:
-                np.savez_compressed(temporary, dims=dims, **frame._asdict())
+            with unmasked():
+                scene = film.scene_of(pl_module.vae, self.loader, pl_module.about, epoch, self.grid)
+                dims = self._dimensions(epoch)
+                dims = film.dimensions(scene) if dims is None else dims
+                frame = film.frame(scene, dims)
+                with replacing(self._of(epoch)) as temporary:
+                    np.savez_compressed(temporary, dims=dims, **frame._asdict())
         except Exception:
             log.exception("the film's frame of epoch %d failed and is left out", epoch)
 

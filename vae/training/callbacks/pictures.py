@@ -16,6 +16,7 @@ import pytorch_lightning as pl
 from torch import Tensor
 
 from vae.common.files import replacing
+from vae.common.signals import unmasked
 from vae.common.terminal import bar
 from vae.data.loader import BatchLoader
 from vae.evaluation import latents
@@ -100,12 +101,13 @@ class Pictures(pl.Callback):
             for tag in self.tags:
                 drawing.set_description_str(f"drawing {tag}")
                 try:
-                    if tag in scene.tags:
-                        figure = scene.draw(tag)
-                        pixels, options = rasterise(figure), png_options(figure)
-                        kept[tag] = writer.submit(self._keep, trainer, tag, pixels, options, pl_module.steps_taken)
-                    if tag == "latent/clusters" and at_end and scene.latent_dim == 3:
-                        write_gif(self.folder / f"{tag}.gif", list(scene.turning()))
+                    with unmasked():
+                        if tag in scene.tags:
+                            figure = scene.draw(tag)
+                            pixels, options = rasterise(figure), png_options(figure)
+                            kept[tag] = writer.submit(self._keep, trainer, tag, pixels, options, pl_module.steps_taken)
+                        if tag == "latent/clusters" and at_end and scene.latent_dim == 3:
+                            write_gif(self.folder / f"{tag}.gif", list(scene.turning()))
                 except Exception:
                     log.exception("the picture %s of epoch %d failed and is left out", tag, epoch)
                 drawing.update()
@@ -113,12 +115,14 @@ class Pictures(pl.Callback):
             if error := future.exception():
                 log.error("the picture %s of epoch %d could not be kept", tag, epoch, exc_info=error)
         try:
-            self._tell_of_codes(trainer, scene, pl_module.steps_taken)
+            with unmasked():
+                self._tell_of_codes(trainer, scene, pl_module.steps_taken)
         except Exception:
             log.exception("the use of the latent space in epoch %d failed and is left out", epoch)
         if at_end:
             try:
-                self._hand_over_codes(trainer, scene)
+                with unmasked():
+                    self._hand_over_codes(trainer, scene)
             except Exception:
                 log.exception("the codes for TensorBoard's projector failed and are left out")
 
