@@ -18,6 +18,7 @@ TRAINED = ROOT / "outputs" / "gallery"
 SHOWN = ROOT / "outputs" / "examples"
 FILM = ".gif"
 PNG_BYTES = 300_000  # at the most; all that is shown stays in the repository's history
+WHOLE_BYTES = 100_000  # of a PNG that keeps all its colours, at the most
 
 
 class Example(NamedTuple):
@@ -64,7 +65,7 @@ def named(names: Sequence[str]) -> list[Example]:
 
 
 def keep(source: Path, target: Path) -> None:
-    """Copy a PNG in at most `PNG_BYTES`: as it is if that is enough, else of 256 colours, else smaller and smaller.
+    """Copy a PNG: as it is up to `WHOLE_BYTES`, else of 256 colours, and smaller and smaller down to `PNG_BYTES`.
 
     A film has few colours already.
     """
@@ -73,9 +74,9 @@ def keep(source: Path, target: Path) -> None:
             shutil.copyfile(source, temporary)
         return
     with Image.open(source) as image, replacing(target) as temporary:
-        for smaller in _ever_smaller(image):
+        for attempt, smaller in enumerate(_ever_smaller(image)):
             smaller.save(temporary, "png", optimize=True)
-            if temporary.stat().st_size <= PNG_BYTES:
+            if temporary.stat().st_size <= (PNG_BYTES if attempt else WHOLE_BYTES):
                 break
 
 

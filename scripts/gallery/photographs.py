@@ -42,7 +42,7 @@ def tensorboard(example: Example, browser: str, folder: Path) -> None:
     with contextlib.chdir(common.ROOT):  # TensorBoard shows the folder's path as it is given
         url = screenshots.serve(relative(common.TRAINED / sweep))
     for tab, shown, height in (
-        ("scalars", "val/(total|recon|kl)&_smoothingWeight=0", 835),  # where a row of charts ends
+        ("scalars", "(train|val)/(total|recon|kl)&_smoothingWeight=0", 770),  # where these charts end
         ("images", "latent/manifold", 1160),
     ):
         address = f"{url}#{tab}&tagFilter={shown}"

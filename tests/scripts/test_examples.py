@@ -166,14 +166,19 @@ def test_pictures_lose_nothing_unless_they_are_large(tmp_path, monkeypatch):
     random = np.random.default_rng(0)
     pixels = {"small": random.integers(0, 256, (50, 60, 3), dtype=np.uint8), "grey": np.zeros((50, 60), np.uint8)}
     pixels["large"] = random.integers(0, 256, (300, 400, 3), dtype=np.uint8)
+    pixels["fewer colours"] = random.integers(0, 256, (70, 80, 3), dtype=np.uint8)
     monkeypatch.setattr(common, "PNG_BYTES", 20_000)
+    monkeypatch.setattr(common, "WHOLE_BYTES", 12_000)
     for name, content in pixels.items():
         source, target = tmp_path / f"{name}.png", tmp_path / "kept" / f"{name}.png"
         Image.fromarray(content).save(source)
         common.keep(source, target)
         assert target.stat().st_size <= 20_000
         with Image.open(target) as kept:
-            assert name == "large" or (np.asarray(kept) == content).all()
+            if name in ("small", "grey"):
+                assert (np.asarray(kept) == content).all()
+            else:
+                assert kept.mode == "P" and (kept.size == content.shape[1::-1]) == (name == "fewer colours")
 
 
 @pytest.mark.parametrize(
