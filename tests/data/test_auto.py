@@ -83,6 +83,16 @@ def test_strokes_are_used_otherwise_and_one_warning_says_why(
     assert not (tmp_path / "mnist").exists()
 
 
+def test_a_sweep_says_the_reason_once(
+    auto: Callable[..., Auto], tmp_path: Path, strokes: list[Strokes], caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2):
+        auto(f"data.root={tmp_path}").read()
+    first, second = (record.getMessage() for record in caplog.records)
+    assert "The reason: mnist: no files" in first
+    assert second == "MNIST cannot be had, so the built-in data=strokes is used instead, as before"
+
+
 @pytest.mark.parametrize("mirrors", [[], ["http://[::1"]])
 def test_strokes_are_used_where_there_are_no_mirrors(
     compose: Callable[..., dict[str, Any]], tmp_path: Path, strokes: list[Strokes], mirrors: list[str]

@@ -286,8 +286,9 @@ def test_slurm_is_asked_for_what_the_preset_says(sweep: Callable, tmp_path: Path
 def test_a_search_minimises_the_validation_total(sweep: Callable, tmp_path: Path) -> None:
     pytest.importorskip(PLUGINS["optuna"])
     process = sweep("epochs=1", "hparams_search=optuna", "hydra.sweeper.n_trials=2")
-    _, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
+    assert "\x1b" not in out + err  # no colours in a pipe
     best = OmegaConf.load(tmp_path / "sweep" / "optimization_results.yaml")
     runs = [path.parent for path in (tmp_path / "sweep").glob("*/status.json")]
     totals = [json.loads((run / "metrics.json").read_text())["val/total"] for run in runs]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from made_runs import autoencoder, correlated, rows, run, write
 
-from vae.common.tables import typed
+from vae.common.tables import Table, typed
 from vae.runs.results import (
     Run,
     differing,
@@ -270,3 +270,10 @@ def test_a_class_that_was_typed_in_the_place_of_none_is_none(tmp_path: Path) -> 
     (folder / "status.json").write_text(json.dumps(status | {"overrides": ["scheduler._target_=mypkg.Slow", 3]}))
     found = read_run(folder)
     assert found is not None and found.value("scheduler") == ""
+
+
+def test_searched_values_have_four_digits_where_these_tell_them_apart():
+    rows = [{"beta": 1.2076297844304393, "lr": 0.00070011, "a": 0.25}, {"beta": 0.5, "lr": 0.00070012, "a": 0.25}]
+    table = Table(["beta", "lr", "a"], ["beta", "lr", "a"], rows)
+    assert table.cells()[1] == [["1.208", "0.00070011", "0.25"], ["0.5", "0.00070012", "0.25"]]
+    assert "1.2076297844304393" in table.csv()

@@ -65,11 +65,13 @@ class Table(NamedTuple):
         """The columns that are shown, and the rows' texts in them. Errors are in the notes."""
         hidden = ["error", *(name for name in self.columns if name.endswith("±") and not self._is_number(name))]
         names = [name for name in self.columns if name not in hidden]
-        texts = [
-            {name: typed(row[name]) if name in self.keys else _shown(row[name], self._digits(name)) for name in names}
-            for row in self.rows
+        columns = [
+            _short([row[name] for row in self.rows])
+            if name in self.keys
+            else [_shown(row[name], self._digits(name)) for row in self.rows]
+            for name in names
         ]
-        return names, [list(row.values()) for row in texts]
+        return names, [list(row) for row in zip(*columns, strict=True)]
 
     def _digits(self, name: str) -> int:
         """Digits after the point: one more for shares and scores than for nats."""
@@ -79,6 +81,13 @@ class Table(NamedTuple):
     def _is_number(self, name: str) -> bool:
         values = [row[name] for row in self.rows if row[name] not in (None, "")]
         return bool(values) and all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+
+
+def _short(values: Sequence[Any]) -> list[str]:
+    """Values as typed, with four digits where that tells them apart: a search chooses values with sixteen."""
+    exact = [typed(value) for value in values]
+    rounded = [typed(float(f"{value:.4g}")) if isinstance(value, float) else typed(value) for value in values]
+    return rounded if len(set(rounded)) == len(set(exact)) else exact
 
 
 def typed(value: Any) -> str:

@@ -8,6 +8,7 @@ from vae.data.base import DataError, Dataset
 from vae.data.idx import IdxFiles
 
 log = logging.getLogger(__name__)
+_told: set[str] = set()  # reasons that this process has given: a sweep would repeat a long one before every job
 
 
 class Auto(IdxFiles):
@@ -19,7 +20,9 @@ class Auto(IdxFiles):
         try:
             return super().read()
         except DataError as error:
-            log.warning("MNIST cannot be had, so the built-in data=strokes is used instead. The reason: %s", error)
+            reason = ", as before" if str(error) in _told else f". The reason: {error}"
+            log.warning("MNIST cannot be had, so the built-in data=strokes is used instead%s", reason)
+            _told.add(str(error))
         from vae.data.strokes import Strokes
 
         strokes = Strokes(self.root, self.batch_size, self.val_fraction, self.binarize, self.limit, self.flip)

@@ -57,6 +57,8 @@ def _main() -> None:
         Hydra.format_config_groups = lambda *_: ""  # type: ignore[method-assign]
     user_wants_tracebacks = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors and we word them
+    if not sys.stderr.isatty():
+        os.environ.setdefault("NO_COLOR", "1")  # Optuna colours what it logs, also in a pipe
     logging.raiseExceptions = False  # a log that cannot be written, on a full disk, is no reason for a traceback
     try:
         signals.heed()
