@@ -1,6 +1,7 @@
 import base64
 import json
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -175,3 +176,21 @@ def test_a_card_imports_neither_torch_nor_matplotlib(tmp_path: Path) -> None:
     code = f"import sys; from pathlib import Path; from vae.runs import card; card.write_run(Path({str(folder)!r}));"
     code += " assert not {'torch', 'matplotlib', 'pytorch_lightning'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_numbers_and_names_stay_whole_on_a_phone(tmp_path: Path) -> None:
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        pytest.skip("no Chromium is installed")
+    page = card.write_run(finished(tmp_path / "run"))
+    script = """
+      document.body.style.width = "200px";
+      const lines = (cell) => (range = document.createRange(), range.selectNodeContents(cell), range.getClientRects());
+      const cells = document.querySelector("tbody").querySelectorAll("td");
+      document.body.dataset.lines = [...cells].map((cell) => lines(cell).length);"""
+    page.write_text(page.read_text(encoding="utf-8") + f"<script>{script}</script>", encoding="utf-8")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
+    command = [browser, *options, "--window-size=412,915", page.as_uri()]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    lines = re.search(r'data-lines="([\d,]+)"', shown)
+    assert lines and set(lines[1].split(",")) <= {"0", "1"}

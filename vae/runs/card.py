@@ -46,8 +46,10 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: 3px 18px 3px 0; text-align: left; vertical-align: top; }
 th { color: var(--quiet); font-weight: 600; }
 thead th { border-bottom: 1px solid var(--edge); }
-.number { text-align: right; }
+.number { text-align: right; white-space: nowrap; }
 td { overflow-wrap: anywhere; }
+td:first-child { overflow-wrap: break-word; }
+@media (max-width: 500px) { th, td { padding-right: 11px; } }
 pre { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; font-size: 13.5px; }
 .pictures { display: grid; gap: 14px; grid-template-columns: repeat(auto-fill, minmax(min(100%, 460px), 1fr)); }
 figure { margin: 0; }
