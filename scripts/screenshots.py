@@ -17,6 +17,7 @@ from vae.entry import programs
 
 TABS = ("timeseries", "scalars", "custom_scalars", "images", "histograms", "hparams", "projector", "mesh", "text")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+WITHOUT_GPU = ("--disable-gpu", "--run-all-compositor-stages-before-draw")  # else a canvas is often left out
 LOADING = 10.0  # seconds that TensorBoard gets to read the event files before the first picture
 
 EXAMPLES = """
@@ -70,7 +71,7 @@ def photograph(
     with tempfile.TemporaryDirectory() as profile, replacing(file) as temporary:
         options = [
             *("--headless", "--no-sandbox", "--hide-scrollbars", "--no-first-run", "--disable-background-networking"),
-            *(("--use-angle=swiftshader", "--enable-unsafe-swiftshader") if webgl else ("--disable-gpu",)),
+            *(("--use-angle=swiftshader", "--enable-unsafe-swiftshader") if webgl else WITHOUT_GPU),
             *(f"--user-data-dir={profile}", f"--window-size={width},{height}", f"--force-device-scale-factor={scale}"),
             "--default-background-color=00000000",
             "--virtual-time-budget=25000",  # milliseconds of the page's own clock: until all has arrived
