@@ -237,24 +237,19 @@ def pixel() -> Figure:
     """Exact probabilities of the 256 levels of one pixel"""
     level = torch.arange(LEVELS, dtype=torch.float64)
     shown = sorted({*range(0, LEVELS, 5), 1, LEVELS - 1})
+    mixtures = {  # weights, middles and scales
+        "μ = 90, s = 3": ([1.0], [90.0], [3.0]),
+        "μ = 250, s = 5": ([1.0], [250.0], [5.0]),
+        "two logistics": ([0.6, 0.4], [30.0, 180.0], [2.0, 6.0]),
+    }
     series = []
-    for weights, middles, scales in (
-        ((1.0,), (90.0,), (3.0,)),
-        ((1.0,), (250.0,), (5.0,)),
-        ((0.6, 0.4), (30.0, 180.0), (2.0, 6.0)),
-    ):
-        formula = torch.zeros(LEVELS, dtype=torch.float64)
-        for weight, middle, scale in zip(weights, middles, scales, strict=True):
-            up, down = ((level + half - middle) / scale for half in (0.5, -0.5))
-            cut = torch.where(level < LEVELS - 1, up.sigmoid(), 1.0) - torch.where(level > 0, down.sigmoid(), 0.0)
-            formula += weight * cut
+    for name, mixture in mixtures.items():
+        weight, middle, scale = torch.tensor(mixture, dtype=torch.float64)
         # As the network says them: logits, means in [−1, 1], log-scales; of one pixel of one channel.
-        numbers = [math.log(weight) for weight in weights]
-        numbers += [middle / HALF - 1 for middle in middles] + [math.log(scale / HALF) for scale in scales]
-        p = LogisticMixture(len(weights))(torch.tensor(numbers, dtype=torch.float64).view(1, -1, 1, 1))
+        numbers = torch.cat([weight.log(), middle / HALF - 1, (scale / HALF).log()])
+        p = LogisticMixture(len(weight))(numbers.view(1, -1, 1, 1))
         measured = p.log_prob((level / (LEVELS - 1)).view(-1, 1, 1, 1)).exp()
-        name = "two logistics" if len(weights) > 1 else f"μ = {middles[0]:g}, s = {scales[0]:g}"
-        series.append(Checked(name, level, formula, shown, measured[shown]))
+        series.append(Checked(name, level, toys.rounded_logistics(*mixture, LEVELS), shown, measured[shown]))
     return figures.checked(series, ("level of the pixel", "probability"), ("linear", "linear"))
 
 
@@ -268,10 +263,9 @@ def two_levels() -> Figure:
     def outlines(name: str, q: DiagonalNormal) -> list[tuple[str, Tensor]]:
         return [(name, ellipse(loc, matrix, 2)) for loc, matrix in zip(q.loc, q.covariance_matrix, strict=True)]
 
-    each = prior(at)
-    changed = posterior.q_given(torch.zeros(5, 1), each, at)
+    changed = posterior.q_given(torch.zeros(5, 1), prior(at), at)
     shade = torch.special.ndtr(top[:, 0])
-    priors = outlines("p(z₁|z₂): 2 σ", each)
+    priors = outlines("p(z₁|z₂): 2 σ", prior(at))
     left = Plane("z₂ from N(0, 1), then z₁", priors, z, shade)
     right = Plane("the same Δμ, Δσ for each", priors + outlines("q(z₁|x, z₂): 2 σ", changed), z, shade)
     return figures.planes([[left, right]], [("first of z₁", "second of z₁")])

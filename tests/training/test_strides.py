@@ -1,7 +1,5 @@
 """What Lightning takes for a batch, and that runs do not depend on how many batches that is."""
 
-import os
-import signal
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -9,15 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from trained_runs import assert_same_training, weights, without_seconds
+from trained_runs import assert_same_training, train_until, without_seconds
 
-from vae.common import signals
-from vae.common.signals import Interrupted
 from vae.data.base import Split
 from vae.data.loader import BatchLoader
 from vae.training import assembly, module, run
-from vae.training.callbacks.scalars import Scalars
-from vae.training.module import Stepped, VAEModule
+from vae.training.module import VAEModule
 from vae.training.strides import Strides
 
 Compose = Callable[..., dict[str, Any]]
@@ -112,19 +107,9 @@ def test_what_is_only_for_speed_changes_no_number(
 def test_a_run_that_is_stopped_within_a_stride_goes_on_in_any(
     config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: int, after: int, step: int
 ) -> None:
-    original = Scalars.on_step_end
-
-    def interrupt(self: Scalars, trainer: Any, pl_module: VAEModule, stepped: Stepped) -> None:
-        original(self, trainer, pl_module, stepped)
-        if pl_module.steps_taken == step:
-            os.kill(os.getpid(), signal.SIGINT)
-
     whole = run.train_run(config(), tmp_path / "whole")
-    with monkeypatch.context() as patch, pytest.raises(Interrupted), signals.listening():
-        in_strides(patch, before)
-        patch.setattr(Scalars, "on_step_end", interrupt)
-        run.train_run(config(), tmp_path / "parts")
-    assert weights(tmp_path / "parts")["global_step"] == step
+    in_strides(monkeypatch, before)
+    train_until(step, config(), tmp_path / "parts", monkeypatch)
     in_strides(monkeypatch, after)
     assert without_seconds(run.train_run(config(), tmp_path / "parts")) == without_seconds(whole)
     assert_same_training(tmp_path / "whole", tmp_path / "parts")

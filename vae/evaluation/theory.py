@@ -82,6 +82,17 @@ class Constant(nn.Module):
         return values.new_tensor(self.numbers).expand(*values.shape[:-1], -1)
 
 
+def rounded_logistics(
+    weights: Sequence[float], middles: Sequence[float], scales: Sequence[float], levels: int
+) -> Tensor:
+    """Probabilities (levels,) of a mixture rounded to 0, 1, …; what lies beyond the ends counts to them."""
+    level = torch.arange(levels, dtype=torch.float64).unsqueeze(1)
+    weight, middle, scale = torch.tensor([weights, middles, scales], dtype=torch.float64)
+    up, down = (((level + half - middle) / scale).sigmoid() for half in (0.5, -0.5))
+    cut = torch.where(level < levels - 1, up, 1.0) - torch.where(level > 0, down, 0.0)  # (levels, logistics)
+    return cut @ weight
+
+
 class LinearToy(NamedTuple):
     """A linear-Gaussian model with one of its images, and the truth about it."""
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from vae.common.types import TERMS
+from vae.common.types import KL_OF_LEVEL, TERMS
 from vae.figures.style import ACCENT, CODES, RC, new_figure, panels, set_gaps, styled, text_width
 
 GAP = 0.6  # inches between panels
@@ -53,9 +53,9 @@ def levels(history: Sequence[Mapping[str, float]], count: int, reported: int, no
     figure = new_figure(6.0, 2.6, note, top=0.32)
     (axes,) = panels(figure, 1, 1, (GAP, 0))[0]
     marker = "o" if len(epochs) < 8 else ""
-    names = {f"kl_level_{place}": "top level" if place == 1 else f"level {place}" for place in range(1, count + 1)}
-    for shade, (term, name) in zip(np.linspace(0.05, 0.85, count), names.items(), strict=True):
-        values = [row[f"val/{term}"] for row in history]
+    for place, shade in enumerate(np.linspace(0.05, 0.85, count), 1):
+        values = [row[f"val/{KL_OF_LEVEL.format(place)}"] for row in history]
+        name = "top level" if place == 1 else f"level {place}"
         axes.plot(epochs, values, color=colormaps["viridis"](shade), lw=1.6, marker=marker, ms=3.5, label=name)
     axes.plot(epochs, [row["val/kl"] for row in history], color=CODES, lw=1.2, ls=":", label="kl, their sum")
     if reported in epochs:

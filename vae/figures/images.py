@@ -39,22 +39,15 @@ def reconstructions(originals: ArrayLike, decoded: ArrayLike, names: Sequence[st
     return figure
 
 
-@styled
 def samples(images: ArrayLike, names: Sequence[str] = (), note: str = "") -> Figure:
     """Decoded draws from the prior (rows, columns, channels, height, width); with names one class a row."""
-    images = np.asarray(images)
-    rows, columns, _, height, width = images.shape
-    figure, axes = _frame(columns, rows, height, width, note, names, top=0.3)
-    show(axes, mosaic(images, GAP))
-    _ticks(axes, (), names, height, width)
     of = "E[x|z] of draws z from the prior"
-    axes.set_title(f"{of}, each decoded as every class" if names else of)
-    return figure
+    return in_rows(images, names, f"{of}, each decoded as every class" if names else of, note)
 
 
 @styled
-def levels(images: ArrayLike, names: Sequence[str], title: str, note: str = "") -> Figure:
-    """Named rows of decoded images (rows, columns, channels, height, width)."""
+def in_rows(images: ArrayLike, names: Sequence[str], title: str, note: str = "") -> Figure:
+    """Rows of decoded images (rows, columns, channels, height, width), with names or without."""
     images = np.asarray(images)
     rows, columns, _, height, width = images.shape
     figure, axes = _frame(columns, rows, height, width, note, names, top=0.3)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -42,12 +42,7 @@ class Joint(Distribution):
     @torch.no_grad()
     def along(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation (…, numbers) of each level given those above in z (…, numbers)."""
-        state, found = self.state, []
-        for place, (level, part) in enumerate(zip(self.levels, z.split(self.sizes, -1), strict=True)):
-            p = self.given(place, state)
-            found.append((p.mean, p.stddev))
-            state = level.merge(state, part)
-        means, scales = zip(*found, strict=True)
+        means, scales = zip(*((p.mean, p.stddev) for p, _ in self._each(z)), strict=True)
         return _beside(means), _beside(scales)
 
     @property
@@ -70,11 +65,15 @@ class Joint(Distribution):
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Density of latents (…, numbers), (…,)."""
-        state, found = self.state, []
-        for place, (level, part) in enumerate(zip(self.levels, z.split(self.sizes, -1), strict=True)):
-            found.append(self.given(place, state).log_prob(part))
-            state = level.merge(state, part)
+        found = [p.log_prob(part) for p, part in self._each(z)]
         return torch.stack(torch.broadcast_tensors(*found)).sum(0)
+
+    def _each(self, z: Tensor) -> Iterator[tuple[Distribution, Tensor]]:
+        """Each level's distribution given those above in z, and its own part of z."""
+        state = self.state
+        for place, (level, part) in enumerate(zip(self.levels, z.split(self.sizes, -1), strict=True)):
+            yield self.given(place, state), part
+            state = level.merge(state, part)
 
 
 def of_noise(p: Distribution, noise: Tensor, choice: Tensor | None = None) -> Tensor:

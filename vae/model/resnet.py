@@ -86,11 +86,8 @@ class Resnet(Convolutional):
             else:
                 wider = nn.Conv2d(self.maps[place + 1][0], width, 3, padding=1)
                 entrances.append(nn.Sequential(nn.Upsample(tuple(size)), wider))
-        return [self.stages.make(*each) for each in zip(entrances, *self._maps_of(places), strict=True)]
-
-    def _maps_of(self, places: Sequence[int]) -> tuple[list[int], list[tuple[int, int]]]:
-        """Channels and sizes."""
-        return [self.maps[place][0] for place in places], [self.maps[place][1:] for place in places]
+        maps = [self.maps[place] for place in places]
+        return [self.stages.make(each, shape[0], shape[1:]) for each, shape in zip(entrances, maps, strict=True)]
 
     def encode(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, ...]:
         """The last maps for the top level, and for each below those of its side."""

@@ -129,7 +129,6 @@ class VAE(nn.Module):
 
     def q_of(self, features: Sequence[Tensor], labels: Tensor | None = None) -> Distribution:
         """The same of the images' features of each level, (batch, features) each."""
-
         top = self.prior()  # once: a VampPrior's takes long
 
         def given(place: int, state: Tensor | None) -> Distribution:

@@ -184,7 +184,7 @@ def _redrawn(scene: Scene) -> Figure:
         rows.append(torch.cat([base[:1], noise[1:]]))
         names.append("all redrawn" if not count else f"{'top level' if count == 1 else f'upper {count}'} kept")
         fixed += level.numbers
-    return images.levels(_from_noise(scene, torch.stack(rows)), names, "the first sample, and redrawn", scene.note)
+    return images.in_rows(_from_noise(scene, torch.stack(rows)), names, "the first sample, and redrawn", scene.note)
 
 
 def _upper(scene: Scene) -> Figure:
@@ -198,7 +198,7 @@ def _upper(scene: Scene) -> Figure:
         names.append("top level" if count == 1 else f"upper {count}")
     names[-1] = "all levels"
     title = "reconstructions from the upper levels, those below at their prior's mean"
-    return images.levels(torch.stack(rows), names, title, scene.note)
+    return images.in_rows(torch.stack(rows), names, title, scene.note)
 
 
 def _temperature(scene: Scene) -> Figure:
@@ -206,7 +206,7 @@ def _temperature(scene: Scene) -> Figure:
     scales = torch.tensor(TEMPERATURES)
     noise = scales[:, None, None] * torch.randn(12, scene.vae.numbers)
     title = "the same draws with all standard deviations scaled by a temperature"
-    return images.levels(_from_noise(scene, noise), [f"{each:g}" for each in TEMPERATURES], title, scene.note)
+    return images.in_rows(_from_noise(scene, noise), [f"{each:g}" for each in TEMPERATURES], title, scene.note)
 
 
 def _from_noise(scene: Scene, noise: torch.Tensor, classes: torch.Tensor | None = None) -> torch.Tensor:

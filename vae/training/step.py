@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from vae.common.types import KL_OF_LEVEL
 from vae.model.annealing import Count
 from vae.model.objectives import Batch, Loss, Objective
 from vae.model.vae import VAE, Terms
@@ -78,7 +79,7 @@ def means_of(objective: Objective, terms: Terms, losses: Mapping[str, Loss]) -> 
     (_, loss), *others = losses.items()
     means = {"loss": loss.value, **{name: every[name] for name in objective.terms}, **loss.parts}
     if len(terms.latents) > 1 and "kl" in means:
-        means |= {f"kl_level_{place}": latent.kl.mean() for place, latent in enumerate(terms.latents, 1)}
+        means |= {KL_OF_LEVEL.format(place): latent.kl.mean() for place, latent in enumerate(terms.latents, 1)}
     for name, other in others:
         means |= {f"{name}_loss": other.value, **other.parts}
     return {name: value.detach() for name, value in means.items()}
