@@ -2,7 +2,8 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: small work on many threads, beside other tests, crawls
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(autouse=True)
 def seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def handlers_are_left_as_they_were() -> Iterator[None]:
+    """A program that a test runs in its own process listens to signals to its end, and the next test would too."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import pytest
 from hydra._internal.hydra import Hydra
 
 import vae
+from vae.common import signals
 
 Compose = Callable[..., dict[str, Any]]
 ROOT = Path(__file__).parent.parent
@@ -71,7 +72,8 @@ def type_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], No
         assert python == "python"
         monkeypatch.setattr(sys, "argv", [program, *arguments])
         try:
-            runpy.run_path(str(ROOT / program), run_name="__main__")
+            with signals.listening():  # else the program's own listening would last, in later tests too
+                runpy.run_path(str(ROOT / program), run_name="__main__")
         except SystemExit as end:
             assert not end.code, end.code
 
