@@ -35,6 +35,12 @@ def test_data_in_the_default_place_are_where_it_is_now(image_folder: Path, compo
         data_of(about)
 
 
+def test_a_root_that_no_system_allows_is_one_line(image_folder: Path, compose) -> None:
+    with pytest.raises(DataError) as refused:
+        data_of(described(image_folder, compose, root="x" * 100_000))
+    assert "too long" in str(refused.value) and len(str(refused.value)) <= LONGEST
+
+
 def test_the_default_place_is_that_of_the_yamls() -> None:
     roots = {str(OmegaConf.to_container(OmegaConf.load(path)).get("root")) for path in (CONF / "data").glob("*.yaml")}
     assert f"${{oc.env:VAE_DATA,'{DEFAULT_ROOT}'}}" in roots

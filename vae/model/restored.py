@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vae.common.seeding import apart
 from vae.common.types import Shape
-from vae.data.base import DEFAULT_ROOT, Dataset, DataSource
+from vae.data.base import DEFAULT_ROOT, DataError, Dataset, DataSource
 from vae.model.build import build, build_model, build_own, build_own_model, is_own, targets
 from vae.model.checkpoints import model_weights
 from vae.model.vae import VAE
@@ -82,7 +82,10 @@ def data_of(about: Mapping[str, Any], root: str | None = None, trust: bool = Fal
         config["root"] = str(root)
     with in_one_line():
         source: DataSource = build({"data": config}, "data") if trust else _own_source(config, about["shape"])
-    data = source.load()
+    try:
+        data = source.load()
+    except OSError as error:  # a stranger's root may be a name that no system allows
+        raise DataError(explain(error)) from error
     with in_one_line():
         if (data.name, list(data.shape)) != (about["data"], about["shape"]):
             raise ValueError(
