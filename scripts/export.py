@@ -33,6 +33,8 @@ examples:
   decoder   z (batch, latent_dim) → images, which are E[x|z], and logits, the parameters of p(x|z)
   sampler   noise (batch, latent_dim) from N(0, I) → images of draws from the prior; where that is a mixture,
             choice (batch,), uniform in [0, 1), selects its components
+  prior     codes (batch, length), row by row → logits of each given those before: of a model of codes, whose encoder
+            gives codes (batch, height, width) and their vectors z, and whose decoder takes the codes
   model     the weights for vae.load, as .safetensors or, beside torch's programs, as .ckpt
 
 The programs of a conditional model also take labels (batch,), the positions of the classes.

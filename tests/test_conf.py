@@ -34,11 +34,12 @@ GROUPS = [(group, name) for group, name in EVERY if group not in ("experiment", 
 OTHER_LOGGERS = [name for group, name in EVERY if group == "logger" and name != "tensorboard"]
 EXPERIMENTS = [name for group, name in EVERY if group == "experiment"]
 GIVEN = {  # what only the program knows
-    "backbone": {"shape", "classes", "planes"},
-    "posterior": {"features"},
+    "backbone": {"shape", "classes", "planes", "coded", "places"},
+    "posterior": {"features", "grid", "maps"},
     "figures": {"folder", "loader", "scalars"},
     "scheduler": {"optimizer", "total_steps"},
 }
+OVER_CODES = [("prior", "uniform"), ("prior", "autoregressive")]
 COUNTS = {"train": 40, "t10k": 20}
 ARRAYS = {"train": 40, "test": 20}
 BATCH = 4  # images in each of CIFAR-10's files
@@ -48,8 +49,9 @@ composed = functools.cache(compose.composed)
 def chosen(group: str, name: str) -> DictConfig:
     """The default configuration but for one choice, and for top-level values that no file names."""
     data = [] if group == "data" else ["data=images"]
+    codes = ["posterior=codebook"] if (group, name) in OVER_CODES else []
     beta = ["beta=2.5"] if group != "objective" or name in ("elbo", "tc", "dip") else []  # the others have none
-    return composed(*data, f"{group}={name}", "latent_dim=3", *beta, "epochs=7")
+    return composed(*data, *codes, f"{group}={name}", "latent_dim=3", *beta, "epochs=7")
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +156,7 @@ def test_a_choice_trains_a_step(group, name, small):
 def test_an_experiment_trains_a_step(name, overrides, small):
     if overrides == ["backbone=conv"] and not name.startswith("tutorial"):
         pytest.skip("a published architecture is not to be replaced")
-    own = {"ladder_cifar10": "Cifar10", "resnet_celeba": "CelebA"}.get(name, "IdxFiles")
+    own = {"ladder_cifar10": "Cifar10", "vqvae_cifar10": "Cifar10", "resnet_celeba": "CelebA"}.get(name, "IdxFiles")
     if overrides == ["data=strokes"] and own != "IdxFiles":
         pytest.skip("a network for images of another size")
     cfg = composed(f"experiment={name}", *overrides)
@@ -203,7 +205,7 @@ def written(group: str, name: str) -> dict[str, Any]:
     """What the YAML says itself or takes over from another YAML of its group."""
     content = as_written(CONF / group / f"{name}.yaml")
     for entry in content.pop("defaults", []):
-        if entry != "_self_":
+        if isinstance(entry, str) and entry != "_self_":  # else an override of another group
             content = written(group, entry) | content
     return content
 

@@ -17,8 +17,9 @@ def names(folder):
 def test_draws_every_picture_of_a_run(run, capsys):
     folder = run()
     draw.main([str(folder)])
-    assert names(folder / "figures") == {f"{tag}.png" for tag in pictures.TAGS if tag not in pictures.OF_LEVELS}
-    assert len(capsys.readouterr().out.splitlines()) == len(pictures.TAGS) - len(pictures.OF_LEVELS)
+    others = (*pictures.OF_LEVELS, *pictures.CODES_ALONE)
+    assert names(folder / "figures") == {f"{tag}.png" for tag in pictures.TAGS if tag not in others}
+    assert len(capsys.readouterr().out.splitlines()) == len(pictures.TAGS) - len(others)
 
 
 def test_draws_what_is_asked_for_where_it_is_asked_for(run, tmp_path):

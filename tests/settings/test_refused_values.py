@@ -298,7 +298,11 @@ NOT_COMPOSED = [
         "colour: no such key",
         "backbone, beta, conditional, data, ema, epochs, evaluate, figures, latent_dim, likelihood",
     ),
-    ("prior=isotopic", "prior=isotopic: no such choice", "correlated, flow, isotropic, learned, mixture, vamp"),
+    (
+        "prior=isotopic",
+        "prior=isotopic: no such choice",
+        "autoregressive, correlated, flow, isotropic, learned, mixture, uniform, vamp",
+    ),
     (
         "data=cifar",
         "data=cifar: no such choice",

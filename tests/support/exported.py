@@ -6,6 +6,7 @@ import torch
 
 import vae
 from vae.model.build import build_model
+from vae.model.codes import as_maps
 
 N = 3  # latent dimensions
 
@@ -23,6 +24,17 @@ CORRELATED = {"_target_": "vae.model.priors.Correlated", "latent_dim": N}
 
 FULL = {"_target_": "vae.model.posteriors.Full", "latent_dim": N}
 
+
+CODEBOOK = {
+    "_target_": "vae.model.codebook.Codebook",
+    "latent_dim": N,
+    **{"codes": 6, "stages": 1, "decay": 0.99, "commitment": 0.25, "gradient": "straight_through"},
+    **{"revive": 0.1, "places": None},
+}
+
+FSQ = {"_target_": "vae.model.fsq.FSQ", "latent_dim": N, "levels": [3, 4, 2], "places": None}
+
+SEQUENCE = {"_target_": "vae.model.sequences.Autoregressive", "width": 8, "layers": 2, "heads": 2}
 
 LOGISTIC = {"_target_": "vae.model.discretized.DiscretizedLogistic"}
 
@@ -57,6 +69,12 @@ MODELS: dict[str, dict[str, Any]] = {
     "maf": {"prior": flow("maf")},
 }
 
+CODED: dict[str, dict[str, Any]] = {
+    "codes": {"backbone": CONV, "posterior": CODEBOOK, "prior": {"_target_": "vae.model.sequences.Uniform"}},
+    "residual codes": {"conditional": True, "posterior": CODEBOOK | {"stages": 2}, "prior": SEQUENCE},
+    "lattice": {"backbone": CONV, "posterior": FSQ, "prior": SEQUENCE},
+}
+
 
 def a_model(shape=(1, 5, 7), **changed):
     config = {
@@ -80,4 +98,9 @@ def inputs(model, n):
     labels = torch.arange(n) % 3 if model.conditional else None
     made = {"images": torch.rand(n, *model.shape), "z": torch.randn(n, model.vae.numbers)}
     made |= {"noise": torch.randn(n, model.vae.numbers), "choice": torch.linspace(0, 0.999, n)}
+    if model.coding:
+        maps = as_maps(
+            torch.randint(model.coding.codes, (n, model.coding.places, model.coding.stages)), model.coding.grid
+        )
+        made["codes"] = maps
     return made | ({} if labels is None else {"labels": labels}), labels

@@ -17,6 +17,18 @@ RUNS = {
     "levels_maps": "backbone=resnet backbone.channels=[8,8] backbone.depth=1 backbone.gated=true backbone.groups=null "
     "backbone.below=[[14,3],[28,1]] conditional=true prior=correlated posterior=tied ema=0.9 evaluate=full "
     "evaluate.images=10 evaluate.samples=10 evaluate.metrics=[likelihood,aggregate,structure,reconstruction]",
+    "codebook": "posterior=codebook posterior.codes=16 backbone=conv backbone.channels=[8,8] prior=uniform",
+    "codebook_learned": "posterior=codebook posterior.codes=16 posterior.decay=null posterior.gradient=rotation "
+    "backbone=resnet backbone.channels=[8,8,8] backbone.depth=1 conditional=true prior=autoregressive prior.width=16 "
+    "figures=default figures.only=[codes,codebook,usage,samples,interpolation] ema=0.9 evaluate=full "
+    "evaluate.metrics=[structure,reconstruction]",
+    "residual_codebook": "posterior=residual_codebook posterior.codes=8 posterior.places=5 prior=autoregressive "
+    "prior.layers=1 prior.width=8",
+    "fsq": "posterior=fsq posterior.levels=[5,4] prior=autoregressive prior.layers=0 prior.width=8 prior.heads=1",
+    "gumbel": "posterior=gumbel backbone=conv beta=0.5",
+    "vqvae_mnist": "experiment=vqvae_mnist prior.width=16 epochs=2",
+    "vqvae_cifar10": "experiment=vqvae_cifar10 data=cifar10 backbone.channels=[8,8,8] backbone.depth=1 prior.width=16 "
+    "posterior.codes=16 data.limit=60 epochs=2",
     "tied": "prior=correlated posterior=tied prior.covariance=[[2.0,-0.7],[-0.7,1.5]]",
     "full": "prior=correlated posterior=full latent_dim=3",
     "learned": "prior=learned posterior=tied latent_dim=3",

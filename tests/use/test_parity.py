@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from exported import MODELS, a_model
+from exported import CODED, MODELS, a_model
 
 from vae.evaluation.terms import mean_terms
 from vae.use.parity import parity
@@ -29,6 +29,16 @@ def test_the_same_programs_have_no_error_and_the_models_total(name):
     z = ["z"] if len(model.vae.levels) > 1 else []
     assert list(found.errors) == ["mean", scale, *z, "images", "samples"]
     assert found.torch == pytest.approx(mean_terms(model.vae, images)["total"], rel=0.02)  # of other draws of z
+
+
+@pytest.mark.parametrize("name", CODED)
+def test_programs_of_codes_have_the_models_total(name):
+    model = a_model(**CODED[name])
+    images = batches(model)
+    found = parity(model, runs(model), runs(model), images)
+    assert found.loss == 0 and set(found.errors.values()) == {0.0}
+    assert list(found.errors) == ["z", "images", *(["prior"] if name != "codes" else [])]
+    assert found.torch == pytest.approx(mean_terms(model.vae, images)["total"], rel=1e-5)
 
 
 def test_errors_are_the_largest_and_are_counted_where_they_are():

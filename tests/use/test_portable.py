@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from exported import MODELS, VAMP, N, a_model, inputs
+from exported import CODED, MODELS, VAMP, N, a_model, inputs
 
 from vae.model.distributions import DiagonalNormal
 from vae.model.posteriors import Posterior
@@ -35,6 +35,26 @@ def test_programs_compute_what_the_model_does(name):
     assert torch.allclose(found["decoder"]["images"], model.decode(given["z"], labels), atol=1e-6)
     log_p = model.vae.likelihood(found["decoder"]["logits"]).log_prob(given["images"])
     assert torch.allclose(log_p, model.vae.decode(given["z"], labels).log_prob(given["images"]))
+
+
+@pytest.mark.parametrize("name", CODED)
+def test_programs_of_codes_compute_what_the_model_does(name):
+    model = a_model(**CODED[name])
+    programs, left_out = programs_of(model)
+    assert not left_out and ("prior" in programs) == (name != "codes")
+    given, labels = inputs(model, 5)
+    told = {} if labels is None else {"labels": labels}
+    coded = programs["encoder"].module(given["images"], **told)
+    q = model.encode(given["images"], labels)
+    assert torch.equal(coded["codes"], q.codes) and torch.equal(coded["z"], q.mean)
+    decoded = programs["decoder"].module(given["codes"], **told)
+    assert torch.allclose(decoded["images"], model.decode(given["codes"], labels), atol=1e-6)
+    if "prior" in programs:
+        codes = given["codes"].flatten(1)
+        logits = programs["prior"].module(codes, **told)["logits"].log_softmax(-1)
+        log_p = logits.gather(-1, codes.unsqueeze(-1)).sum((1, 2))
+        index = codes.view(5, model.coding.places, model.coding.stages)
+        assert torch.allclose(log_p, model.vae.p(labels).p.log_prob(index), atol=1e-4)
 
 
 def test_samples_have_the_moments_of_the_models_own(mean_is):

@@ -258,3 +258,74 @@ def test_a_temperature_scales_the_noise_of_any_prior(prior):
         model.sample(1, temperature=-1)
     spreads = [model.sample(400, temperature=scale).var(0).mean() for scale in (0, 0.3, 1)]
     assert spreads[0] < 1e-12 < spreads[1] < spreads[2]
+
+
+CODEBOOK = {
+    "_target_": "vae.model.codebook.Codebook",
+    "latent_dim": 3,
+    **{"codes": 6, "stages": 1, "decay": 0.99, "commitment": 0.25, "gradient": "straight_through"},
+    **{"revive": 0.1, "places": None},
+}
+SEQUENCE = {"_target_": "vae.model.sequences.Autoregressive", "width": 8, "layers": 1, "heads": 2}
+MAPS = {"_target_": "vae.model.backbones.Conv", "latent_dim": 3, "channels": [4, 4], "hidden": 5}
+
+
+def a_model_of_codes(stages=1, **changed):
+    made = {"backbone": MAPS, "posterior": CODEBOOK | {"stages": stages}, "prior": SEQUENCE}
+    model = vae.Trained(build_model(CONFIG | {"conditional": False} | made | changed, (1, 5, 7), 3), ABOUT | changed)
+    with torch.no_grad():
+        for weight in model.vae.parameters():
+            weight.add_(0.3 * torch.randn_like(weight))
+    return model
+
+
+ABOUT = {"config": CONFIG | {"conditional": False}, "shape": [1, 5, 7], "data": "insects", "classes": CLASSES}
+
+
+@pytest.mark.parametrize("stages", [1, 2])
+def test_codes_are_integers_that_are_decoded_like_their_vectors(stages):
+    model = a_model_of_codes(stages)
+    q = model.encode(IMAGES)
+    last = () if stages == 1 else (stages,)
+    assert q.codes.shape == (6, 2, 2, *last) and q.codes.dtype == torch.int64 and q.mean.shape == (6, 12)
+    assert torch.equal(model.decode(q.codes), model.decode(q.mean))
+    assert torch.equal(model.decode(q.codes.numpy()[0]), model.decode(q.mean[0]))
+    assert torch.equal(model.reconstruct(IMAGES), model.decode(q.mean))
+    assert f"2×2 codes of 6{' in 2 stages' if stages > 1 else ''}" in repr(model)
+
+
+def test_codes_that_there_are_none_of_are_refused():
+    model = a_model_of_codes()
+    with pytest.raises(ValueError, match=r"^codes of shape \(2, 3\): must be integers of shape \(…, 2, 2\)$"):
+        model.decode(torch.zeros(2, 3, dtype=torch.int64))
+    with pytest.raises(ValueError, match=r"^codes with 6: must be from 0 to 5$"):
+        model.decode(torch.full((2, 2), 6))
+    with pytest.raises(ValueError, match=r"^traverse: "):
+        vae.traverse(model, IMAGES[0])
+
+
+def test_samples_of_codes_are_of_the_prior_and_cooled_by_a_temperature():
+    model = a_model_of_codes()
+    assert torch.allclose(model.sample(5, seed=1), model.sample(9, seed=1)[:5])
+    assert not torch.allclose(model.sample(5, seed=1), model.sample(5, seed=2))
+    cold = model.sample(4, temperature=0)
+    assert torch.allclose(cold[0], cold[3])
+    assert model.sample(40, temperature=0.3).var(0).sum() < model.sample(40, temperature=3).var(0).sum()
+
+
+def test_a_score_of_codes_is_their_total():
+    model = a_model_of_codes()
+    with torch.no_grad():
+        total = model.vae(IMAGES).total.double()
+    for kind in ("total", "nll"):
+        assert torch.allclose(vae.score(model, IMAGES, kind=kind), total)
+
+
+def test_steps_between_two_images_are_codes():
+    model = a_model_of_codes()
+    between = vae.interpolate(model, IMAGES[0], IMAGES[1], 5)
+    assert torch.allclose(between[0], model.reconstruct(IMAGES[:1])[0])
+    assert torch.allclose(between[4], model.reconstruct(IMAGES[1:2])[0])
+    vectors = {tuple(each) for each in model.vae.posterior.vectors_of[0].tolist()}
+    z = model.coding.snapped(torch.randn(3, 12))
+    assert all(tuple(each) in vectors for each in model.coding.places_of(z).flatten(0, 1).tolist())

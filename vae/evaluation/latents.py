@@ -11,6 +11,7 @@ from torch.distributions import Normal
 
 from vae.evaluation.doubles import doubles
 from vae.evaluation.geometry import Geometry, covariance, in_parts, mean, moments
+from vae.model.codes import Coding
 from vae.model.distributions import DiagonalNormal, TiedNormal
 from vae.model.vae import VAE
 
@@ -33,6 +34,8 @@ def encode(vae: VAE, batches: Iterable[tuple[Tensor, Tensor]], at_mean: bool = F
 
     With `at_mean` the means are all that there is.
     """
+    if isinstance(vae.posterior, Coding):
+        return _vectors(vae, batches)
     prior = vae.prior()
     n = prior.event_shape[0]
     means, spreads, labels = [], [], []
@@ -55,6 +58,14 @@ def encode(vae: VAE, batches: Iterable[tuple[Tensor, Tensor]], at_mean: bool = F
     else:
         noise = total * (not at_mean) / len(variances)
     return Codes(torch.cat(means), variances, noise, torch.cat(labels))
+
+
+def _vectors(vae: VAE, batches: Iterable[tuple[Tensor, Tensor]]) -> Codes:
+    """The vectors of codes as points."""
+    found = [(vae.q(images, labels).mean.cpu(), labels.cpu()) for images, labels in batches]
+    means, labels = map(torch.cat, zip(*found, strict=True))
+    n = means.shape[1]
+    return Codes(means, torch.zeros_like(means), torch.zeros(n, n, dtype=torch.float64), labels)
 
 
 def variance(means: Tensor) -> Tensor:

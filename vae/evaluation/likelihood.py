@@ -38,13 +38,18 @@ def importance_likelihood(
 ) -> Weighed:
     """log p(x) ≈ log (1/k) Σ p(x|z) p(z) / q(z|x) with k draws z from q(z|x), of each image (Burda et al., 2016).
 
-    The images may be changed first, as by `dequantised`.
+    The images may be changed first, as by `dequantised`. Where z is a function of x, every draw says the same.
     """
     dtype = next(vae.parameters()).dtype
     with evaluating(vae), bar_of_long("log p(x)", length_hint(batches, 1) * samples) as progress:
         parts = []
         for images, labels in batches:
             x = change(images).to(dtype)
+            if vae.is_certain:
+                total = doubles(vae(x, labels).total)
+                sure = torch.zeros_like(total), torch.full_like(total, samples)
+                parts.append(Weighed(-total, *sure, -total))
+                continue
             parts.append(weighed(vae, x, labels, vae.q(x, labels), vae.p(labels), samples, progress))
     return Weighed(*map(torch.cat, zip(*parts, strict=True)))
 

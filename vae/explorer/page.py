@@ -51,6 +51,8 @@ def page(runs: Sequence[dict[str, Any]]) -> str:
 
 def describe(scene: Scene, name: str) -> dict[str, Any]:
     """The page's knowledge of one run, in plain types. The same model gives the same page."""
+    if scene.is_coded:
+        raise ValueError(f"{name}: its z is made of codes, and the page walks through vectors; see its figures instead")
     with torch.inference_mode(), apart("explorer"), evaluating(scene.vae):
         dims = scene.active(2)
         chosen = style.spread(len(scene.codes.means), POINTS)

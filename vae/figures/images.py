@@ -64,6 +64,7 @@ def interpolation(
     ends: ArrayLike,
     names: Sequence[tuple[str, str]] = (),
     note: str = "",
+    along: str = "t of z = (1 − t) E[z|a] + t E[z|b]",
 ) -> Figure:
     """Rows of decoded images (rows, steps, channels, height, width) between the originals at both ends."""
     images = np.asarray(images)
@@ -74,7 +75,7 @@ def interpolation(
     show(axes, mosaic(tiles, GAP))
     t = [f"{value:.1f}" for value in np.linspace(0, 1, steps)]
     _ticks(axes, ["image a", *t, "image b"], pairs, height, width, bottom=True)
-    axes.set_xlabel("t of z = (1 − t) E[z|a] + t E[z|b]")
+    axes.set_xlabel(along)
     return figure
 
 

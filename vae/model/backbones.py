@@ -26,7 +26,8 @@ class Backbone(Part):
 
     With `classes` both also read the class of every image (Sohn et al., 2015). `planes` are the decoder's output's, by
     default as many as the image has channels. `below` the top level there may be others, for which there are networks
-    of their own.
+    of their own. Where z is `coded`, it is latent_dim numbers at each place of a `grid`: of the encoder's last maps, or
+    of `places` beside each other.
     """
 
     encoder: nn.Module  # (batch, channels, height, width) → (batch, features)
@@ -34,6 +35,8 @@ class Backbone(Part):
     features: int
     shape: Shape  # of the images
     classes = 0  # that there are, where the model is conditional
+    grid: tuple[int, int] | None = None  # of places that z has latent_dim numbers at; None: z has these alone
+    maps: Shape | None = None  # (channels, height, width) that the features are of such a grid
 
     def encode(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, ...]:
         """Features of each level, the top first, of images (batch, channels, height, width) with labels (batch,)."""
@@ -45,7 +48,7 @@ class Backbone(Part):
 
     def levels(self, prior: Prior, posterior: Posterior, latent_dim: int) -> list[Level]:
         """The levels of latents: the top one has this prior and posterior of latent_dim numbers."""
-        return [Level(prior, posterior, latent_dim)]
+        return [Level(prior, posterior, latent_dim * (math.prod(self.grid) if self.grid else 1))]
 
     def image(self, state: Tensor) -> Tensor:
         """Image parameters of what the levels have made, (batch, size)."""
@@ -86,9 +89,12 @@ class Dense(Backbone):
         below: Sequence[int] = (),
         classes: int = 0,
         planes: int | None = None,
+        coded: bool = False,
+        places: int = 16,
     ):
         super().__init__()
         self.shape = shape
+        self.grid = (1, places) if coded else None
         pixels, output = math.prod(shape), (planes or shape[0], *shape[1:])
         self.features = hidden[-1]
         self.classes = classes
@@ -96,7 +102,7 @@ class Dense(Backbone):
         self.hidden, self.gated = hidden, gated
         self.encoder = nn.Sequential(nn.Flatten(), *_dense_layers([pixels + classes, *hidden], gated))
         self.decoder = nn.Sequential(
-            *_dense_layers([latent_dim + sum(below) + classes, *reversed(hidden)], gated),
+            *_dense_layers([latent_dim * (places if coded else 1) + sum(below) + classes, *reversed(hidden)], gated),
             nn.Linear(hidden[0], math.prod(output)),
             nn.Unflatten(1, output),
         )
@@ -141,7 +147,8 @@ class Convolutional(Backbone):
 class Conv(Convolutional):
     """3×3 convolutions with stride 2 → dense → features, and latents → dense → transposed convolutions, with ReLU.
 
-    Works for any height and width: a stride takes n to ⌈n/2⌉, and its transpose takes that back to n.
+    Works for any height and width: a stride takes n to ⌈n/2⌉, and its transpose takes that back to n. For codes the
+    dense layers are 3×3 convolutions.
     """
 
     def __init__(
@@ -152,6 +159,7 @@ class Conv(Convolutional):
         hidden: int,
         classes: int = 0,
         planes: int | None = None,
+        coded: bool = False,
     ):
         super().__init__()
         self.shape = shape
@@ -172,12 +180,21 @@ class Conv(Convolutional):
                 itertools.pairwise(up_channels), reversed(sizes[:-1]), strict=True
             )
         ]
-        self.encoder = nn.Sequential(
-            ChannelsLast(), *_with_relu(down), nn.Flatten(), *_dense_layers([math.prod(inner), hidden])
-        )
+        if coded:
+            self.grid = sizes[-1]
+            self.maps = (hidden, *sizes[-1])
+            self.features = math.prod(self.maps)
+            narrow = [*_with_relu([nn.Conv2d(channels[-1], hidden, 3, padding=1)]), nn.Flatten()]
+            widen = [
+                FromPlaces(latent_dim, sizes[-1]),
+                *_with_relu([nn.Conv2d(latent_dim + classes, channels[-1], 3, padding=1)]),
+            ]
+        else:
+            narrow = [nn.Flatten(), *_dense_layers([math.prod(inner), hidden])]
+            widen = [*_dense_layers([latent_dim + classes, math.prod(inner)]), nn.Unflatten(1, inner)]
+        self.encoder = nn.Sequential(ChannelsLast(), *_with_relu(down), *narrow)
         self.decoder = nn.Sequential(
-            *_dense_layers([latent_dim + classes, math.prod(inner)]),
-            nn.Unflatten(1, inner),
+            *widen,
             ChannelsLast(),
             *_with_relu(up),
             ConvTranspose2d(channels[0], planes or shape[0], 3, padding=1),
@@ -189,6 +206,20 @@ def halvings(size: tuple[int, int], strides: int) -> list[tuple[int, int]]:
     """(height, width) of a map before and after each of some strides of 2."""
     height, width = size
     return [(math.ceil(height / 2**n), math.ceil(width / 2**n)) for n in range(strides + 1)]
+
+
+class FromPlaces(nn.Module):
+    """z of a grid, and classes beside it, (batch, numbers) → maps (batch, latent_dim + classes, height, width)."""
+
+    def __init__(self, latent_dim: int, grid: tuple[int, int]):
+        super().__init__()
+        self.latent_dim, self.grid = latent_dim, grid
+
+    def forward(self, state: Tensor) -> Tensor:
+        numbers = self.latent_dim * math.prod(self.grid)
+        maps = state[:, :numbers].unflatten(1, (self.latent_dim, *self.grid))
+        one_hot = state[:, numbers:, None, None].expand(-1, -1, *self.grid)
+        return torch.cat([maps, one_hot], 1)
 
 
 class ChannelsLast(nn.Module):

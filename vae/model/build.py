@@ -26,7 +26,7 @@ from vae.settings.errors import explain
 from vae.settings.keys import refuse_other_keys
 from vae.settings.ranges import REPEATED
 from vae.settings.rules import refuse_wrong_values, require
-from vae.settings.together import check_class
+from vae.settings.together import check_class, is_coded
 
 PARTS = {"backbone": Backbone, "prior": Prior, "posterior": Posterior, "likelihood": Likelihood}  # of the model
 
@@ -87,8 +87,12 @@ def build_model(config: Config, shape: Shape, classes: int, make: Builder = buil
     given = {"classes": classes} if conditional else {}
     if (planes := likelihood.planes(shape[0])) != shape[0]:
         given["planes"] = planes
+    if is_coded(config):
+        places = config["posterior"]["places"]
+        given |= {"coded": True} | ({} if places is None else {"places": places})
     backbone = part("backbone", shape=shape, **given)
-    posterior = part("posterior", features=backbone.features)
+    coded = {"grid": backbone.grid, "maps": backbone.maps} if is_coded(config) else {}
+    posterior = part("posterior", features=backbone.features, **coded)
     return VAE(backbone, backbone.levels(part("prior"), posterior, config["latent_dim"]), likelihood)
 
 

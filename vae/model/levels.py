@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,27 +13,43 @@ from vae.model.noise import Draw
 from vae.model.part import Part
 from vae.model.priors import Prior
 
+if TYPE_CHECKING:
+    from vae.model.codes import Codes
+
 
 class Latent(NamedTuple):
     """One level's z of a batch, and what it costs; with k samples of shape (k, batch)."""
 
     z: Tensor  # (batch, numbers): of a map, all its channels' places
-    kl: Tensor  # (batch,), nats: by formula, or log q − log p at z
-    q: Distribution  # of z given the image
-    p: Distribution  # of z given the levels above
+    kl: Tensor  # (batch,), nats: by formula, or log q − log p at z, or −log p of codes
+    q: Distribution | None  # of z given the image; None of codes
+    p: Distribution  # of z, or of codes, given the levels above
+    penalty: Tensor | None = None  # (batch,), no nats: what the loss has besides
+    codes: Codes | None = None
+    parts: Mapping[str, Tensor] = {}  # means over the batch that are worth logging, by name
 
     @property
     def log_weight(self) -> Tensor:
         """log p(z) − log q(z|x), (batch,): −KL at these z."""
-        return self.p.log_prob(self.z) - self.q.log_prob(self.z)
+        return -self.kl if self.q is None else self.p.log_prob(self.z) - self.q.log_prob(self.z)
 
 
 class Encoding(Part):
     """Base of what makes latents of features."""
 
+    is_certain = False  # z is a function of the image
+
     def forward(self, features: Tensor, state: Tensor | None, prior: Distribution, draw: Draw) -> Latent:
         """Features (batch, features), what the levels above have made, and this level's prior → its latents."""
         raise NotImplementedError
+
+    def penalties(self) -> list[tuple[str, str, str, str, str]]:
+        """What it adds to the loss, in words as the ledger's entries have them."""
+        return []
+
+    def over_z(self, p: Distribution) -> Distribution:
+        """The prior as a distribution over z, where it is one over codes."""
+        return p
 
 
 class Level(nn.Module):
@@ -47,6 +64,10 @@ class Level(nn.Module):
         self.encoding = encoding
         self.numbers = numbers
         self.onward = onward
+
+    def p(self, state: Tensor | None) -> Distribution:
+        """p(z), given what the levels above have made."""
+        return self.encoding.over_z(self.prior(state))
 
     def merge(self, state: Tensor | None, z: Tensor) -> Tensor:
         """What the levels below and the decoder read of z (…, numbers) and what those above have made (…, size)."""

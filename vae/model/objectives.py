@@ -90,7 +90,13 @@ class Objective(nn.Module):
 
     def players(self, vae: VAE) -> tuple[Player, ...]:
         """All who are optimised in a step, in this order; the first is the model."""
-        return (Player("model", [weight for weight in vae.parameters() if weight.requires_grad], self.loss),)
+        others = [part for part in vae.parts if part.player]
+        theirs = {weight for part in others for weight in part.parameters()}
+        own = [weight for weight in vae.parameters() if weight.requires_grad and weight not in theirs]
+        return (
+            Player("model", own, self.loss),
+            *(Player(str(part.player), list(part.parameters()), _length_of_codes) for part in others),
+        )
 
     def terms_of(self, vae: VAE, batch: Batch) -> Terms:
         """The forward pass, with z drawn as this objective needs it."""
@@ -150,6 +156,8 @@ class ELBO(Objective):
 
     def loss(self, terms: Terms, batch: Batch, step: Count) -> Loss:
         weight = self.annealing(step)
+        if terms.penalty is not None:
+            return Loss((terms.recon + terms.penalty).mean() + weight * self.beta * terms.kl.mean())
         if self.capacity is not None:
             charged = (terms.kl.mean() - weight * self.capacity).abs()
             return Loss(terms.recon.mean() + self.beta * charged)
@@ -203,6 +211,7 @@ class IWAE(Objective):
     def loss(self, terms: Terms, batch: Batch, step: Count) -> Loss:
         if self.dreg:
             latent = terms.latent
+            assert latent.q is not None
             terms = terms._replace(latents=(latent._replace(q=detached(latent.q)),))
         log_w = terms.log_weight  # (samples, batch)
         bound = log_w.logsumexp(0) - math.log(len(log_w))
@@ -235,10 +244,15 @@ class Autoencoder(Objective):
         return [Entry("recon", "−log p(x|z) at z = E[z|x]", "1", OVER_PIXELS)]
 
 
+def _length_of_codes(terms: Terms, batch: Batch, step: Count) -> Loss:
+    """−log p(codes), which only its prior can change."""
+    return Loss(terms.kl.mean())
+
+
 def _kl_per_dimension(terms: Terms) -> Tensor:
     """(batch, numbers of all levels), where the KL is a sum over dimensions."""
     found = []
-    for z, _, q, p in terms.latents:
+    for z, _, q, p, *_ in terms.latents:
         if not (isinstance(q, DiagonalNormal) and isinstance(p, DiagonalNormal)):
             raise ValueError(
                 "objective.free_bits_per=dimension: needs a KL that is a sum over dimensions, as of posterior=diagonal "

@@ -13,8 +13,11 @@ if TYPE_CHECKING:
 class Part(nn.Module):
     """A part of a model; each of these methods may stay as it is.
 
-    A forward pass changes nothing: what a batch teaches besides gradients is for `observe`.
+    A forward pass changes nothing: what a batch teaches besides gradients is for `observe`. A `player` is optimised by
+    itself, for the KL alone, and has this name.
     """
+
+    player: str | None = None
 
     def attach(self, model: VAE) -> None:
         """Take note of the model, once all its parts are there."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from vae.common.types import Shape
-from vae.model.backbones import Convolutional, halvings
+from vae.model.backbones import Convolutional, FromPlaces, halvings
 from vae.model.ladder import Above, Beside, Joined, OverMaps, zeros
 from vae.model.levels import Level
 from vae.model.posteriors import Posterior
@@ -44,16 +44,19 @@ class Resnet(Convolutional):
         below: Sequence[Sequence[int]] = (),
         classes: int = 0,
         planes: int | None = None,
+        coded: bool = False,
     ):
         super().__init__()
         self.shape = shape
         self.classes = classes
         sizes = halvings(shape[1:], len(channels) - 1)
         _refuse_attention_elsewhere(attention, sizes)
-        self.maps = [(width, *size) for width, size in zip(channels, sizes, strict=True)]  # of the encoder's stages
+        self.maps_of = [(width, *size) for width, size in zip(channels, sizes, strict=True)]  # of the encoder's stages
         self.places = _places(below, sizes)  # of the stages that levels below read
         self.below = [numbers for _, numbers in below]  # channels of their z
-        self.features = math.prod(self.maps[-1])
+        self.features = math.prod(self.maps_of[-1])
+        if coded:
+            self.grid, self.maps = sizes[-1], self.maps_of[-1]
         scale = 1 / math.sqrt(depth * (len(channels) + len(below)))
         self.stages = Stages(depth, groups, attention, scale, gated)
         make = self.stages.make
@@ -65,7 +68,12 @@ class Resnet(Convolutional):
         )
         if below:  # what the levels make are the maps of the last one's stage
             begun = self.places[-1]
-            stages = [nn.Unflatten(1, self.maps[begun]), *self._back(range(begun - 1, -1, -1))]
+            stages = [nn.Unflatten(1, self.maps_of[begun]), *self._back(range(begun - 1, -1, -1))]
+        elif coded:
+            first = nn.Sequential(
+                FromPlaces(latent_dim, sizes[-1]), nn.Conv2d(latent_dim + classes, channels[-1], 3, padding=1)
+            )
+            stages = [make(first, channels[-1], sizes[-1]), *self._back(range(len(channels) - 2, -1, -1))]
         else:
             stages = self._back(range(len(channels) - 1, -1, -1), latent_dim + classes)
         self.decoder = nn.Sequential(
@@ -79,14 +87,14 @@ class Resnet(Convolutional):
         """Stages on the way back to the image that make the maps of these places; the first may read `top` numbers."""
         entrances: list[nn.Module] = []
         for place in places:
-            width, *size = self.maps[place]
+            width, *size = self.maps_of[place]
             if top and not entrances:
-                shape = self.maps[place]
+                shape = self.maps_of[place]
                 entrances.append(nn.Sequential(nn.Linear(top, math.prod(shape)), nn.Unflatten(1, shape)))
             else:
-                wider = nn.Conv2d(self.maps[place + 1][0], width, 3, padding=1)
+                wider = nn.Conv2d(self.maps_of[place + 1][0], width, 3, padding=1)
                 entrances.append(nn.Sequential(nn.Upsample(tuple(size)), wider))
-        maps = [self.maps[place] for place in places]
+        maps = [self.maps_of[place] for place in places]
         return [self.stages.make(each, shape[0], shape[1:]) for each, shape in zip(entrances, maps, strict=True)]
 
     def encode(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, ...]:
@@ -104,11 +112,11 @@ class Resnet(Convolutional):
         """The top level, and one for each `below` it."""
         if not self.below:
             return super().levels(prior, posterior, latent_dim)
-        way = [len(self.maps) - 1, *self.places, self.places[-1]]  # of the stages after each level
+        way = [len(self.maps_of) - 1, *self.places, self.places[-1]]  # of the stages after each level
         onward = OverMaps(None, *self._back(range(way[0], way[1] - 1, -1), latent_dim + self.classes))
         levels = [Level(prior, posterior, latent_dim, onward)]
         for channels, (place, following) in zip(self.below, itertools.pairwise(way[1:]), strict=True):
-            width, *(height, across) = self.maps[place]
+            width, *(height, across) = self.maps_of[place]
             joined = self.stages.make(Joined(channels, width), width, (height, across))
             further = self._back(range(place - 1, following - 1, -1))
             levels.append(

@@ -49,6 +49,12 @@ class Terms(NamedTuple):
         return self.recon + self.kl
 
     @property
+    def penalty(self) -> Tensor | None:
+        """What the loss has besides, (batch,), no nats."""
+        found = [latent.penalty for latent in self.latents if latent.penalty is not None]
+        return reduce(operator.add, found) if found else None
+
+    @property
     def log_weight(self) -> Tensor:
         """log p(x, z) − log q(z|x) of each image, (batch,), nats."""
         return reduce(operator.add, [latent.log_weight for latent in self.latents]) - self.recon
@@ -105,6 +111,11 @@ class VAE(nn.Module):
             part.observe(terms)
 
     @property
+    def is_certain(self) -> bool:
+        """Whether z is a function of the image, so that −ELBO is known without draws and no draws tighten it."""
+        return all(level.encoding.is_certain for level in self.levels)
+
+    @property
     def numbers(self) -> int:
         """How many numbers the z of all levels are."""
         return sum(level.numbers for level in self.levels)
@@ -114,7 +125,7 @@ class VAE(nn.Module):
 
         Those below the top of a conditional model depend on the labels (…,).
         """
-        return self.p_below(self.prior(), labels)
+        return self.p_below(self.levels[0].p(self._begun(labels)), labels)
 
     def p_below(self, top: Distribution, labels: Tensor | None = None) -> Distribution:
         """The same where the top level's prior is known."""
@@ -123,13 +134,17 @@ class VAE(nn.Module):
         state = self.backbone.begin(labels, next(self.parameters()))
         return Joint(self.levels, lambda place, state: self.levels[place].prior(state) if place else top, state)
 
+    def _begun(self, labels: Tensor | None) -> Tensor | None:
+        """What the top level's prior may depend on."""
+        return None if labels is None else self.backbone.begin(labels, next(self.parameters()))
+
     def q(self, x: Tensor, labels: Tensor | None = None) -> Distribution:
         """q(z|x) of all levels' z beside each other, of images (batch, channels, height, width), labels (batch,)."""
         return self.q_of(self.backbone.encode(x, labels), labels)
 
     def q_of(self, features: Sequence[Tensor], labels: Tensor | None = None) -> Distribution:
         """The same of the images' features of each level, (batch, features) each."""
-        top = self.prior()  # once: a VampPrior's takes long
+        top = self.prior(self._begun(labels))  # once: a VampPrior's takes long
 
         def given(place: int, state: Tensor | None) -> Distribution:
             level = self.levels[place]
@@ -147,7 +162,7 @@ class VAE(nn.Module):
 
     def encode(self, x: Tensor, labels: Tensor | None = None) -> Distribution:
         """q(z|x) of the top level's z, of images (batch, channels, height, width) with labels (batch,)."""
-        return self.posterior.q(self.backbone.encode(x, labels)[0], self.prior())
+        return self.posterior.q(self.backbone.encode(x, labels)[0], self.prior(self._begun(labels)))
 
     def decode(self, z: Tensor, labels: Tensor | None = None) -> Distribution:
         """p(x|z) of all levels' latents beside each other, (…, numbers), with labels that broadcast to (…,).

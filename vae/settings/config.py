@@ -16,7 +16,7 @@ from vae.settings.classes import classes_of, converted, ranges_in_place, ranges_
 from vae.settings.keys import left_out, refuse_other_keys
 from vae.settings.ranges import GROUPS, PARTIAL, RANGES, REPEATED, TOP
 from vae.settings.rules import refuse_wrong_values, require
-from vae.settings.together import check_class, check_together, kind
+from vae.settings.together import CODINGS, check_class, check_together, kind
 
 FREE = (
     "epochs",
@@ -177,7 +177,8 @@ def is_explorable(config: Mapping[str, Any]) -> bool:
     """Whether the page of explore.py can run such a model, as far as this program's own classes tell."""
     groups = [config.get(group, {}) for group in USUAL]
     own = [kind(node) for node in groups if str(node.get("_target_")).startswith("vae.")]
-    return not groups[0].get("below") and {*own} <= {*EXPLORED}
+    coded = config.get("posterior", {}).get("_target_") in CODINGS
+    return not coded and not groups[0].get("below") and {*own} <= {*EXPLORED}
 
 
 def may_change(flat: Mapping[str, Any], key: str) -> bool:

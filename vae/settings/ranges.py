@@ -39,7 +39,8 @@ IMAGES = 1_000_000_000  # of a data set
 # Names from vae.study, which imports torch; a test compares them.
 PICTURES = (
     *("latent/manifold", "latent/clusters", "latent/pairs", "latent/covariance", "latent/activity"),
-    *("latent/true_posterior", "images/reconstructions", "images/samples", "images/interpolation"),
+    *("latent/true_posterior", "latent/codebook", "latent/usage", "images/codes"),
+    *("images/reconstructions", "images/samples", "images/interpolation"),
     *("images/traversal", "images/redrawn", "images/upper", "images/temperature"),
     *("curves/losses", "curves/levels"),
 )
@@ -107,6 +108,10 @@ _GROUPS = optional(integer(1, 100_000))
 _SIDES = listed(0, 20, integer(1, 10_000), "a list of up to 20 integers from 1 to 10000")
 _LEVEL = listed(2, 2, integer(1, 100_000), "")
 _BELOW = listed(0, 50, _LEVEL, "a list of up to 50 pairs [side, channels] of integers from 1 to 100000")
+_FEW, _FEW_EACH = integer(2, 1000), listed(1, 100, integer(2, 1000), "")
+_LEVELS = Rule(
+    lambda each: _FEW.allows(each) or _FEW_EACH.allows(each), f"{_FEW.words}, or a list of such", _FEW_EACH.convert
+)
 _METRICS = listed(0, 100, word(*METRICS), f"a list of {', '.join(METRICS)}")
 
 # Of several classes
@@ -129,6 +134,7 @@ _PUBLISHED: Ranges = {
 }
 _IMAGES: Ranges = {**_DATA, "size": optional(_SIZE), "crop": optional(_CROP), "channels": one_of("1 or 3", 1, 3)}
 _FILE: Ranges = {**_DATA, "file": text, "test_fraction": fraction()}
+_CODED: Ranges = {**_LATENT, "places": optional(integer(1, MANY))}
 _MIXED: Ranges = {**_LATENT, "components": integer(1, 100_000)}
 _ADAM: Ranges = {"lr": positive(), "betas": _BETAS, "weight_decay": number(0), "fused": boolean}
 _SCHEDULER: Ranges = {"warmup": below_one("a fraction of the training in [0, 1)")}
@@ -181,6 +187,12 @@ RANGES: Mapping[str, Mapping[str, Ranges]] = {
         "vae.model.priors.Learned": _LATENT,
         "vae.model.priors.Mixture": {**_MIXED, "covariance": word("diagonal", "full")},
         "vae.model.priors.Vamp": {**_MIXED, "init": word("images", "random")},
+        "vae.model.sequences.Uniform": {},
+        "vae.model.sequences.Autoregressive": {
+            "width": integer(1, 100_000),
+            "layers": integer(0, 1000),
+            "heads": integer(1, 1000),
+        },
         "vae.model.priors.Flow": {
             **_LATENT,
             "kind": word("nsf", "maf"),
@@ -192,6 +204,17 @@ RANGES: Mapping[str, Mapping[str, Ranges]] = {
         "vae.model.posteriors.Diagonal": _LATENT,
         "vae.model.posteriors.Tied": _LATENT,
         "vae.model.posteriors.Full": _LATENT,
+        "vae.model.codebook.Codebook": {
+            **_CODED,
+            "codes": integer(1, 100_000),
+            "stages": integer(1, 100),
+            "decay": optional(below_one("a decay in [0, 1)")),
+            "commitment": number(0),
+            "gradient": word("straight_through", "rotation"),
+            "revive": below_one("a number in [0, 1), in units of an even use"),
+        },
+        "vae.model.fsq.FSQ": {**_CODED, "levels": _LEVELS},
+        "vae.model.gumbel.Gumbel": {**_CODED, "codes": integer(1, 100_000), "temperature": positive()},
     },
     "likelihood": {
         "vae.model.likelihoods.Bernoulli": {},

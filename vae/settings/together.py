@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,7 +19,19 @@ INDEPENDENT = (
     "vae.model.batchwise.DIP",
 )  # what they ask the dimensions to be
 
+CODINGS = ("vae.model.codebook.Codebook", "vae.model.fsq.FSQ", "vae.model.gumbel.Gumbel")  # posteriors
+OF_MAPS = ("vae.model.backbones.Conv", "vae.model.resnet.Resnet")
+OVER_CODES = ("vae.model.sequences.Uniform", "vae.model.sequences.Autoregressive")  # priors
+
 ONE_LEVEL = (*INDEPENDENT, "vae.model.batchwise.MMD")
+
+
+MOST_CODES = 100_000
+
+
+def is_coded(config: Mapping[str, Any]) -> bool:
+    """Whether z is made of codes."""
+    return config["posterior"]["_target_"] in CODINGS
 
 
 def kind(node: Node) -> str:
@@ -62,6 +75,19 @@ def _check_elbo(node: Node) -> None:
         require(rises, "objective.balance", "true", "false where no β rises, for it is of the warm-up")
 
 
+def _check_autoregressive(node: Node) -> None:
+    heads = node["heads"]
+    require(node["width"] % heads == 0, "prior.width", node["width"], f"a multiple of prior.heads = {heads}")
+
+
+def _check_fsq(node: Node) -> None:
+    levels, latent_dim = node["levels"], node["latent_dim"]
+    fits = isinstance(levels, int) or len(levels) == latent_dim
+    require(fits, "posterior.levels", levels, f"as many as latent_dim = {latent_dim}, or a single one for all")
+    codes = math.prod([levels] * latent_dim if isinstance(levels, int) else levels)
+    require(codes <= MOST_CODES, "posterior.levels", levels, f"at most {MOST_CODES:,} codes, and these are {codes:,}")
+
+
 def _check_mmd(node: Node) -> None:
     alpha, weight = node["alpha"], node["weight"]
     require(alpha + weight >= 1, "objective.weight", weight, f"at least 1 − objective.alpha = {1 - alpha:g}")
@@ -71,6 +97,8 @@ _OF_A_CLASS: Mapping[str, Callable[[Node], None]] = {
     "vae.data.strokes.Strokes": _check_strokes,
     "vae.model.resnet.Resnet": _check_resnet,
     "vae.model.priors.Correlated": _check_correlated,
+    "vae.model.sequences.Autoregressive": _check_autoregressive,
+    "vae.model.fsq.FSQ": _check_fsq,
     "vae.model.objectives.ELBO": _check_elbo,
     "vae.model.batchwise.MMD": _check_mmd,
 }
@@ -91,6 +119,7 @@ def check_together(config: Mapping[str, Any]) -> None:
             f"objective={kind(objective)}: must have a Gaussian prior, such as isotropic, correlated or learned, as it "
             f"asks for codes as independent as that is, and those of prior={kind(prior)} are nowhere independent"
         )
+    _check_codes(config)
     if config["backbone"].get("below"):
         _check_levels(objective)
     elif objective.get("balance"):
@@ -103,6 +132,32 @@ def check_together(config: Mapping[str, Any]) -> None:
     warmup = objective["warmup"] if objective["_target_"] == "vae.model.objectives.ELBO" else 0
     epochs = config["epochs"]
     require(warmup <= epochs, "objective.warmup", f"{warmup:g}", f"at most the training's {epochs} epochs")
+
+
+def _check_codes(config: Mapping[str, Any]) -> None:
+    """Refuse what does not go with codes, and their priors where there are none."""
+    prior, backbone, name = config["prior"]["_target_"], config["backbone"], kind(config["posterior"])
+    if not is_coded(config):
+        coded = prior not in OVER_CODES
+        words = f"isotropic or another over vectors with posterior={name}; posterior=codebook makes codes"
+        require(coded, "prior", kind(config["prior"]), words)
+        return
+    over_codes = not prior.startswith("vae.") or prior in OVER_CODES
+    require(over_codes, "prior", kind(config["prior"]), f"uniform or autoregressive with posterior={name}")
+    if prior.endswith("Autoregressive") and config["posterior"]["_target_"].endswith("Gumbel"):
+        words = "uniform with posterior=gumbel, whose gradient is of an exact KL"
+        require(False, "prior", "autoregressive", words)
+    require(not backbone.get("below"), "backbone.below", backbone.get("below"), f"[] with posterior={name}")
+    places = config["posterior"]["places"]
+    free = places is None or backbone["_target_"] not in OF_MAPS
+    require(free, "posterior.places", places, "null with maps, which have places of their own")
+    objective = config["objective"]
+    plainly = objective["_target_"] in ("vae.model.objectives.ELBO",) or not objective["_target_"].startswith("vae.")
+    require(plainly, "objective", kind(objective), f"elbo with posterior={name}, which makes codes")
+    for key, none in (("free_bits", 0), ("capacity", None), ("balance", False)):
+        words = f"{'null' if none is None else str(none).lower()} with posterior={name}, whose kl no gradient changes"
+        require(objective.get(key, none) == none, f"objective.{key}", objective.get(key), words)
+    require(not config["figures"].get("film"), "figures.film", "true", f"false with posterior={name}")
 
 
 def _check_levels(objective: Node) -> None:

@@ -43,9 +43,12 @@ def _refuse_few(part: Split, fewest: int, what: str = "test") -> None:
 
 def _likelihood(subject: Subject) -> Values:
     subject.refuse_at_mean()
+    if subject.vae.is_certain:
+        raise NotApplicableError("z is a function of the image, so that total is the bound and no draws tighten it")
     part = subject.test.some(subject.effort.images)
     _refuse_few(part, PAIR)
     if subject.effort.method == "ais":
+        subject.refuse_codes()
         return _annealed(subject, part)
     found = importance_likelihood(subject.vae, subject.batches(part), subject.effort.samples)
     n = len(found.log_p)
@@ -110,6 +113,7 @@ def _bits(subject: Subject, part: Split, found: Weighed) -> Values:
 def _gap(subject: Subject) -> Values:
     subject.refuse_at_mean()
     subject.refuse_levels()
+    subject.refuse_codes()
     part = subject.test.some(subject.effort.part_of(SINGLE))
     found = inference_gap(subject.vae, subject.images(part), part.labels, subject.effort.samples, STEPS)
     return {
@@ -123,6 +127,7 @@ def _gap(subject: Subject) -> Values:
 @torch.inference_mode()
 def _aggregate(subject: Subject) -> Values:
     subject.refuse_at_mean()
+    subject.refuse_codes()
     _refuse_few(subject.test, PAIR)
     q, p = subject.posteriors, subject.vae.prior()
     chosen = torch.randperm(len(q.loc))[:DRAWS]
@@ -150,6 +155,7 @@ def _aggregate(subject: Subject) -> Values:
 
 
 def _geometry(subject: Subject) -> Values:
+    subject.refuse_codes()
     prior = subject.prior
     if prior.samples is not None:
         raise NotApplicableError("the prior is not Gaussian")

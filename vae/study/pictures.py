@@ -15,6 +15,7 @@ from vae.figures import curves, dimensions, images, latent, manifold, posterior,
 from vae.figures.style import axis_name
 from vae.model.draws import draws
 from vae.model.joint import of_noise
+from vae.study import code_pictures
 
 if TYPE_CHECKING:
     from vae.study.scene import Scene
@@ -145,6 +146,8 @@ def _reconstructions(scene: Scene) -> Figure:
 
 
 def _samples(scene: Scene) -> Figure:
+    if scene.is_coded:
+        return code_pictures.samples(scene)
     if not scene.rows:
         z = draws(scene.vae.p(), 8 * 12).unflatten(0, (8, 12))
         return images.samples(scene.decode(z), note=scene.note)
@@ -158,6 +161,8 @@ def _samples(scene: Scene) -> Figure:
 
 
 def _interpolation(scene: Scene) -> Figure:
+    if scene.is_coded:
+        return code_pictures.interpolation(scene)
     pairs = scene.pairs
     (starts, start_means, labels), (ends, end_means, _) = (scene.encoded(side) for side in zip(*pairs, strict=True))
     decoded = scene.decode(grids.interpolation(start_means, end_means, 11), labels[:, None])
@@ -235,6 +240,9 @@ DRAW: dict[str, Callable[[Scene], Figure]] = {
     "latent/covariance": _covariance,
     "latent/activity": _activity,
     "latent/true_posterior": _true_posterior,
+    "latent/codebook": code_pictures.each_code,
+    "latent/usage": code_pictures.use,
+    "images/codes": code_pictures.code_maps,
     "images/reconstructions": _reconstructions,
     "images/samples": _samples,
     "images/interpolation": _interpolation,
@@ -246,6 +254,8 @@ DRAW: dict[str, Callable[[Scene], Figure]] = {
     "curves/levels": _kl_of_levels,
 }
 TAGS = tuple(DRAW)
+CODES_ALONE = ("latent/codebook", "latent/usage", "images/codes")  # where z is made of codes
+NOT_OF_CODES = (*(tag for tag in TAGS if tag.startswith("latent/") and tag not in CODES_ALONE), "images/traversal")
 OF_LEVELS = ("images/redrawn", "images/upper", "images/temperature", "curves/levels")  # where there are several
 
 

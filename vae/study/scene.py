@@ -14,10 +14,11 @@ from torch import Tensor
 from vae.data.loader import BatchLoader
 from vae.evaluation import latents
 from vae.figures import solid
+from vae.model.codes import Coding
 from vae.model.vae import VAE
 from vae.settings.config import is_at_mean, kind, objective_name, unusual
 from vae.study.encoded import Encoded
-from vae.study.pictures import DRAW, OF_LEVELS, TAGS, clusters_3d, select
+from vae.study.pictures import CODES_ALONE, DRAW, NOT_OF_CODES, OF_LEVELS, TAGS, clusters_3d, select
 
 CLASSES = 12  # that a picture has rows for
 
@@ -62,7 +63,8 @@ class Scene(Encoded):
             "curves/losses": bool(self.history),
             "curves/levels": bool(self.history) and several and not self.at_mean,
         }
-        return tuple(tag for tag in TAGS if applies.get(tag, True))
+        left_out = NOT_OF_CODES if self.is_coded else CODES_ALONE
+        return tuple(tag for tag in TAGS if tag not in left_out and applies.get(tag, True))
 
     def draw(self, name: str) -> Figure:
         """Draw one picture by its tag or the tag's end; the same model always gives the same picture.
@@ -103,6 +105,11 @@ class Scene(Encoded):
         low = min(middle - 3.5 * scale, (means - spread).min().item())
         high = max(middle + 3.5 * scale, (means + spread).max().item())
         return torch.linspace(low, high, 150, dtype=torch.float64)
+
+    @property
+    def is_coded(self) -> bool:
+        """Whether z is made of codes, which no picture of a space of vectors can show."""
+        return isinstance(self.vae.posterior, Coding)
 
     @property
     def rows(self) -> list[int]:

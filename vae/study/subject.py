@@ -12,6 +12,7 @@ from vae.data.base import Dataset, DataSource, Split
 from vae.data.loader import BatchLoader, as_seen, evaluation_loader
 from vae.evaluation import anomaly, latents
 from vae.evaluation.likelihood import importance_likelihood, mean_recon
+from vae.model.codes import Coding
 from vae.model.distributions import DiagonalNormal, FullNormal, gaussian, parameters
 from vae.model.vae import VAE
 from vae.settings.ranges import METHODS
@@ -136,6 +137,10 @@ class Subject(Encoded):
     def refuse_levels(self) -> None:
         if len(self.vae.levels) > 1:
             raise NotApplicableError(f"it needs a model of one level of latents, and this has {len(self.vae.levels)}")
+
+    def refuse_codes(self) -> None:
+        if isinstance(self.vae.posterior, Coding):
+            raise NotApplicableError("z is made of codes, which have no density")
 
     def refuse_without_classes(self) -> None:
         if len(self.data.classes) < 2:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vae.common.tables import Table
+from vae.model.codes import Coding
 from vae.model.distributions import is_exact
 from vae.model.objectives import Entry, Objective
 from vae.model.vae import VAE
@@ -22,12 +23,11 @@ class Ledger(NamedTuple):
     @classmethod
     def of(cls, objective: Objective, model: VAE, images: Tensor, labels: Tensor) -> Ledger:
         """What will be minimised; some images (n, channels, height, width) tell whether the KL has a formula."""
-        with torch.no_grad():
-            how = "exact" if is_exact(model.encode(images, labels), model.prior()) else "at the sample of z"
         entries = [
-            entry._replace(formula=f"{entry.formula}, {how}") if "KL" in entry.formula else entry
+            entry._replace(formula=_kl(entry.formula, model, images, labels)) if "KL" in entry.formula else entry
             for entry in objective.ledger()
         ]
+        entries += [Entry(*told) for level in model.levels for told in level.encoding.penalties()]
         return cls(entries, model.likelihood.noise(getattr(objective, "beta", None)))
 
     def lines(self) -> list[str]:
@@ -43,3 +43,13 @@ class Ledger(NamedTuple):
         """For TensorBoard's texts."""
         rows = [entry._asdict() for entry in self.entries]
         return Table([], Entry._fields, rows, [self.noise] if self.noise else []).markdown()
+
+
+def _kl(formula: str, model: VAE, images: Tensor, labels: Tensor) -> str:
+    """A formula with KL(q(z|x) ‖ p(z)), and how that is computed."""
+    with torch.no_grad():
+        if isinstance(model.posterior, Coding):
+            length = "−log p(codes)" if model.is_certain else "−H(q) − log p(codes)"
+            return formula.replace("KL(q(z|x) ‖ p(z))", length)
+        is_known = is_exact(model.encode(images, labels), model.prior())
+    return f"{formula}, {'exact' if is_known else 'at the sample of z'}"

@@ -10,6 +10,7 @@ import torch
 
 from vae.common.files import in_shell, relative
 from vae.data.base import Dataset
+from vae.model.codes import Coding
 from vae.model.vae import VAE
 from vae.runs.losses import ERROR, losses
 from vae.settings.config import is_explorable, kind, objective_name
@@ -28,6 +29,7 @@ def header(
     sizes = (f"{len(part):,} {name}" for name, part in _parts(data))
     parts = (f"{kind(config[group])} {group}" for group in ("backbone", "prior", "posterior", "likelihood"))
     levels = f"{len(model.levels)} levels, " if len(model.levels) > 1 else ""
+    levels += f"{model.posterior.said}, " if isinstance(model.posterior, Coding) else ""
     told = f"conditional on {len(data.classes)} classes, " if config["conditional"] else ""
     rows = {
         "data": f"{data.name}: {', '.join(sizes)} images of {'×'.join(map(str, data.shape))}",
@@ -48,13 +50,16 @@ def closing(config: Mapping[str, Any], metrics: Mapping[str, Any], folder: Path)
     folder = relative(folder)
     why = "the last" if config["report"] == "last" else "lowest validation loss"
     averaged = "averaged " if config.get("ema") else ""
-    what = "recon at the posterior's mean, as it is trained; kl and total do not apply"
-    if "test/total" in metrics:
-        what = f"±  {ERROR}"
+    what = [f"±  {ERROR}"]
+    if "test/total" not in metrics:
+        what = ["recon at the posterior's mean, as it is trained; kl and total do not apply"]
+    elif "test/total_error" not in metrics:
+        what = []  # z is a function of the image
     notes = [
-        what,
+        *what,
         f"{averaged}weights of epoch {metrics['epoch']} of {metrics['epochs']} ({why}); "
         f"{metrics['seconds/fit']:.1f} s of training",
+        *_of_codes(metrics),
         f"run        {folder}",
         *([f"pictures   {folder / 'figures'}/"] if (folder / "figures").is_dir() else []),
         *([f"explore    python scripts/explore.py {in_shell(folder)}"] if is_explorable(config) else []),
@@ -64,6 +69,14 @@ def closing(config: Mapping[str, Any], metrics: Mapping[str, Any], folder: Path)
     if wanted != metrics["data"]:
         notes.insert(0, f"NOTE: trained on {metrics['data']}, because {wanted} could not be had")
     return "\n".join([rule, rows[0], rule, *rows[1:], rule, *notes])
+
+
+def _of_codes(metrics: Mapping[str, Any]) -> list[str]:
+    if "test/perplexity" not in metrics:
+        return []
+    bits = f", {metrics['test/code_bits']:.1f} bits an image" if "test/code_bits" in metrics else ""
+    used, perplexity = metrics["test/codes_used"], metrics["test/perplexity"]
+    return [f"codes      {used:.0%} in use on test images, perplexity {perplexity:.1f}{bits}"]
 
 
 def parameter_count(model: VAE) -> int:

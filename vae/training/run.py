@@ -21,6 +21,7 @@ from vae.common.seeding import derive
 from vae.common.terminal import bar
 from vae.data.base import Dataset, DataSource
 from vae.data.loader import evaluation_loader
+from vae.evaluation.codes import use_of_codes
 from vae.evaluation.likelihood import bits_of_levels
 from vae.evaluation.terms import error_of_draws, mean_terms
 from vae.model.build import build
@@ -140,11 +141,13 @@ def _measured(config: Mapping[str, Any], parts: Assembly, source: DataSource, da
             torch.manual_seed(derive(config["seed"], part))
             terms = mean_terms(parts.model, loader, parts.objective)
             terms |= bits_of_levels(parts.model, terms, data.shape)
+            if part == "test":
+                terms |= use_of_codes(parts.model, loader, terms)
             metrics |= {f"{part}/{name}": value for name, value in terms.items()}
             measuring.update()
     of_test = {name: value for name, value in metrics.items() if name.startswith("test/")}
     parts.logger.level(of_test, parts.module.steps_taken)
-    if "total" in parts.objective.terms:
+    if "total" in parts.objective.terms and not parts.model.is_certain:
         metrics |= _errors_of_draws(parts.model, parts.objective, source, data, config["seed"])
     return metrics
 

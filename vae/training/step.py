@@ -80,6 +80,8 @@ def means_of(objective: Objective, terms: Terms, losses: Mapping[str, Loss]) -> 
     means = {"loss": loss.value, **{name: every[name] for name in objective.terms}, **loss.parts}
     if len(terms.latents) > 1 and "kl" in means:
         means |= {KL_OF_LEVEL.format(place): latent.kl.mean() for place, latent in enumerate(terms.latents, 1)}
+    for latent in terms.latents:
+        means |= latent.parts
     for name, other in others:
         means |= {f"{name}_loss": other.value, **other.parts}
     return {name: value.detach() for name, value in means.items()}

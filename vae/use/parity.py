@@ -8,8 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.distributions import MixtureSameFamily
+from torch.nn.functional import cross_entropy
 
 from vae.common.seeding import apart
+from vae.model.codes import Coding, from_maps
 from vae.model.distributions import DiagonalNormal, FullNormal, from_noise, kl
 from vae.use.portable import Tensors
 from vae.use.trained import Trained
@@ -59,12 +61,14 @@ def _outputs(
     model: Trained, programs: Mapping[str, Runnable], images: Tensor, labels: Tensor, noise: Tensor, choice: Tensor
 ) -> Tensors:
     """All that the programs say about images, and −ELBO of each, `total` (batch,)."""
-    prior = model.vae.p(labels)
     told = {"labels": labels} if model.conditional else {}
+    if model.coding:
+        return _outputs_of_codes(model, model.coding, programs, images, told)
     drawn = {"noise": noise} if len(model.vae.levels) > 1 else {}
     coded = programs["encoder"](images=images, **drawn, **told)
     full = "scale_tril" in coded
     q = FullNormal(coded["mean"], coded["scale_tril"]) if full else DiagonalNormal(coded["mean"], coded["scale"])
+    prior = model.vae.p(labels)
     z = coded.get("z", from_noise(q, noise))
     decoded = programs["decoder"](z=z, **told)
     total = kl(q, prior, z) - model.vae.likelihood(decoded["logits"]).log_prob(images)
@@ -73,3 +77,20 @@ def _outputs(
         chosen = {"choice": choice} if isinstance(model.vae.prior(), MixtureSameFamily) else {}
         found["samples"] = programs["sampler"](noise=noise, **chosen, **told)["images"]
     return found
+
+
+def _outputs_of_codes(
+    model: Trained, coding: Coding, programs: Mapping[str, Runnable], images: Tensor, told: Tensors
+) -> Tensors:
+    """The same of a model of codes; the total is that of the codes that the encoder gives."""
+    coded = programs["encoder"](images=images, **told)
+    decoded = programs["decoder"](codes=coded["codes"], **told)
+    index = from_maps(coded["codes"], coding.stages)
+    found = {"z": coded["z"], "images": decoded["images"]}
+    if "prior" in programs:
+        codes = index.flatten(1)
+        found["prior"] = programs["prior"](codes=codes, **told)["logits"]
+        length = cross_entropy(found["prior"].mT, codes, reduction="none").sum(1)
+    else:
+        length = -model.vae.prior().log_prob(index)
+    return found | {"total": length - model.vae.likelihood(decoded["logits"]).log_prob(images)}

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import MixtureSameFamily
 
+from vae.model.codes import Chosen, Coding, from_maps
 from vae.model.distributions import DiagonalNormal, FullNormal, parameters
 from vae.model.joint import Joint, of_noise
+from vae.model.sequences import Autoregressive
 from vae.model.vae import VAE, only
 from vae.use.trained import Trained
 
@@ -80,11 +82,63 @@ class Sampler(nn.Module):
         return {"images": self.vae.likelihood(logits).mean}
 
 
+class CodeEncoder(nn.Module):
+    """Images, and labels where the model is conditional → `codes` (batch, height, width) and their vectors `z`.
+
+    Of codes that are drawn, the likeliest.
+    """
+
+    def __init__(self, vae: VAE):
+        super().__init__()
+        self.vae = _without(vae, "backbone.decoder", "levels.0.prior")
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensors:
+        q = self.vae.posterior.q(only(self.vae.backbone.encode(images, labels)), None)
+        assert isinstance(q, Chosen)
+        return {"codes": q.codes, "z": q.mean}
+
+
+class CodeDecoder(nn.Module):
+    """`codes` (batch, height, width) → `images`, E[x|z], and `logits`, the parameters of p(x|z)."""
+
+    def __init__(self, vae: VAE):
+        super().__init__()
+        self.vae = _without(vae, "backbone.encoder", "levels.0.prior", "levels.0.encoding.read")
+
+    def forward(self, codes: Tensor, labels: Tensor | None = None) -> Tensors:
+        coding = self.vae.posterior
+        assert isinstance(coding, Coding)
+        z = coding.flat(coding.vectors(from_maps(codes, coding.stages)))
+        logits = self.vae.backbone.image(self.vae.state(z, labels))
+        return {"images": self.vae.likelihood(logits).mean, "logits": logits}
+
+
+class NextCode(nn.Module):
+    """A sequence of `codes` (batch, length), row by row → `logits` (batch, length, K) of each given those before.
+
+    To sample, draw the first by its logits, put it into the sequence, and so on; codes that are still to come have no
+    say.
+    """
+
+    def __init__(self, prior: Autoregressive):
+        super().__init__()
+        self.prior = prior
+
+    def forward(self, codes: Tensor, labels: Tensor | None = None) -> Tensors:
+        state = None if labels is None else nn.functional.one_hot(labels, self.prior.begin.in_features)
+        return {"logits": self.prior.after(codes, self.prior.starts(state, codes.shape[:1]))}
+
+
 @torch.no_grad()
 def programs_of(model: Trained) -> tuple[dict[str, Program], dict[str, str]]:
-    """Encoder, decoder and sampler by their names, as they compute now, and the reason for any that cannot be had."""
+    """Encoder, decoder and sampler by their names, as they compute now, and the reason for any that cannot be had.
+
+    Of a model of codes, the prior takes the sampler's place, if it is learned.
+    """
     vae = deepcopy(model.vae).cpu().requires_grad_(False).eval()
     labels = {"labels": torch.zeros(2, dtype=torch.int64)} if model.conditional else {}
+    if isinstance(vae.posterior, Coding):
+        return _programs_of_codes(vae, model, labels), {}
     noise = {"noise": torch.zeros(2, vae.numbers)}
     choice = {"choice": torch.zeros(2)} if isinstance(vae.prior(), MixtureSameFamily) else {}
     drawn = noise if len(vae.levels) > 1 else {}
@@ -96,6 +150,15 @@ def programs_of(model: Trained) -> tuple[dict[str, Program], dict[str, str]]:
         return made | {"sampler": _program(Sampler(vae), noise | choice | labels)}, {}
     except ValueError as reason:
         return made, {"sampler": str(reason)}
+
+
+def _programs_of_codes(vae: VAE, model: Trained, labels: Tensors) -> dict[str, Program]:
+    encoder = _program(CodeEncoder(vae), {"images": torch.zeros(2, *model.shape)} | labels)
+    made = {"encoder": encoder, "decoder": _program(CodeDecoder(vae), {"codes": encoder.outputs["codes"]} | labels)}
+    if isinstance(vae.prior, Autoregressive):
+        codes = torch.zeros(2, vae.prior.length, dtype=torch.int64)
+        made["prior"] = _program(NextCode(vae.prior), {"codes": codes} | (labels if vae.prior.conditional else {}))
+    return made
 
 
 def _program(module: nn.Module, inputs: Tensors) -> Program:

@@ -20,6 +20,7 @@ from vae.evaluation import grids
 from vae.evaluation.geometry import Geometry
 from vae.evaluation.likelihood import importance_likelihood, mean_recon
 from vae.model import checkpoints, restored
+from vae.model.codes import Coded, Coding, from_maps
 from vae.model.draws import draws
 from vae.model.joint import of_noise
 from vae.model.vae import VAE, evaluating
@@ -55,6 +56,7 @@ class Trained:
     def __repr__(self) -> str:
         size = "×".join(map(str, self.shape))
         told = f", {len(self.vae.levels)} levels" if len(self.vae.levels) > 1 else ""
+        told += f", {self.coding.said}" if self.coding else ""
         told += ", conditional" if self.conditional else ""
         epoch = "" if self.epoch is None else f", epoch {self.epoch}"
         return f"Trained({self.data}, images of {size}, latent_dim {self.latent_dim}{told}{epoch})"
@@ -65,6 +67,11 @@ class Trained:
         return self.config["conditional"]
 
     @property
+    def coding(self) -> Coding | None:
+        """What makes codes of images, in a model that has them."""
+        return self.vae.posterior if isinstance(self.vae.posterior, Coding) else None
+
+    @property
     def latent_dim(self) -> int:
         return self.config["latent_dim"]
 
@@ -72,7 +79,8 @@ class Trained:
     def encode(self, images: Images, labels: Labels | None = None) -> Distribution:
         """q(z|x) of n images, with batch shape (n,) and event shape (numbers,), on the model's device.
 
-        The numbers are those of all levels beside each other, the top one's first: of one level, latent_dim.
+        The numbers are those of all levels beside each other, the top one's first: of one level, latent_dim. Of a model
+        of codes, `.codes` are integers (n, height, width), and `.mean` their vectors as maps, flattened.
         """
         with evaluating(self.vae):
             # Features are joined, because posteriors of any class can be made of them.
@@ -84,9 +92,12 @@ class Trained:
     def decode(self, z: ArrayLike | Tensor, labels: Labels | None = None) -> Tensor:
         """E[x|z] of latents (…, numbers), with labels that broadcast to (…): images (…, channels, height, width).
 
-        Of a model of several levels z may be the upper levels' alone; those below are at their prior's mean.
+        Of a model of several levels z may be the upper levels' alone; those below are at their prior's mean. Of a model
+        of codes z may be these: integers (…, height, width), with the stages last where there are several.
         """
         z = torch.as_tensor(z)
+        if self.coding and not z.is_floating_point():
+            z = self._vectors(self.coding, z)
         of_upper = [*itertools.accumulate(level.numbers for level in self.vae.levels)]
         if not z.dim() or z.shape[-1] not in of_upper or not z.isfinite().all():
             what = f"of shape {tuple(z.shape)}" if z.isfinite().all() else "with NaN or infinity"
@@ -100,10 +111,23 @@ class Trained:
             ]
         return torch.cat(images).reshape(*z.shape[:-1], *self.shape)
 
+    @torch.no_grad()
+    def _vectors(self, coding: Coding, codes: Tensor) -> Tensor:
+        """The z of codes."""
+        shape = [*coding.grid, *([coding.stages] if coding.stages > 1 else [])]
+        if [*codes.shape[codes.dim() - len(shape) :]] != shape:
+            allowed = ", ".join(map(str, shape))
+            raise ValueError(f"codes of shape {tuple(codes.shape)}: must be integers of shape (…, {allowed})")
+        wrong = codes[(codes < 0) | (codes >= coding.codes)]
+        if len(wrong):
+            raise ValueError(f"codes with {int(wrong[0])}: must be from 0 to {coding.codes - 1}")
+        index = from_maps(codes, coding.stages).to(next(self.vae.parameters()).device)
+        return coding.flat(coding.vectors(index.long()))
+
     def sample(self, n: int, seed: int = 0, labels: Labels | None = None, temperature: float = 1.0) -> Tensor:
         """E[x|z] of n draws of z from the prior, (n, channels, height, width); more draws begin with the same.
 
-        All standard deviations of the prior are multiplied by a temperature.
+        All standard deviations of the prior are multiplied by a temperature; the logits of codes are divided by it.
         """
         return torch.cat(list(self.samples(n, seed, labels, temperature)))
 
@@ -127,7 +151,9 @@ class Trained:
         if classes is not None:  # as many as draws
             classes = torch.cat([classes, classes.new_zeros(BLOCK - len(classes))])
         p = self.vae.p(classes)
-        if temperature == 1:
+        if isinstance(p, Coded):
+            p = p.at(temperature)
+        if temperature == 1 or isinstance(p, Coded):
             return draws(p, BLOCK)[:most]
         like = next(self.vae.parameters())
         noise = temperature * torch.randn(BLOCK, self.vae.numbers)
@@ -188,10 +214,17 @@ def load(path: str | Path, trust: bool = False) -> Trained:
 
 
 def interpolate(model: Trained, a: Images, b: Images, steps: int = 8, label: Labels | None = None) -> Tensor:
-    """Images decoded along the line from one image's code E[z|a] to another's, (steps, channels, height, width)."""
+    """Images decoded along the line from one image's code E[z|a] to another's, (steps, channels, height, width).
+
+    Where z is made of codes, each step takes those nearest to the line.
+    """
     _refuse_fewer_than_two(steps)
     start, end = _code(model, a, label, "a"), _code(model, b, label, "b")
-    return model.decode(grids.interpolation(start, end, steps)[0], label)
+    z = grids.interpolation(start, end, steps)[0]
+    if model.coding:
+        with torch.no_grad():
+            z = model.coding.snapped(z)
+    return model.decode(z, label)
 
 
 def traverse(
@@ -203,6 +236,8 @@ def traverse(
     are; with walk="conditional" they follow at the mean that a correlated prior has for them.
     """
     _refuse_fewer_than_two(steps)
+    if model.coding:
+        raise ValueError("traverse: must be of a model whose z is a vector, and this one's is made of codes")
     if not 0 <= dim < model.latent_dim:
         raise ValueError(f"dim={dim}: must be from 0 to {model.latent_dim - 1}")
     code = _code(model, image, label, "image")[0, : model.latent_dim]

@@ -27,7 +27,7 @@ from vae.model.build import build, build_model
 from vae.model.checkpoints import about
 from vae.model.priors import Prior
 from vae.study import pictures
-from vae.study.pictures import OF_LEVELS, TAGS, TEMPERATURES, select
+from vae.study.pictures import CODES_ALONE, OF_LEVELS, TAGS, TEMPERATURES, select
 from vae.study.scene import Scene
 from vae.training.callbacks.pictures import Pictures
 from vae.training.callbacks.scalars import Scalars
@@ -39,8 +39,8 @@ COMPOSED: dict[tuple[str, ...], dict] = {}  # composing takes longer than most p
 UNREAD: Any = SimpleNamespace()
 
 LIBC = ctypes.CDLL(None)
-APPLY = [tag for tag in TAGS if tag not in OF_LEVELS]  # to a model of one level
-LATENT = [tag for tag in TAGS if tag.startswith("latent/")]
+APPLY = [tag for tag in TAGS if tag not in (*OF_LEVELS, *CODES_ALONE)]  # to a model of one level of vectors
+LATENT = [tag for tag in APPLY if tag.startswith("latent/")]
 
 
 class Mallinfo2(ctypes.Structure):

@@ -106,7 +106,7 @@ class Pictures(pl.Callback):
                             figure = scene.draw(tag)
                             pixels, options = rasterise(figure), png_options(figure)
                             kept[tag] = writer.submit(self._keep, trainer, tag, pixels, options, pl_module.steps_taken)
-                        if tag == "latent/clusters" and at_end and scene.latent_dim == 3:
+                        if tag == "latent/clusters" and tag in scene.tags and at_end and scene.latent_dim == 3:
                             write_gif(self.folder / f"{tag}.gif", list(scene.turning()))
                 except Exception:
                     log.exception("the picture %s of epoch %d failed and is left out", tag, epoch)
@@ -137,7 +137,9 @@ class Pictures(pl.Callback):
             run_logger(trainer).image(tag, encoded.getvalue(), image, step)
 
     def _tell_of_codes(self, trainer: pl.Trainer, scene: Scene, step: int) -> None:
-        """Write how the latent space is used, and the mesh of three dimensions."""
+        """Write how the latent space is used, and the mesh of three dimensions; codes have scalars of their own."""
+        if scene.is_coded:
+            return
         run_logger(trainer).latents(*use_of(scene), step)
         if scene.latent_dim == 3:
             run_logger(trainer).mesh(*_mesh(scene), step)
