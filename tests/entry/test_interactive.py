@@ -72,7 +72,7 @@ def test_a_complete_run_is_loaded_another_refused_and_a_longer_one_goes_on(small
     ("overrides", "message"),
     [
         (["latent_dim=0"], "^latent_dim=0: must be an integer from 1 to 1000000$"),
-        (["prior=nonsense"], "^prior=nonsense: no such choice; choose one of correlated, "),
+        (["prior=nonsense"], "^prior=nonsense: no such choice; choose one of autoregressive, "),
         (["beta=1,4"], "beta=1,4"),
         (["latent_dims=3"], "latent_dims"),
     ],

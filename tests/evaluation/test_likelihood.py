@@ -25,6 +25,8 @@ def batch(x: Tensor) -> list[tuple[Tensor, Tensor]]:
 class Given(nn.Module):
     """Only what importance sampling asks of a model: log p(x|z) is what it is told, prior and posterior are one."""
 
+    is_certain = False
+
     def __init__(self, log_weights: Tensor):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1, dtype=torch.float64))

@@ -42,7 +42,13 @@ def test_equal_images_are_similar_inverted_ones_are_not():
     x = torch.rand(3, 1, 28, 28)
     assert torch.allclose(quality.ssim(x, x), torch.ones(3))
     assert (quality.ssim(x, 1 - x) < -0.5).all()
-    assert quality.reconstruction(x, x) == {"mse": 0.0, "psnr": pytest.approx(100), "ssim": pytest.approx(1)}
+    expected = {"mse": 0.0, "psnr": pytest.approx(100), "ssim": pytest.approx(1), "mse_of_variance": 0.0}
+    assert quality.reconstruction(x, x) == expected
+    numbers = x.double().numpy()
+    mean = x.mean().expand_as(x)  # which leaves all of the variance
+    assert quality.reconstruction(x, mean)["mse_of_variance"] == pytest.approx(1, rel=1e-5)
+    assert quality.reconstruction(x, 0 * x)["mse_of_variance"] == pytest.approx((numbers**2).mean() / numbers.var())
+    assert quality.reconstruction(torch.zeros(2, 1, 9, 9), torch.ones(2, 1, 9, 9))["mse_of_variance"] == 0.0
 
 
 def test_ssim_does_not_depend_on_the_chunks(monkeypatch):

@@ -265,7 +265,8 @@ def test_the_command_line_imports_no_torch(tmp_path):
         (["latent_dim=0"], "error: latent_dim=0: must be an integer from 1 to 1000000"),
         (
             ["prior=isotopic"],
-            "error: prior=isotopic: no such choice; choose one of autoregressive, correlated, flow, isotropic, learned, mixture, uniform, vamp",
+            "error: prior=isotopic: no such choice; choose one of autoregressive, correlated, flow, isotropic, "
+            "learned, mixture, uniform, vamp",
         ),
         (["beta=x"], "error: beta=x: must be a number from 0 to 1e+30"),
     ],

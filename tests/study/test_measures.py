@@ -282,3 +282,15 @@ def test_a_measure_that_fails_does_not_fail_the_run(compose, tmp_path, image_fol
     assert math.isfinite(metrics["test/total"]) and "test/covariance_error" in found and "test/mse" not in found
     assert "the measure reconstruction failed (IndexError: list index out of range)" in caplog.text
     assert "Traceback" in caplog.text  # for train.log
+
+
+@pytest.mark.parametrize("name", ["likelihood", "gap", "aggregate", "geometry"])
+def test_what_does_not_apply_to_codes_says_so(subject, name):
+    with pytest.raises(NotApplicableError, match=r"codes|function of the image|Gaussian"):
+        measure(subject("posterior=codebook"), name)
+
+
+@pytest.mark.parametrize("name", ["structure", "reconstruction", "samples", "disentanglement"])
+def test_what_applies_to_codes_is_measured(subject, name):
+    found = measure(subject("posterior=codebook", "prior=autoregressive"), name)
+    assert found and all(math.isfinite(value) for value in found.values())

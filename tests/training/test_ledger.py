@@ -38,6 +38,24 @@ def test_it_says_whether_the_kl_is_exact(ledger: Callable[..., Ledger], prior: s
 
 
 @pytest.mark.parametrize(
+    ("overrides", "kl", "penalties"),
+    [
+        (["posterior=codebook"], "−log p(codes)", ["0.25 × ‖h − sg(e)‖²"]),
+        (["posterior=codebook", "posterior.decay=null"], "−log p(codes)", ["0.25 × ‖h − sg(e)‖²", "1 × ‖sg(h) − e‖²"]),
+        (["posterior=gumbel"], "−H(q) − log p(codes)", []),
+    ],
+)
+def test_it_has_the_penalties_of_codes(
+    ledger: Callable[..., Ledger], overrides: list[str], kl: str, penalties: list[str]
+) -> None:
+    found = ledger(*overrides)
+    names = ["commitment", "codebook"][: len(penalties)]
+    expected = dict(zip([f"ledger/{name}" for name in names], penalties, strict=True))
+    assert found.flat() == {"ledger/recon": "1 × −E_q[log p(x|z)]", "ledger/kl": f"1 × {kl}", **expected}
+    assert [entry.unit for entry in found.entries] == ["nats", "nats", *[""] * len(penalties)]
+
+
+@pytest.mark.parametrize(
     ("overrides", "weight"),
     [
         (["beta=4"], "4"),

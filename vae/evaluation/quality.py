@@ -39,9 +39,14 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
 
 
 def reconstruction(x: Tensor, y: Tensor) -> dict[str, float]:
-    """`mse`, `psnr` and `ssim` of images in [0, 1] and their reconstructions: means over the images."""
+    """`mse`, `psnr` and `ssim` of images in [0, 1] and their reconstructions: means over the images.
+
+    `mse_of_variance` is in units of the variance of all their numbers; 0 where these are all the same.
+    """
     measures = {"mse": mse, "psnr": psnr, "ssim": ssim}
-    return {name: doubles(measure(x, y)).mean().item() for name, measure in measures.items()}
+    found = {name: doubles(measure(x, y)).mean().item() for name, measure in measures.items()}
+    variance = doubles(x).var(correction=0).item()
+    return found | {"mse_of_variance": found["mse"] / variance if variance else 0.0}
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:

@@ -29,7 +29,7 @@ class Codebook(Coding):
     vectors_of: Tensor  # (stages, codes, latent_dim)
     use: Tensor  # average share of each code among those of its stage, (stages, codes)
     sums: Tensor  # average of what was coded by it, weighed by that share, (stages, codes, latent_dim)
-    revived: Tensor  # codes that the last step moved, ()
+    revived: Tensor  # how often a vector was moved since training began, ()
 
     def __init__(
         self,
@@ -108,7 +108,6 @@ class Codebook(Coding):
         """Let the averages take part in a batch, and revive codes that hardly anything is coded by."""
         codes = terms.latent.codes
         assert codes is not None and codes.sought is not None
-        moved = self.revived.new_zeros(())
         for stage, vectors in enumerate(self.vectors_of):
             points, chosen = codes.sought[:, :, stage].flatten(0, 1), codes.chosen[:, :, stage].flatten()
             ones = nn.functional.one_hot(chosen, self.codes).to(points.dtype)
@@ -126,8 +125,7 @@ class Codebook(Coding):
             vectors.copy_(place)
             use.copy_(torch.where(dead, 1 / self.codes, use))
             sums.copy_(torch.where(dead.unsqueeze(-1), place / self.codes, sums))
-            moved += dead.sum()
-        self.revived.copy_(moved)
+            self.revived += dead.sum()
 
     def vectors(self, index: Tensor) -> Tensor:
         """Codes (…, places, stages) → the sum of their vectors, (…, places, latent_dim)."""

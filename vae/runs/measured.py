@@ -81,7 +81,12 @@ NUMBERS: Mapping[str, Mapping[str, Number]] = {
         "linear_accuracy": _SHARE,
         **dict.fromkeys(("kmeans_nmi", "kmeans_ari", "mixture_nmi", "mixture_ari"), _SCORE),
     },
-    "reconstruction": {"mse": Number(better=LOWER), "psnr": Number("dB", HIGHER), "ssim": _SCORE},
+    "reconstruction": {
+        "mse": Number(better=LOWER),
+        "mse_of_variance": Number("%", LOWER),
+        "psnr": Number("dB", HIGHER),
+        "ssim": _SCORE,
+    },
     "samples": {
         "samples_frechet": Number(better=LOWER),
         "samples_kernel": Number(better=LOWER),

@@ -16,6 +16,8 @@ from vae.runs.losses import ERROR, losses
 from vae.settings.config import is_explorable, kind, objective_name
 from vae.training.ledger import Ledger
 
+PENALTIES = ("commitment", "codebook")
+
 
 def header(
     config: Mapping[str, Any],
@@ -74,9 +76,14 @@ def closing(config: Mapping[str, Any], metrics: Mapping[str, Any], folder: Path)
 def _of_codes(metrics: Mapping[str, Any]) -> list[str]:
     if "test/perplexity" not in metrics:
         return []
-    bits = f", {metrics['test/code_bits']:.1f} bits an image" if "test/code_bits" in metrics else ""
+    bits = f", {metrics['test/code_bits']:.1f} bits an image"
     used, perplexity = metrics["test/codes_used"], metrics["test/perplexity"]
-    return [f"codes      {used:.0%} in use on test images, perplexity {perplexity:.1f}{bits}"]
+    told = [f"codes      {used:.0%} in use on test images, perplexity {perplexity:.1f}{bits}"]
+    penalties = [f"{name} {metrics[f'test/{name}']:.2f}" for name in PENALTIES if f"test/{name}" in metrics]
+    if penalties:
+        revived = round(metrics["test/codes_revived"])
+        told.append(f"           penalties, no nats: {', '.join(penalties)}; {revived:,} vectors revived")
+    return told
 
 
 def parameter_count(model: VAE) -> int:

@@ -292,6 +292,47 @@ def test_levels_are_drawn_from_the_noise_that_they_share(compose, conditional, m
         assert len(redrawn[2, :, :both].unique(dim=0)) == 1
 
 
+@pytest.mark.parametrize("conditional", [False, True])
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["backbone=conv", "prior=autoregressive", "posterior=codebook"],
+        ["posterior=residual_codebook", "posterior.stages=2", "prior=uniform"],
+        ["posterior=gumbel", "prior=uniform"],
+    ],
+    ids=lambda words: words[-1],
+)
+def test_codes_have_pictures_of_their_own(compose, conditional, more):
+    row = {f"{part}/{term}": 1.0 for part in ("train", "val") for term in ("loss", "total", "recon", "kl")}
+    prior = next(word for word in more if word.startswith("prior=")).partition("=")[2]
+    more = [word for word in more if not word.startswith("prior=")]
+    view = scene(
+        (3, 12, 10), 2, prior=prior, compose=compose, history=[{"epoch": 1, **row}], conditional=conditional, more=more
+    )
+    assert {*view.tags} == {
+        *CODES_ALONE,
+        *(f"images/{name}" for name in ("reconstructions", "samples", "interpolation")),
+    } | {"curves/losses"}
+    for tag in view.tags:
+        assert rasterise(view.draw(tag)).std() > 0
+    with pytest.raises(ValueError, match="picture=latent/manifold: there is none of this run"):
+        view.draw("manifold")
+
+
+def test_the_middle_of_each_code_s_map_is_that_code(compose, monkeypatch):
+    more = ["backbone=conv", "posterior=codebook", "posterior.codes=9"]
+    view = scene((1, 12, 10), 2, prior="uniform", compose=compose, more=more)
+    seen: list = []
+    decode = view.decode
+    monkeypatch.setattr(view, "decode", lambda z, labels=None: (seen.append(z), decode(z, labels))[1])
+    view.draw("latent/codebook")
+    coding = view.vae.posterior
+    index = coding.nearest(coding.places_of(seen[0]))[..., 0]  # (codes, places) of a map of 3×3
+    assert sorted(index[:, 4].tolist()) == list(range(9))
+    others = torch.cat([index[:, :4], index[:, 5:]], 1)
+    assert len(others.unique()) == 1 and others[0, 0] == index[0, 4]
+
+
 def test_the_same_model_gives_the_same_picture(compose):
     view = scene(compose=compose)
     one, two = (rasterise(view.draw("images/samples")) for _ in range(2))
