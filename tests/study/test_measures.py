@@ -290,7 +290,7 @@ def test_what_does_not_apply_to_codes_says_so(subject, name):
         measure(subject("posterior=codebook"), name)
 
 
-@pytest.mark.parametrize("name", ["structure", "reconstruction", "samples", "disentanglement"])
+@pytest.mark.parametrize("name", ["structure", "reconstruction", "samples"])
 def test_what_applies_to_codes_is_measured(subject, name):
     found = measure(subject("posterior=codebook", "prior=autoregressive"), name)
     assert found and all(math.isfinite(value) for value in found.values())
