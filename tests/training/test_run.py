@@ -171,6 +171,27 @@ def test_training_begins_around_the_mean_training_image(config: Compose, tmp_pat
     assert torch.corrcoef(torch.stack([decoded.flatten(), mean.flatten()]))[0, 1] > 0.8
 
 
+def test_a_run_with_codes_tells_how_they_are_used(
+    config: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pictures = ["figures=default", "figures.only=[usage,clusters]"]
+    with caplog.at_level(logging.INFO):
+        metrics = run.train_run(config("posterior=codebook", "posterior.codes=4", *pictures), tmp_path)
+    assert metrics["test/kl"] == pytest.approx(16 * math.log(4)) and "test/total_error" not in metrics
+    assert metrics["test/code_bits"] == pytest.approx(32)
+    assert "in use on test images, perplexity" in caplog.text and "no nats: commitment" in caplog.text
+    assert "standard error" not in caplog.text
+    assert [path.name for path in (tmp_path / "figures").rglob("*.png")] == ["usage.png"]
+    assert not (tmp_path / "projector").exists()  # of a few dimensions alone
+    written = EventAccumulator(str(tmp_path))
+    written.Reload()
+    for name in ("commitment", "perplexity", "codes_used", "codes_revived", "code_bits"):
+        assert len(written.Scalars(f"val/{name}")) == 3
+    with (tmp_path / "history.csv").open() as file:
+        last = [*csv.DictReader(file)][-1]
+    assert float(last["val/code_bits"]) == pytest.approx(32)
+
+
 VARIANTS = [
     ["data.binarize=dynamic", "data.flip=true", "scheduler=cosine"],
     ["prior=correlated", "posterior=tied", "optimizer=adamw", "scheduler=one_cycle"],

@@ -65,7 +65,8 @@ def _vectors(vae: VAE, batches: Iterable[tuple[Tensor, Tensor]]) -> Codes:
     found = [(vae.q(images, labels).mean.cpu(), labels.cpu()) for images, labels in batches]
     means, labels = map(torch.cat, zip(*found, strict=True))
     n = means.shape[1]
-    return Codes(means, torch.zeros_like(means), torch.zeros(n, n, dtype=torch.float64), labels)
+    nothing = torch.zeros((), dtype=torch.float64)
+    return Codes(means, nothing.to(means).expand_as(means), nothing.expand(n, n), labels)
 
 
 def variance(means: Tensor) -> Tensor:

@@ -114,6 +114,8 @@ class Pictures(pl.Callback):
         for tag, future in kept.items():
             if error := future.exception():
                 log.error("the picture %s of epoch %d could not be kept", tag, epoch, exc_info=error)
+        if scene.is_coded:  # which have scalars of their own, and no few dimensions to be shown
+            return
         try:
             with unmasked():
                 self._tell_of_codes(trainer, scene, pl_module.steps_taken)
@@ -137,9 +139,7 @@ class Pictures(pl.Callback):
             run_logger(trainer).image(tag, encoded.getvalue(), image, step)
 
     def _tell_of_codes(self, trainer: pl.Trainer, scene: Scene, step: int) -> None:
-        """Write how the latent space is used, and the mesh of three dimensions; codes have scalars of their own."""
-        if scene.is_coded:
-            return
+        """Write how the latent space is used, and the mesh of three dimensions."""
         run_logger(trainer).latents(*use_of(scene), step)
         if scene.latent_dim == 3:
             run_logger(trainer).mesh(*_mesh(scene), step)
