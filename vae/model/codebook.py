@@ -79,7 +79,7 @@ class Codebook(Coding):
     def choose(self, made: Tensor, draw: Draw) -> Choice:
         """(batch, places, latent_dim) → the nearest vectors, and what pulls features and vectors together."""
         index, sought, total = [], [], torch.zeros_like(made)
-        pull, push = made.new_zeros(2, len(made))
+        pull = push = made.new_zeros(made.shape[:1])
         for vectors in self.vectors_of:
             left = made - total.detach()
             chosen = nearest(left.detach(), vectors.detach())

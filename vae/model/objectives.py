@@ -94,9 +94,14 @@ class Objective(nn.Module):
         theirs = {weight for part in others for weight in part.parameters()}
         own = [weight for weight in vae.parameters() if weight.requires_grad and weight not in theirs]
         return (
-            Player("model", own, self.loss),
+            Player("model", own, self._loss_beside_others if others else self.loss),
             *(Player(str(part.player), list(part.parameters()), _length_of_codes) for part in others),
         )
+
+    def _loss_beside_others(self, terms: Terms, batch: Batch, step: Count) -> Loss:
+        """The model's loss where the KL is another's to change: every weight has a gradient of one loss alone."""
+        latents = tuple(latent._replace(kl=latent.kl.detach()) for latent in terms.latents)
+        return self.loss(terms._replace(latents=latents), batch, step)
 
     def terms_of(self, vae: VAE, batch: Batch) -> Terms:
         """The forward pass, with z drawn as this objective needs it."""

@@ -89,9 +89,12 @@ class VAEModule(pl.LightningModule):
         wrapped: Any = self.optimizers()
         wrapped = wrapped if isinstance(wrapped, list) else [wrapped]
         updates: dict[str, Update] = {}
+        at_once = LightningDescent(self, wrapped)
         for index, player in enumerate(self.objective.players(self.vae)):
-            if self.by_lightning:
-                updates[player.name] = LightningDescent(self, wrapped[index])
+            if self.trainer.world_size > 1:
+                updates[player.name] = at_once
+            elif self.by_lightning:
+                updates[player.name] = LightningDescent(self, wrapped[index : index + 1])
             else:
                 clip = None if self.clip is None else self._clip
                 updates[player.name] = Descent(self.trainer.optimizers[index], clip)
@@ -165,17 +168,28 @@ class VAEModule(pl.LightningModule):
 
 
 class LightningDescent:
-    """An update through Lightning, which scales a loss of 16 bits and averages gradients over processes."""
+    """An update through Lightning, which scales a loss of 16 bits and averages gradients over processes.
 
-    def __init__(self, module: VAEModule, optimizer: Any):
+    Of several players it waits for all losses: processes count on one backward pass in a step, through all weights.
+    """
+
+    def __init__(self, module: VAEModule, optimizers: Sequence[Any]):
         self.module = module
-        self.optimizer = optimizer  # wrapped by Lightning
+        self.optimizers = optimizers  # wrapped by Lightning
+        self.losses: list[Tensor] = []
 
     def __call__(self, loss: Tensor, weights: Sequence[nn.Parameter] | None) -> None:
-        self.optimizer.zero_grad()
+        self.losses.append(loss)
+        if len(self.losses) < len(self.optimizers):
+            return
+        total = torch.stack(self.losses).sum() if len(self.losses) > 1 else loss
+        self.losses = []
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
         with torch.autocast(loss.device.type, enabled=False):  # only the forward pass is of 16 bits
-            self.module.manual_backward(loss, inputs=weights)
-            self.optimizer.step()
+            self.module.manual_backward(total, inputs=weights if len(self.optimizers) == 1 else None)
+            for optimizer in self.optimizers:
+                optimizer.step()
 
 
 def _all_callbacks(trainer: pl.Trainer) -> list[pl.Callback]:
