@@ -75,7 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--n", type=programs.positive, default=64, help="how many images (64)")
     parser.add_argument("--out", type=Path, required=True, help="an .npz, or a new folder for PNGs")
     parser.add_argument("--seed", type=int, default=0, help="of the draws (0)")
-    parser.add_argument("--temperature", type=float, default=1.0, help="scale of the prior's standard deviations (1)")
+    parser.add_argument(
+        "--temperature", type=float, default=1.0, help="scale of the prior's spread (1); codes: of logits, 1/T"
+    )
     return parser
 
 
