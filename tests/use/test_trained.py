@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from exported import CODEBOOK, SEQUENCE
 from PIL import Image
 
 import vae
@@ -260,13 +261,6 @@ def test_a_temperature_scales_the_noise_of_any_prior(prior):
     assert spreads[0] < 1e-12 < spreads[1] < spreads[2]
 
 
-CODEBOOK = {
-    "_target_": "vae.model.codebook.Codebook",
-    "latent_dim": 3,
-    **{"codes": 6, "stages": 1, "decay": 0.99, "commitment": 0.25, "gradient": "straight_through"},
-    **{"revive": 0.1, "places": None},
-}
-SEQUENCE = {"_target_": "vae.model.sequences.Autoregressive", "width": 8, "layers": 1, "heads": 2}
 MAPS = {"_target_": "vae.model.backbones.Conv", "latent_dim": 3, "channels": [4, 4], "hidden": 5}
 
 

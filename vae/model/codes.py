@@ -59,6 +59,11 @@ class Coding(Posterior):
         return math.prod(self.grid)
 
     @property
+    def numbers(self) -> int:
+        """How many numbers a z is."""
+        return self.latent_dim * self.places
+
+    @property
     def length(self) -> int:
         """How many codes an image has."""
         return self.places * self.stages
@@ -111,11 +116,15 @@ class Coding(Posterior):
 
     def snapped(self, z: Tensor) -> Tensor:
         """The nearest z (…, numbers) that codes make."""
-        return self.flat(self.vectors(self.nearest(self.places_of(z))))
+        return self.z_of(self.nearest(self.places_of(z)))
 
     def over_z(self, p: Distribution) -> Coded:
         """A distribution over codes as one over z."""
         return Coded(self, p)
+
+    def z_of(self, index: Tensor) -> Tensor:
+        """Codes (…, places, stages) → z (…, numbers)."""
+        return self.flat(self.vectors(index))
 
     def flat(self, vectors: Tensor) -> Tensor:
         """Vectors (…, places, latent_dim) → z (…, numbers)."""
@@ -133,8 +142,7 @@ class Chosen(Distribution):
 
     def __init__(self, coding: Coding, index: Tensor):
         self.coding, self.index = coding, index
-        numbers = coding.latent_dim * coding.places
-        super().__init__(index.shape[:-2], torch.Size([numbers]), validate_args=False)
+        super().__init__(index.shape[:-2], torch.Size([coding.numbers]), validate_args=False)
 
     @property
     def codes(self) -> Tensor:
@@ -142,7 +150,7 @@ class Chosen(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        return self.coding.flat(self.coding.vectors(self.index))
+        return self.coding.z_of(self.index)
 
     @property
     def variance(self) -> Tensor:
@@ -163,11 +171,11 @@ class Coded(Distribution):
 
     def __init__(self, coding: Coding, p: Distribution):
         self.coding, self.p = coding, p
-        super().__init__(p.batch_shape, torch.Size([coding.latent_dim * coding.places]), validate_args=False)
+        super().__init__(p.batch_shape, torch.Size([coding.numbers]), validate_args=False)
 
     @torch.no_grad()
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        return self.coding.flat(self.coding.vectors(self.p.sample(torch.Size(sample_shape))))
+        return self.coding.z_of(self.p.sample(torch.Size(sample_shape)))
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log p of the codes whose vectors are nearest to z (…, numbers)."""

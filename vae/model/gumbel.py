@@ -78,7 +78,7 @@ class Drawn(Chosen):
     @torch.no_grad()
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         index = self.each.sample(torch.Size(sample_shape)).unsqueeze(-1)
-        return self.coding.flat(self.coding.vectors(index))
+        return self.coding.z_of(index)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log q of the codes whose vectors are nearest to z (…, numbers)."""

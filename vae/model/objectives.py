@@ -161,11 +161,10 @@ class ELBO(Objective):
 
     def loss(self, terms: Terms, batch: Batch, step: Count) -> Loss:
         weight = self.annealing(step)
-        if terms.penalty is not None:
-            return Loss((terms.recon + terms.penalty).mean() + weight * self.beta * terms.kl.mean())
+        besides = terms.recon if terms.penalty is None else terms.recon + terms.penalty  # the KL
         if self.capacity is not None:
             charged = (terms.kl.mean() - weight * self.capacity).abs()
-            return Loss(terms.recon.mean() + self.beta * charged)
+            return Loss(besides.mean() + self.beta * charged)
         if self.balance or self.free_bits_per == "level":
             each = torch.stack([latent.kl.mean() for latent in terms.latents])  # (levels,)
             floored = each.clamp(min=self.free_bits) if self.free_bits_per == "level" else each
@@ -176,7 +175,7 @@ class ELBO(Objective):
             charged = terms.kl.mean().clamp(min=self.free_bits)
         else:
             charged = _kl_per_dimension(terms).mean(0).clamp(min=self.free_bits).sum()
-        return Loss(terms.recon.mean() + weight * self.beta * charged)
+        return Loss(besides.mean() + weight * self.beta * charged)
 
     def _shares(self, terms: Terms, kl: Tensor, weight: float | Tensor) -> Tensor:
         """γ of each level, (levels,): 1 after the warm-up."""

@@ -26,7 +26,7 @@ class OverCodes(Prior):
         if not isinstance(coding, Coding):
             raise ValueError(f"prior={type(self).__name__}: needs codes, as posterior=codebook makes them")
         self.codes, self.shape = coding.codes, torch.Size([coding.places, coding.stages])
-        self.length = math.prod(self.shape)
+        self.length = coding.length
 
 
 class Uniform(OverCodes):

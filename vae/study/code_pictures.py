@@ -49,7 +49,7 @@ def each_code(scene: Scene) -> Figure:
     index = count.argmax(-1).expand(len(order), coding.places, -1).clone()  # of each stage
     height, width = coding.grid
     index[:, (height // 2) * width + width // 2, 0] = order
-    z = coding.flat(coding.vectors(index.to(next(scene.vae.parameters()).device)))
+    z = coding.z_of(index.to(next(scene.vae.parameters()).device))
     decoded = scene.decode(z, torch.zeros(len(z), dtype=torch.long))
     columns = 20
     blank = decoded.new_ones(-len(decoded) % columns, *decoded.shape[1:])
@@ -94,7 +94,7 @@ def interpolation(scene: Scene) -> Figure:
     between = torch.lerp(made[0][:, None], made[1][:, None], t[:, None, None])  # (pairs, steps, places, outputs)
     coding = _coding(scene)
     index = coding.choose(between.flatten(0, 1), Draw(mean=True)).codes.chosen
-    z = coding.flat(coding.vectors(index)).unflatten(0, between.shape[:2])
+    z = coding.z_of(index).unflatten(0, between.shape[:2])
     names = [(scene.class_of(a), scene.class_of(b)) for a, b in scene.pairs] if scene.classes else ()
     a, b = (scene.test_images(side).cpu() for side in (starts, ends))
     along = "t of features (1 − t) h(a) + t h(b), coded at every step"

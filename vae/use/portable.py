@@ -108,7 +108,7 @@ class CodeDecoder(nn.Module):
     def forward(self, codes: Tensor, labels: Tensor | None = None) -> Tensors:
         coding = self.vae.posterior
         assert isinstance(coding, Coding)
-        z = coding.flat(coding.vectors(from_maps(codes, coding.stages)))
+        z = coding.z_of(from_maps(codes, coding.stages))
         logits = self.vae.backbone.image(self.vae.state(z, labels))
         return {"images": self.vae.likelihood(logits).mean, "logits": logits}
 

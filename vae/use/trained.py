@@ -122,7 +122,7 @@ class Trained:
         if len(wrong):
             raise ValueError(f"codes with {int(wrong[0])}: must be from 0 to {coding.codes - 1}")
         index = from_maps(codes, coding.stages).to(next(self.vae.parameters()).device)
-        return coding.flat(coding.vectors(index.long()))
+        return coding.z_of(index.long())
 
     def sample(self, n: int, seed: int = 0, labels: Labels | None = None, temperature: float = 1.0) -> Tensor:
         """E[x|z] of n draws of z from the prior, (n, channels, height, width); more draws begin with the same.
