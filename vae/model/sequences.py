@@ -40,7 +40,8 @@ class Uniform(OverCodes):
 class Autoregressive(OverCodes):
     """p(codes) = Πₜ p(cₜ | c₁ … cₜ₋₁, class): a small causal transformer (Vaswani et al., 2017), row by row.
 
-    It is optimised by itself, on codes that it has no say in; it begins as the uniform prior.
+    It reads the places around by a masked convolution (van den Oord et al., 2016), and all before by attention. It is
+    optimised by itself, on codes that it has no say in, and begins as the uniform prior.
     """
 
     player = "codes"
@@ -51,9 +52,13 @@ class Autoregressive(OverCodes):
 
     def attach(self, model: VAE) -> None:
         super().attach(model)
+        coding = model.posterior
+        assert isinstance(coding, Coding)
         width, classes = self.width, model.backbone.classes
         self.begin = nn.Linear(max(1, classes), width)  # of the class; of 1 where there are none
         self.seen = nn.Embedding(self.shape[1] * self.codes, width)  # a stage's own codes
+        self.around = Around(width)
+        self.grid = coding.grid
         self.place = nn.Parameter(0.02 * torch.randn(self.length, width))
         self.blocks = nn.ModuleList([Block(width, self.heads) for _ in range(self.layers)])
         self.logits = nn.Sequential(nn.LayerNorm(width), zeros(nn.Linear(width, self.codes)))
@@ -67,7 +72,10 @@ class Autoregressive(OverCodes):
 
     def after(self, codes: Tensor, start: Tensor) -> Tensor:
         """Logits (n, length, codes) of each code given those before, of codes (n, length) and starts (n, width)."""
-        x = torch.cat([start.unsqueeze(1), self.embedded(codes[:, :-1])], 1) + self.place
+        seen = self.embedded(codes)
+        maps = seen.unflatten(1, self.shape).sum(2).mT.unflatten(2, self.grid)  # (n, width, height, width of the grid)
+        around = self.around(maps).flatten(2).mT.repeat_interleave(self.shape[1], 1)
+        x = torch.cat([start.unsqueeze(1), seen[:, :-1]], 1) + self.place + around
         for block in self.blocks:
             x = block(x)
         return self.logits(x)
@@ -82,6 +90,32 @@ class Autoregressive(OverCodes):
         like = self.begin.weight
         known = like.new_ones(1) if state is None else state.to(like)
         return self.begin(known).expand(*shape, -1)
+
+
+class Around(nn.Module):
+    """A convolution whose window sees only the places before its own, in reading order.
+
+    Maps (n, width, height, width of the grid) → the same.
+    """
+
+    REACH = 2  # places to each side
+    mask: Tensor
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.weight = nn.Parameter(nn.Conv2d(width, width, 2 * self.REACH + 1).weight.detach())
+        before = torch.ones(self.weight.shape[2:]).flatten()
+        before[len(before) // 2 :] = 0
+        self.register_buffer("mask", before.view(self.weight.shape[2:]), persistent=False)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return nn.functional.conv2d(maps, self.weight * self.mask, padding=self.REACH)
+
+    def at(self, maps: Tensor, row: int, column: int) -> Tensor:
+        """The same at one place alone, (n, width)."""
+        size = 2 * self.REACH + 1
+        window = nn.functional.pad(maps, [self.REACH] * 4)[:, :, row : row + size, column : column + size]
+        return torch.einsum("nwij,vwij->nv", window, self.weight * self.mask)
 
 
 class Block(nn.Module):
@@ -154,10 +188,12 @@ class SequenceOfCodes(Distribution):
         """(*sample_shape, places, stages), each code drawn after those before, which are read but once."""
         prior = self.prior
         x = prior.starts(self.state, sample_shape).reshape(-1, prior.width).unsqueeze(1)  # (n, 1, width)
+        maps = x.new_zeros(len(x), prior.width, *prior.grid)
         pasts: list[list[Tensor]] = [[] for _ in prior.blocks]
         drawn: list[Tensor] = []
-        for place in range(prior.length):
-            x = x + prior.place[place]
+        for position in range(prior.length):
+            row, column = divmod(position // prior.shape[1], prior.grid[1])
+            x = x + prior.place[position] + prior.around.at(maps, row, column).unsqueeze(1)
             for block, past in zip(prior.blocks, pasts, strict=True):
                 x = block(x, past)
             logits = prior.logits(x[:, 0]).float()
@@ -165,7 +201,8 @@ class SequenceOfCodes(Distribution):
                 drawn.append(torch.multinomial((logits / self.temperature).softmax(-1), 1))
             else:
                 drawn.append(logits.argmax(-1, keepdim=True))
-            x = prior.embedded(drawn[-1], place)
+            x = prior.embedded(drawn[-1], position)
+            maps[:, :, row, column] += x[:, 0]
         return torch.cat(drawn, 1).reshape(*sample_shape, *self.event_shape)
 
     def at(self, temperature: float) -> SequenceOfCodes:
