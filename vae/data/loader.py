@@ -12,6 +12,8 @@ from torch import Tensor
 from vae.common.seeding import derive
 from vae.data.base import DataSource, Split
 
+NUMBERS_AT_ONCE = 2**24  # of images on a GPU, where kernels for each batch alone would take longer than those numbers
+
 
 class Share(NamedTuple):
     """One process's part of a batch."""
@@ -83,24 +85,35 @@ class BatchLoader:
         return -(-len(self.images) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch, (images, labels) in enumerate(self._all_batches()):
+            if batch < self.first:
+                continue
+            self._served = batch + 1
+            if self._processes > 1:
+                share = self.share(batch).images
+                images, labels = images[share], labels[share]
+            yield images, labels
+
+    def _all_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """All of the pass, so that what is drawn does not depend on the batch that it begins with."""
         device = self.images.device
         generator = torch.Generator(device).manual_seed(derive(self.seed, self.epoch, "batches"))
         order = torch.randperm(len(self.images), generator=generator, device=device) if self.shuffle else None
-        for batch in range(len(self)):
-            chosen = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
+        count = self._made_at_once() * self.batch_size
+        for first in range(0, len(self.images), count):
+            chosen = slice(first, first + count)
             images = _taken(self.images, chosen, order)
-            if self.flip:  # drawn also where a batch is skipped, as are the pixels
+            if self.flip:
                 images = _flipped(images, generator)
             images = images.float().div_(255)  # also where doubles are the default
             if self.dynamic:
                 images = torch.bernoulli(images, generator=generator)
-            if batch >= self.first:
-                self._served = batch + 1
-                labels = _taken(self.labels, chosen, order)
-                if self._processes > 1:
-                    share = self.share(batch).images
-                    images, labels = images[share], labels[share]
-                yield images, labels
+            labels = _taken(self.labels, chosen, order)
+            yield from zip(images.split(self.batch_size), labels.split(self.batch_size), strict=True)
+
+    def _made_at_once(self) -> int:
+        """How many batches."""
+        return max(1, NUMBERS_AT_ONCE // self.images[: self.batch_size].numel()) if self.images.is_cuda else 1
 
 
 def _taken(rows: Tensor, chosen: slice, order: Tensor | None) -> Tensor:

@@ -16,7 +16,7 @@ from vae.model.noise import SharedNoise
 from vae.model.objectives import Batch, Objective
 from vae.model.vae import VAE
 from vae.training.speed.install import install
-from vae.training.step import Descent, Means, Update, eager, losses_of, means_of
+from vae.training.step import Descent, Means, Step, Update, eager, without_update
 from vae.training.strides import Served, Stride, Strides
 
 
@@ -68,6 +68,7 @@ class VAEModule(pl.LightningModule):
         self.clip = clip
         self.by_lightning = by_lightning
         self.steps_taken = 0  # trainer.global_step counts those of Lightning's optimisers, of each player's
+        self._validation: Step | None = None
         self._validated: list[tuple[Tensor, int]] = []  # means and sizes of this epoch's batches
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
@@ -81,7 +82,7 @@ class VAEModule(pl.LightningModule):
             trainer.fit_loop.epoch_loop.batch_progress.current.completed = strides.done
         updates = self._updates()
         step = eager(self.vae, self.objective, updates)
-        self._step = install(step, list(updates.values()), strides.loader.batch_size)
+        self._step = install(step, list(updates.values()), strides.loader.batch_size, self.device)
         self._schedules = [config.scheduler for config in trainer.lr_scheduler_configs]
         self._after_step = [each.on_step_end for each in _all_callbacks(trainer) if isinstance(each, StepCallback)]
 
@@ -121,13 +122,23 @@ class VAEModule(pl.LightningModule):
             for after_step in self._after_step:
                 after_step(trainer, self, stepped)
 
+    def on_validation_start(self) -> None:
+        if self._validation is None:
+            step, loader = without_update(self.vae, self.objective), self._validation_loader
+            self._validation = step if self.by_lightning else install(step, [], loader.batch_size, self.device)
+
     def validation_step(self, served: Served, index: int) -> None:
-        loader: Any = self.trainer.val_dataloaders
-        batch, size = self._batch(served, loader, index)
-        terms = self.objective.terms_of(self.vae, batch)
+        assert self._validation is not None
+        batch, size = self._batch(served, self._validation_loader, index)
         # What is annealed is at its final value, so that epochs can be compared.
-        losses = losses_of(self.vae, self.objective, terms, batch, self.objective.steps)
-        self._validated.append((self._stacked(means_of(self.objective, terms, losses), batch), size))
+        means = self._validation(batch, self.objective.steps)
+        self._validated.append((self._stacked(means, batch), size))
+
+    @property
+    def _validation_loader(self) -> BatchLoader:
+        loader: Any = self.trainer.val_dataloaders
+        assert isinstance(loader, BatchLoader)
+        return loader
 
     def _batch(self, served: Served, loader: BatchLoader, place: int) -> tuple[Batch, int]:
         """What this process sees of a batch, and how many images all see."""

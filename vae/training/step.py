@@ -66,9 +66,15 @@ def eager(model: VAE, objective: Objective, updates: Mapping[str, Update]) -> St
     return take
 
 
-def losses_of(model: VAE, objective: Objective, terms: Terms, batch: Batch, step: Count) -> dict[str, Loss]:
-    """Every player's loss by name, without an update."""
-    return {player.name: player.loss(terms, batch, step) for player in objective.players(model)}
+def without_update(model: VAE, objective: Objective) -> Step:
+    """Forward, and every player's loss."""
+
+    def take(batch: Batch, step: Count) -> Means:
+        terms = objective.terms_of(model, batch)
+        losses = {player.name: player.loss(terms, batch, step) for player in objective.players(model)}
+        return means_of(objective, terms, losses)
+
+    return take
 
 
 @torch.no_grad()

@@ -37,11 +37,9 @@ def test_a_recording_changes_no_number(
     name: str, compose: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = compose(*overrides(name, "trainer.precision=64-true", "trainer.accelerator=gpu"))
-    played: list[int] = []
-    play = Graphed._play
-    monkeypatch.setattr(Graphed, "_play", lambda self, *step: (played.append(1), play(self, *step))[1])
+    updated = played(monkeypatch)
     recorded = train_run(settings, tmp_path / "recorded")
-    assert bool(played) == (name not in NOT_RECORDED)
+    assert (True in updated) == (name not in NOT_RECORDED)
     monkeypatch.setattr(install, "graphed", lambda step, *_: step)
     plain = train_run(settings, tmp_path / "plain")
     # A recorded step has its rate and the weight of what is annealed in single precision; Adam, which divides by the
@@ -50,6 +48,26 @@ def test_a_recording_changes_no_number(
     weights = [trained_runs.weights(tmp_path / name)["state_dict"] for name in ("recorded", "plain")]
     for key, value in weights[0].items():
         assert torch.allclose(value, weights[1][key], rtol=1e-4, atol=1e-4), key
+
+
+def played(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Of each step that is played from now on, whether it updates something."""
+    found: list[bool] = []
+    play = Graphed._play
+    monkeypatch.setattr(Graphed, "_play", lambda self, *step: (found.append(bool(self.groups)), play(self, *step))[1])
+    return found
+
+
+def test_validation_is_played_too(
+    image_run: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = image_run("epochs=6", "data.val_fraction=0.6", "ema=0.5", "figures=none", "trainer.accelerator=gpu")
+    updated = played(monkeypatch)
+    recorded = train_run(settings, tmp_path / "recorded")
+    assert updated.count(False) == 6 - WARM_UP
+    monkeypatch.setattr(install, "graphed", lambda step, *_: step)
+    plain = train_run(settings, tmp_path / "plain")
+    assert recorded["val/total"] == pytest.approx(plain["val/total"], rel=1e-4)
 
 
 def made(objective: ELBO) -> tuple[torch.nn.Module, Step, list[Descent]]:
@@ -70,13 +88,14 @@ def values(means: Means) -> dict[str, float]:
     return {name: value.item() for name, value in means.items()}
 
 
+DEVICE = torch.device("cuda")
 SIZES = [3, 5, 5, 2, 5, 5, 5, 5, 2, 5, 5, 5, 3]
 
 
 def test_batches_of_other_sizes_are_taken_as_they_are_in_their_turn() -> None:
     model, step, updates = made(ELBO(2.0))
     other, plain, _ = made(ELBO(2.0))
-    playing = graphed(step, updates, batch_size=5)
+    playing = graphed(step, updates, batch_size=5, device=DEVICE)
     assert isinstance(playing, Graphed)
     for found, expected in zip(taken(playing, SIZES), taken(plain, SIZES), strict=True):
         assert found == pytest.approx(expected, rel=1e-6)
@@ -90,7 +109,7 @@ def test_what_an_optimiser_is_set_to_on_the_way_is_heeded() -> None:
     def trained(recorded: bool) -> list[Tensor]:
         model, step, updates = made(ELBO(1.0))
         (group,) = updates[0].optimizer.param_groups
-        step = graphed(step, updates, batch_size=5) if recorded else step
+        step = graphed(step, updates, batch_size=5, device=DEVICE) if recorded else step
         torch.manual_seed(0)
         for count in range(4 * WARM_UP):
             group["lr"] = 0.01 / (1 + count)
@@ -114,6 +133,6 @@ def test_a_step_that_cannot_be_recorded_is_taken_as_it_is(caplog: pytest.LogCapt
     _, step, updates = made(Asking(1.0))
     _, plain, _ = made(Asking(1.0))
     with caplog.at_level(logging.DEBUG, "vae"):
-        found = taken(graphed(step, updates, batch_size=5), SIZES)
+        found = taken(graphed(step, updates, batch_size=5, device=DEVICE), SIZES)
     assert found == [pytest.approx(expected, rel=1e-6) for expected in taken(plain, SIZES)]
     assert len([line for line in caplog.messages if "not recorded" in line]) == 1

@@ -27,15 +27,15 @@ class Recording(NamedTuple):
     settings: list[Mapping[str, Any]]  # of the optimisers, which cannot change
 
 
-def graphed(step: Step, updates: Sequence[Update], batch_size: int) -> Step:
+def graphed(step: Step, updates: Sequence[Update], batch_size: int, device: torch.device) -> Step:
     """The step, played from a recording where all of it is done on a GPU, by optimisers that need no value of it."""
-    known = [update for update in updates if isinstance(update, Descent) and is_plain(update.optimizer)]
-    if not all(weight.is_cuda for update in known for weight in update.weights):
+    if device.type != "cuda":
         return step
+    known = [update for update in updates if isinstance(update, Descent) and is_plain(update.optimizer)]
     if len(known) < len(updates):
         log.debug("training steps are not recorded as a CUDA graph: 16 bits, or another optimiser than a fused Adam")
         return step
-    return Graphed(step, known, batch_size)
+    return Graphed(step, known, batch_size, device)
 
 
 class Graphed:
@@ -45,12 +45,12 @@ class Graphed:
     `tests/training/speed/test_graph.py` holds its steps beside those without a graph.
     """
 
-    def __init__(self, step: Step, updates: Sequence[Descent], batch_size: int):
+    def __init__(self, step: Step, updates: Sequence[Descent], batch_size: int, device: torch.device):
         self.step = step
         self.batch_size = batch_size
         self.groups = [group for update in updates for group in update.optimizer.param_groups]
-        device = updates[0].weights[0].device
         self.rates = [torch.zeros((), device=device) for _ in self.groups]
+        self.filled: list[float] = []  # what the rates are
         self.count = torch.zeros((), dtype=torch.int64, device=device)
         self.stream = torch.cuda.Stream(device)
         self.warm_up = WARM_UP
@@ -100,8 +100,11 @@ class Graphed:
         if batch.labels is not None:
             assert recording.batch.labels is not None
             recording.batch.labels.copy_(batch.labels)
-        for group, rate in zip(self.groups, self.rates, strict=True):
-            rate.fill_(group["lr"])
+        rates = [group["lr"] for group in self.groups]
+        if rates != self.filled:
+            self.filled = rates
+            for rate, value in zip(self.rates, rates, strict=True):
+                rate.fill_(value)
         recording.graph.replay()
         return recording.means
 
