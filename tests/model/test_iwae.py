@@ -10,8 +10,9 @@ from posteriors import UNREAD
 from torch import Tensor
 from torch.distributions import Distribution, MultivariateNormal, Normal
 
+from vae.model.bounds import IWAE
 from vae.model.distributions import DiagonalNormal, FullNormal, kl
-from vae.model.objectives import ELBO, IWAE, Objective
+from vae.model.objectives import ELBO, Objective
 from vae.model.priors import Isotropic
 from vae.model.vae import Terms
 

@@ -13,10 +13,11 @@ from vae.evaluation.gap import inference_gap
 from vae.evaluation.likelihood import importance_likelihood
 from vae.explorer.networks import networks
 from vae.model.backbones import Backbone
+from vae.model.bounds import IWAE
 from vae.model.distributions import FullNormal
 from vae.model.levels import Level
 from vae.model.noise import Draw
-from vae.model.objectives import ELBO, EVEN, IWAE, Batch
+from vae.model.objectives import ELBO, EVEN, Batch
 from vae.model.posteriors import Posterior
 from vae.model.priors import Isotropic, Prior
 from vae.model.vae import VAE

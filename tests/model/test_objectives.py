@@ -8,10 +8,11 @@ from posteriors import KINDS, UNREAD, N, encoded, gaussian
 
 from vae.model.backbones import Dense
 from vae.model.batchwise import DIP, MMD, TC
+from vae.model.bounds import IWAE
 from vae.model.distributions import DiagonalNormal
 from vae.model.levels import Level
 from vae.model.likelihoods import Bernoulli, Gaussian
-from vae.model.objectives import ELBO, IWAE, Autoencoder, Batch, Objective
+from vae.model.objectives import ELBO, Autoencoder, Batch, Objective
 from vae.model.posteriors import Diagonal, Full
 from vae.model.priors import Correlated, Isotropic, Learned, Mixture
 from vae.model.vae import VAE

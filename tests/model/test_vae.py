@@ -22,10 +22,11 @@ from models import (
 from torch import Tensor
 
 from vae.model.backbones import Dense
+from vae.model.bounds import IWAE
 from vae.model.levels import Level
 from vae.model.likelihoods import Bernoulli
 from vae.model.noise import Draw
-from vae.model.objectives import ELBO, IWAE, Batch
+from vae.model.objectives import ELBO, Batch
 from vae.model.posteriors import Diagonal
 from vae.model.priors import Isotropic
 from vae.model.vae import VAE

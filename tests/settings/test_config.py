@@ -277,7 +277,9 @@ def test_a_refused_run_is_one_line_and_leaves_nothing(tmp_path, overrides, line)
     assert not (tmp_path / "outputs").exists()
 
 
-@pytest.mark.parametrize("objective", ["iwae", "dreg", "mmd", "autoencoder"])
+@pytest.mark.parametrize(
+    "objective", ["iwae", "dreg", "mmd", "autoencoder", "factor", "wae_gan", "wasserstein", "renyi", "rae"]
+)
 def test_a_beta_that_was_typed_is_refused_where_the_loss_has_none(objective):
     cfg = composed_once(f"objective={objective}").copy()
     check(cfg, [f"objective={objective}", "seed=1"])

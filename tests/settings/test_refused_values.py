@@ -141,10 +141,14 @@ WRONG_VALUES = [
     ("backbone=resnet backbone.below=[8]", "backbone.below=[8]: ", "a list of up to 50 pairs [side, channels]"),
     (
         "backbone.below=[8] objective=tc",
-        "objective=tc: must be elbo, iwae or autoencoder with backbone.below",
+        "objective=tc: must be elbo, iwae, renyi or autoencoder with backbone.below",
         "levels",
     ),
-    ("backbone.below=[8] objective=dreg", "objective=dreg: must be elbo, iwae or autoencoder with", "several levels"),
+    (
+        "backbone.below=[8] objective=dreg",
+        "objective=dreg: must be elbo, iwae, renyi or autoencoder with",
+        "several levels",
+    ),
     ("objective.balance=true objective.annealing=cyclical", "objective.balance=true: ", "false without levels"),
     ("backbone.below=[8] objective.balance=true", "objective.balance=true: ", "false where no β rises"),
     (
@@ -306,7 +310,11 @@ NOT_COMPOSED = [
     ),
     ("objective=autoencoder objective.warmup=2", "objective.warmup: no such key", "it comes with objective=elbo"),
     ("trainer.strategy=ddp", "trainer.strategy: no such key", "it comes with trainer=ddp"),
-    ("objective=vae", "objective=vae: no such choice", "autoencoder, dip, dreg, elbo, iwae, mmd, tc"),
+    (
+        "objective=vae",
+        "objective=vae: no such choice",
+        "autoencoder, dip, dreg, elbo, factor, iwae, mmd, rae, renyi, tc, vae_gan, wae_gan, wasserstein",
+    ),
     ("objective=dip objective.kind=both", "objective.kind=both: ", "1 (the posterior means) or 2 (the aggregate)"),
     ("conditional=perhaps", "conditional=perhaps: ", "true or false"),
     ("ema=null", "ema=null: ", "a decay in [0, 1)"),

@@ -17,7 +17,7 @@ import vae
 from vae.common.seeding import derive
 from vae.data.loader import BatchLoader
 from vae.evaluation.terms import mean_terms
-from vae.model.build import build
+from vae.model.build import build, build_model
 from vae.training import run
 from vae.training.assembly import refuse_to_share
 
@@ -102,6 +102,8 @@ def test_numbers_and_indices_of_devices(devices: str, compose: Callable[..., dic
         (["objective=tc"], r"objective \(TC\)"),
         (["objective=mmd"], r"objective \(MMD\)"),
         (["objective=dip"], r"objective \(DIP\)"),
+        (["objective=factor"], r"objective \(Factor\)"),
+        (["objective=wasserstein"], r"objective \(Wasserstein\)"),
         (["objective.free_bits=0.1"], r"objective \(ELBO\)"),
         (["objective.capacity=5"], r"objective \(ELBO\)"),
         (["likelihood=gaussian", "likelihood.sigma=optimal"], r"likelihood \(Gaussian\)"),
@@ -111,11 +113,12 @@ def test_what_needs_a_whole_batch_is_not_shared(
     overrides: list[str], what: str, compose: Callable[..., dict[str, Any]]
 ) -> None:
     config = compose("data=strokes", *overrides)
-    parts = {group: build(config, group) for group in ("objective", "likelihood")}
+    model, objective = build_model(config, (1, 28, 28), 10), build(config, "objective")
+    objective.attach(model)
     with pytest.raises(
         ValueError, match=rf"^trainer\.devices=2: must be 1 with this {what}, which needs a whole batch"
     ):
-        refuse_to_share(2, **parts)
+        refuse_to_share(2, objective, model)
 
 
 @pytest.mark.parametrize("devices", ["0", "-1", "1.5", "true", "all", "[]", "[0,0]", "[a]", "null"])
@@ -190,8 +193,9 @@ def test_two_processes_leave_one_run(small: list[str], tmp_path: Path) -> None:
         (3, ["data.batch_size=7", "data.val_fraction=0.3", "backbone=conv", "trainer.gradient_clip_val=0.5"]),
         (2, ["data.batch_size=1", "trainer.precision=64-true", "epochs=1"]),
         (2, CODES),
+        (2, ["objective=vae_gan", "objective.critic.channels=[4,6]", "backbone=conv", "trainer.precision=64-true"]),
     ],
-    ids=["2 of 8 images", "3 of 7", "2 of 1", "2 of codes"],
+    ids=["2 of 8 images", "3 of 7", "2 of 1", "2 of codes", "2 with a critic"],
 )
 def test_processes_train_and_measure_like_one(
     devices: int, overrides: list[str], small: list[str], compose: Callable[..., dict[str, Any]], tmp_path: Path

@@ -72,6 +72,8 @@ def test_a_run_goes_on_without_the_gpu_that_it_began_on(
         ["backbone=resnet", "backbone.channels=[8,16]", "backbone.attention=[5]", "ema=0.5"],
         ["backbone=resnet", "backbone.channels=[8,16]", "backbone.below=[[5,2],[10,1]]", "conditional=true"],
         ["posterior=codebook", "backbone=conv", "prior=autoregressive"],
+        ["objective=factor", "objective.critic.hidden=[16]"],
+        ["objective=vae_gan", "objective.critic.channels=[4,6]", "backbone=conv"],
     ],
     ids=lambda words: words[0] if words else "defaults",
 )

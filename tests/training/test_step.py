@@ -91,10 +91,10 @@ def test_what_is_logged_is_of_the_weights_before_the_step() -> None:
     (batch,) = batches(1)
     torch.manual_seed(0)
     before = without_update(model, objective)(batch, 0)
-    assert list(before) == ["loss", "total", "recon", "kl", "fooled", "critic_loss"]
+    assert list(before) == ["loss", "total", "recon", "kl", "fooled", "critic/loss"]
     torch.manual_seed(0)
     after = eager(model, objective, updates)(batch, 0)
-    assert after.pop("critic_loss") == pytest.approx(before.pop("critic_loss").item())
+    assert after.pop("critic/loss") == pytest.approx(before.pop("critic/loss").item())
     assert after == before and not any(value.requires_grad for value in after.values())
     assert before["loss"].item() == pytest.approx((before["recon"] + before["kl"] + before["fooled"]).item())
 

@@ -93,6 +93,14 @@ def weighed(
     return Weighed(log_sum - math.log(samples), variance.sqrt(), ess, sum_log / samples)
 
 
+def upper_bound(found: Weighed, samples: int) -> Tensor:
+    """½ log (1/k) Σ w² of each image, (n,), nats: with enough samples an upper bound on log p(x) (Dieng et al., 2017).
+
+    It is ½ log (k / ess) above log_p, and so far away where few samples count; there it is too low as well.
+    """
+    return found.log_p + 0.5 * (samples / found.ess).log()
+
+
 def dequantised(images: Tensor) -> Tensor:
     """(v + u) / 256 of images v / 255 with u uniform on [0, 1): what a density has a code length of."""
     return (images * (LEVELS - 1) + torch.rand_like(images)) / LEVELS

@@ -146,6 +146,13 @@ class CholeskyFactor:
         below[..., row, column] = free[..., n:]
         return below + torch.diag_embed(free[..., :n].exp())
 
+    @staticmethod
+    def free(factor: Tensor) -> Tensor:
+        """L (…, n, n) → the numbers that give it."""
+        n = factor.shape[-1]
+        row, column = torch.tril_indices(n, n, -1, device=factor.device)
+        return torch.cat([factor.diagonal(dim1=-2, dim2=-1).log(), factor[..., row, column]], -1)
+
 
 def kl(q: Distribution, p: Distribution, z: Tensor) -> Tensor:
     """KL(q ‖ p), shape (batch,): exact where torch knows a formula, else log q(z) − log p(z) at samples z of q."""

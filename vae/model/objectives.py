@@ -5,16 +5,15 @@ A new one is a subclass with `loss` and `ledger`; the forward pass is the model'
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from vae.common.types import TERMS
 from vae.model.annealing import Annealing, Count
-from vae.model.distributions import DiagonalNormal, detached, kl
+from vae.model.distributions import DiagonalNormal, kl
 from vae.model.noise import FRESH, Draw, Noise
 from vae.model.vae import VAE, Terms
 
@@ -58,7 +57,9 @@ class Player(NamedTuple):
 
     name: str
     weights: Sequence[nn.Parameter]
-    loss: Callable[[Terms, Batch, Count], Loss]  # detached from the weights of other players, or through them
+    loss: Callable[[Terms, Batch, Count], Loss]  # without a gradient in the weights of other players
+    rates: Mapping[str, Any] = {}  # arguments of its optimiser, in place of the configuration's
+    updates: int = 1  # in a step, each by a loss of its own
 
 
 class Needs(NamedTuple):
@@ -67,6 +68,7 @@ class Needs(NamedTuple):
     samples: int | None = None  # of z an image; None: one, without a dimension of its own
     mean: bool = False  # z is the posterior's mean instead of a sample
     whole_batch: bool = False  # the loss of a batch is no mean over its images, so that processes cannot share it
+    fitted_prior: bool = False  # after each epoch the prior is fitted to the training images' z
 
 
 class Objective(nn.Module):
@@ -79,6 +81,9 @@ class Objective(nn.Module):
     def terms(self) -> tuple[str, ...]:
         """What is reported of the model: at the mean nobody trains σ, so that its KL means nothing."""
         return ("recon",) if self.needs.mean else TERMS
+
+    def attach(self, vae: VAE) -> None:
+        """Take note of the model, once it is there."""
 
     def prepare(self, steps: int, epochs: int) -> None:
         """Take note of how long the training is, before it begins."""
@@ -199,38 +204,6 @@ class ELBO(Objective):
             formula += ", its levels balanced in the warm-up"
         weight = f"{self.beta:g}" if str(self.annealing) == "constant" else f"{self.beta:g}, {self.annealing}"
         return [RECON, Entry("kl", formula, weight)]
-
-
-class IWAE(Objective):
-    """loss = −log (1/k) Σᵢ wᵢ, wᵢ = p(x, zᵢ) / q(zᵢ|x): a tighter bound (Burda et al., 2016).
-
-    `dreg` gives the encoder the doubly reparameterised gradient, of lower variance (Tucker et al., 2019).
-    """
-
-    def __init__(self, samples: int, dreg: bool = False):
-        super().__init__()
-        self.needs = Needs(samples)
-        self.dreg = dreg
-
-    def loss(self, terms: Terms, batch: Batch, step: Count) -> Loss:
-        if self.dreg:
-            latent = terms.latent
-            assert latent.q is not None
-            terms = terms._replace(latents=(latent._replace(q=detached(latent.q)),))
-        log_w = terms.log_weight  # (samples, batch)
-        bound = log_w.logsumexp(0) - math.log(len(log_w))
-        if not self.dreg or not latent.z.requires_grad:
-            return Loss(-bound.mean())
-        w = log_w.detach().softmax(0)
-        # ∂z brings in w a second time; all other weights of the model get it once, as without dreg.
-        latent.z.register_hook(lambda gradient: (w.unsqueeze(-1) * gradient).to(gradient.dtype))
-        surrogate = (w * log_w).sum(0)
-        return Loss(-(surrogate + (bound - surrogate).detach()).mean())
-
-    def ledger(self) -> list[Entry]:
-        gradient = "doubly reparameterised gradient" if self.dreg else "plain gradient"
-        formula = f"−log 1/k Σ p(x, z) / q(z|x), k = {self.needs.samples}, {gradient}"
-        return [Entry("iwae", formula, "1", "mean over images")]
 
 
 class Autoencoder(Objective):

@@ -16,11 +16,18 @@ if TYPE_CHECKING:
     from vae.model.vae import VAE
 
 
+LEAST_VARIANCE = 1e-6  # of a density that is fitted to points
+
+
 class Prior(Part):
     """Base."""
 
     def forward(self, state: Tensor | None = None) -> Distribution:
         """The prior, with event shape (latent_dim,), given what the levels above have made; the top one's has none."""
+        raise NotImplementedError
+
+    def fit(self, z: Tensor) -> None:
+        """Become the density that these z (n, latent_dim) are most likely under."""
         raise NotImplementedError
 
 
@@ -66,6 +73,16 @@ class Learned(Prior):
         self.loc = nn.Parameter(torch.zeros(latent_dim))
         self.factor = nn.Parameter(torch.zeros(CholeskyFactor.numbers(latent_dim)))
 
+    @torch.no_grad()
+    def fit(self, z: Tensor) -> None:
+        """Have their mean and covariance."""
+        doubles = z.double()
+        self.loc.copy_(doubles.mean(0))
+        floor = LEAST_VARIANCE * torch.eye(z.shape[1], dtype=doubles.dtype, device=z.device)
+        self.factor.copy_(
+            CholeskyFactor.free(torch.linalg.cholesky(doubles.T.cov(correction=0).view(floor.shape) + floor))
+        )
+
     def forward(self, state: Tensor | None = None) -> FullNormal:
         """The prior, with event shape (latent_dim,)."""
         return FullNormal(self.loc, CholeskyFactor.of(self.factor))
@@ -82,6 +99,21 @@ class Mixture(Prior):
         self.loc = nn.Parameter(torch.randn(components, latent_dim) * (components > 1))
         self.factor = nn.Parameter(torch.zeros(components, CholeskyFactor.numbers(latent_dim) if full else latent_dim))
         self.full = full
+
+    @torch.no_grad()
+    def fit(self, z: Tensor) -> None:
+        """Begin with k-means' clusters, and go on by expectation maximisation."""
+        from sklearn.mixture import GaussianMixture
+
+        kind = "full" if self.full else "diag"
+        found = GaussianMixture(len(self.logits), covariance_type=kind, reg_covar=LEAST_VARIANCE, random_state=0)
+        found.fit(z.double().cpu().numpy())
+        weights, means, spreads = (
+            torch.from_numpy(each) for each in (found.weights_, found.means_, found.covariances_)
+        )
+        self.logits.copy_(weights.log())
+        self.loc.copy_(means)
+        self.factor.copy_(CholeskyFactor.free(torch.linalg.cholesky(spreads)) if self.full else 0.5 * spreads.log())
 
     def forward(self, state: Tensor | None = None) -> MixtureSameFamily:
         """The prior, with event shape (latent_dim,)."""

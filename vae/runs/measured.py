@@ -43,6 +43,7 @@ NUMBERS: Mapping[str, Mapping[str, Number]] = {
         "ess": Number("samples", HIGHER),
         "few_effective": Number("%", LOWER),
         "inference_gap": Number("nats", LOWER),
+        "nll_chi": Number("nats", LOWER),
         "nll_images": Number("images"),
         "nll_samples": Number("samples"),
         "bits_per_dim": Number("bits", LOWER),

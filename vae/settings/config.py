@@ -16,7 +16,7 @@ from vae.settings.classes import classes_of, converted, ranges_in_place, ranges_
 from vae.settings.keys import left_out, refuse_other_keys
 from vae.settings.ranges import GROUPS, PARTIAL, RANGES, REPEATED, TOP
 from vae.settings.rules import refuse_wrong_values, require
-from vae.settings.together import CODINGS, check_class, check_together, kind
+from vae.settings.together import AT_MEAN, CODINGS, check_class, check_together, choice, kind
 
 FREE = (
     "epochs",
@@ -51,7 +51,7 @@ def check(cfg: DictConfig, typed: Sequence[str] = ()) -> None:
     check_together(config)
     keys = {text.lstrip("+").partition("=")[0] for text in typed}
     if not has_beta(config) and (config["beta"] != 1 or "beta" in keys):
-        words = f"must be left out, because objective={kind(config['objective'])} has no β"
+        words = f"must be left out, because objective={choice(config['objective'])} has no β"
         raise ValueError(f"beta={config['beta']:g}: {words}")
 
 
@@ -77,6 +77,9 @@ def _check_group(group: str, node: Mapping[Any, Any]) -> None:
     if own is None or {*keys} - own.keys():
         _refuse_what_the_class_does_not_take(group, target, keys, [*ranges])
     refuse_wrong_values(group, ranges, node)
+    for name, rule in ranges.items():
+        if rule.keys:
+            refuse_other_keys(f"{group}.{name}", node[name], rule.keys)
     check_class(node)
 
 
@@ -151,7 +154,7 @@ def has_beta(config: Mapping[str, Any]) -> bool:
 
 def is_at_mean(config: Mapping[str, Any]) -> bool:
     """Whether codes are the posterior's means: an autoencoder, whose σ nobody trains."""
-    return config.get("objective", {}).get("_target_") == "vae.model.objectives.Autoencoder"
+    return config.get("objective", {}).get("_target_") in AT_MEAN
 
 
 def objective_name(config: Mapping[str, Any]) -> str:

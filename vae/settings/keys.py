@@ -55,7 +55,8 @@ def _choices_with(group: str, name: str) -> list[str]:
     from vae.settings.compose import CONF, yamls  # imports Hydra, which those that compare runs do without
 
     files = [(choice, CONF / group / f"{choice}.yaml") for choice in yamls(group)] if group in GROUPS else []
-    return [f"{group}={choice}" for choice, file in files if name in OmegaConf.load(file)]
+    nodes: list[tuple[str, Any]] = [(choice, OmegaConf.load(file)) for choice, file in files]
+    return [f"{group}={choice}" for choice, node in nodes if name in node.get(group, node)]  # some are of _global_
 
 
 def _in_groups() -> dict[str, list[str]]:

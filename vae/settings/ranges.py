@@ -21,6 +21,7 @@ from vae.settings.rules import (
     is_integer,
     is_number,
     is_positive,
+    keyed,
     listed,
     number,
     one_of,
@@ -137,6 +138,9 @@ _FILE: Ranges = {**_DATA, "file": text, "test_fraction": fraction()}
 _CODED: Ranges = {**_LATENT, "places": optional(integer(1, MANY))}
 _MIXED: Ranges = {**_LATENT, "components": integer(1, 100_000)}
 _ADAM: Ranges = {"lr": positive(), "betas": _BETAS, "weight_decay": number(0), "fused": boolean}
+_CRITIC: Ranges = {"lr": positive(), "betas": _BETAS, "updates": integer(1, 1000)}
+_CRITIC_OF_VECTORS = keyed({"hidden": widths(100, MANY), **_CRITIC})
+_CRITIC_OF_IMAGES = keyed({"channels": widths(20, 100_000), "r1": number(0), **_CRITIC})
 _SCHEDULER: Ranges = {"warmup": below_one("a fraction of the training in [0, 1)")}
 TRAINER: Ranges = {
     "max_epochs": _EPOCHS,
@@ -234,7 +238,7 @@ RANGES: Mapping[str, Mapping[str, Ranges]] = {
             "balance": boolean,
             "capacity": optional(number(0)),
         },
-        "vae.model.objectives.IWAE": {"samples": integer(1, 100_000), "dreg": boolean},
+        "vae.model.bounds.IWAE": {"samples": integer(1, 100_000), "dreg": boolean},
         "vae.model.batchwise.TC": {"beta": _BETA},
         "vae.model.batchwise.MMD": {"alpha": number(high=1, why=", which leaves the KL out"), "weight": _WEIGHT},
         "vae.model.batchwise.DIP": {
@@ -244,6 +248,22 @@ RANGES: Mapping[str, Mapping[str, Ranges]] = {
             "diagonal": number(0),
         },
         "vae.model.objectives.Autoencoder": {},
+        "vae.model.bounds.Renyi": {"samples": integer(1, 100_000), "alpha": number(-100, 100)},
+        "vae.model.transport.Wasserstein": {
+            "kind": word("sliced", "sinkhorn"),
+            "weight": number(0),
+            "directions": integer(1, MANY),
+            "epsilon": positive(),
+        },
+        "vae.model.rae.RAE": {"codes": number(0), "decoder": number(0)},
+        "vae.model.adversarial.Factor": {"gamma": number(0), "critic": _CRITIC_OF_VECTORS},
+        "vae.model.adversarial.WaeGan": {"weight": number(0), "critic": _CRITIC_OF_VECTORS},
+        "vae.model.adversarial.VaeGan": {
+            "beta": _BETA,
+            "weight": number(0),
+            "pixels": number(0),
+            "critic": _CRITIC_OF_IMAGES,
+        },
     },
     "optimizer": {"torch.optim.Adam": _ADAM, "torch.optim.AdamW": _ADAM},
     "scheduler": {

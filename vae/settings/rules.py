@@ -22,6 +22,7 @@ class Rule(NamedTuple):
     allows: Callable[[Any], bool]
     words: str
     convert: Callable[[Any], Any] = _as_it_is
+    keys: Mapping[str, Any] = {}  # rules of the values in it, by key
 
 
 # Conversions, as OmegaConf makes them where a dataclass says the type -------------------------------------------------
@@ -122,6 +123,17 @@ def texts_by_name(words: str) -> Rule:
     return Rule(allows, words, convert)
 
 
+def keyed(rules: Mapping[str, Rule]) -> Rule:
+    """Values by key, each with a rule of its own."""
+
+    def convert(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {key: rules.get(key, anything).convert(each) for key, each in value.items()}
+
+    return Rule(lambda value: isinstance(value, dict), f"values of {', '.join(rules)}", convert, rules)
+
+
 def optional(rule: Rule) -> Rule:
     """The same, or null."""
 
@@ -170,6 +182,8 @@ def refuse_wrong_values(
     for name, rule in rules.items():
         if name in values and not rule.allows(values[name]):
             require(False, dotted(group, name), shown(values[name]), rule.words)
+        if name in values and rule.keys:
+            refuse_wrong_values(dotted(group, name), rule.keys, values[name], shown)
 
 
 def dotted(group: str, name: str) -> str:

@@ -14,16 +14,26 @@ from vae.settings.rules import require
 Node = Mapping[str, Any]
 
 NOT_GAUSSIAN = ("vae.model.priors.Mixture", "vae.model.priors.Vamp", "vae.model.priors.Flow")
-INDEPENDENT = (
+INDEPENDENT = (  # what they ask the dimensions to be
     "vae.model.batchwise.TC",
     "vae.model.batchwise.DIP",
-)  # what they ask the dimensions to be
+    "vae.model.adversarial.Factor",
+)
+AT_MEAN = ("vae.model.objectives.Autoencoder", "vae.model.rae.RAE")  # deterministic objectives
+FITTED = ("vae.model.priors.Mixture", "vae.model.priors.Learned")  # priors that can be, to the codes that there are
 
 CODINGS = ("vae.model.codebook.Codebook", "vae.model.fsq.FSQ", "vae.model.gumbel.Gumbel")  # posteriors
 OF_MAPS = ("vae.model.backbones.Conv", "vae.model.resnet.Resnet")
 OVER_CODES = ("vae.model.sequences.Uniform", "vae.model.sequences.Autoregressive")  # priors
 
-ONE_LEVEL = (*INDEPENDENT, "vae.model.batchwise.MMD")
+ONE_LEVEL = (
+    *INDEPENDENT,
+    "vae.model.batchwise.MMD",
+    "vae.model.transport.Wasserstein",
+    "vae.model.adversarial.WaeGan",
+    "vae.model.adversarial.VaeGan",
+    "vae.model.rae.RAE",
+)
 
 
 MOST_CODES = 100_000
@@ -37,6 +47,11 @@ def is_coded(config: Mapping[str, Any]) -> bool:
 def kind(node: Node) -> str:
     """What a group's choice is called in words: `ContinuousBernoulli` is "continuous bernoulli"."""
     return re.sub("(?<=[a-z])(?=[A-Z])", " ", str(node["_target_"]).rpartition(".")[2]).lower()
+
+
+def choice(node: Node) -> str:
+    """The same as it is typed: `WaeGan` is wae_gan."""
+    return kind(node).replace(" ", "_")
 
 
 # One class's values ---------------------------------------------------------------------------------------------------
@@ -116,9 +131,12 @@ def check_together(config: Mapping[str, Any]) -> None:
         raise ValueError(f"posterior=tied: must be diagonal or full with a prior that is not Gaussian ({name})")
     if objective["_target_"] in INDEPENDENT and target in NOT_GAUSSIAN:
         raise ValueError(
-            f"objective={kind(objective)}: must have a Gaussian prior, such as isotropic, correlated or learned, as it "
-            f"asks for codes as independent as that is, and those of prior={kind(prior)} are nowhere independent"
+            f"objective={choice(objective)}: must have a Gaussian prior, such as isotropic, correlated or learned, as "
+            f"it asks for codes as independent as that is, and those of prior={choice(prior)} are nowhere independent"
         )
+    if objective["_target_"] == "vae.model.rae.RAE" and target.startswith("vae."):
+        words = "mixture or learned with objective=rae, which fits it to the codes"
+        require(target in FITTED, "prior", choice(prior), words)
     _check_codes(config)
     if config["backbone"].get("below"):
         _check_levels(objective)
@@ -136,14 +154,14 @@ def check_together(config: Mapping[str, Any]) -> None:
 
 def _check_codes(config: Mapping[str, Any]) -> None:
     """Refuse what does not go with codes, and their priors where there are none."""
-    prior, backbone, name = config["prior"]["_target_"], config["backbone"], kind(config["posterior"])
+    prior, backbone, name = config["prior"]["_target_"], config["backbone"], choice(config["posterior"])
     if not is_coded(config):
         coded = prior not in OVER_CODES
         words = f"isotropic or another over vectors with posterior={name}; posterior=codebook makes codes"
-        require(coded, "prior", kind(config["prior"]), words)
+        require(coded, "prior", choice(config["prior"]), words)
         return
     over_codes = not prior.startswith("vae.") or prior in OVER_CODES
-    require(over_codes, "prior", kind(config["prior"]), f"uniform or autoregressive with posterior={name}")
+    require(over_codes, "prior", choice(config["prior"]), f"uniform or autoregressive with posterior={name}")
     if prior.endswith("Autoregressive") and config["posterior"]["_target_"].endswith("Gumbel"):
         words = "uniform with posterior=gumbel, whose gradient is of an exact KL"
         require(False, "prior", "autoregressive", words)
@@ -153,7 +171,7 @@ def _check_codes(config: Mapping[str, Any]) -> None:
     require(free, "posterior.places", places, "null with maps, which have places of their own")
     objective = config["objective"]
     plainly = objective["_target_"] in ("vae.model.objectives.ELBO",) or not objective["_target_"].startswith("vae.")
-    require(plainly, "objective", kind(objective), f"elbo with posterior={name}, which makes codes")
+    require(plainly, "objective", choice(objective), f"elbo with posterior={name}, which makes codes")
     for key, none in (("free_bits", 0), ("capacity", None), ("balance", False)):
         words = f"{'null' if none is None else str(none).lower()} with posterior={name}, whose kl no gradient changes"
         require(objective.get(key, none) == none, f"objective.{key}", objective.get(key), words)
@@ -164,8 +182,8 @@ def _check_levels(objective: Node) -> None:
     """Refuse objectives that ask for one vector of latents."""
     target = objective["_target_"]
     if target in ONE_LEVEL or objective.get("dreg"):
-        name = "dreg" if objective.get("dreg") else kind(objective)
+        name = "dreg" if objective.get("dreg") else choice(objective)
         raise ValueError(
-            f"objective={name}: must be elbo, iwae or autoencoder with backbone.below, because it asks for the "
+            f"objective={name}: must be elbo, iwae, renyi or autoencoder with backbone.below, because it asks for the "
             "distribution of one vector of latents, and there are several levels"
         )

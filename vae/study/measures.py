@@ -15,7 +15,13 @@ from vae.evaluation import aggregate, anomaly, classifier, disentanglement, late
 from vae.evaluation.annealed import annealed, bidirectional
 from vae.evaluation.classifier import trained_classifier
 from vae.evaluation.gap import inference_gap
-from vae.evaluation.likelihood import Weighed, bits_per_dimension, dequantised, importance_likelihood
+from vae.evaluation.likelihood import (
+    Weighed,
+    bits_per_dimension,
+    dequantised,
+    importance_likelihood,
+    upper_bound,
+)
 from vae.model.draws import draws
 from vae.study.subject import NotApplicableError, Subject
 
@@ -66,6 +72,7 @@ def _likelihood(subject: Subject) -> Values:
         "ess": found.ess.median().item(),
         "few_effective": few,  # share of images
         "inference_gap": (found.log_p - found.elbo).mean().item(),
+        "nll_chi": -upper_bound(found, subject.effort.samples).mean().item(),
         "nll_images": n,
         "nll_samples": subject.effort.samples,
         **_bits(subject, part, found),

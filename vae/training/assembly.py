@@ -15,16 +15,17 @@ from vae.data.base import Dataset, DataSource
 from vae.data.loader import BatchLoader, evaluation_loader
 from vae.model.build import build, build_model
 from vae.model.checkpoints import AtomicCheckpointIO, about, read
-from vae.model.likelihoods import Likelihood
 from vae.model.objectives import Objective
 from vae.model.vae import VAE
 from vae.settings.ranges import RANGES
 from vae.training.callbacks.average import Average
 from vae.training.callbacks.checkpoints import BestAndLast
 from vae.training.callbacks.collapse import Collapse
+from vae.training.callbacks.fitted_prior import FittedPrior
 from vae.training.callbacks.pictures import Pictures
 from vae.training.callbacks.progress import Progress
 from vae.training.callbacks.randomness import Randomness
+from vae.training.callbacks.rivalry import Rivalry
 from vae.training.callbacks.scalars import Scalars
 from vae.training.callbacks.stop import StopBetweenSteps
 from vae.training.ledger import Ledger
@@ -104,11 +105,12 @@ def assemble(
         some = data.train.some(100_000)  # whose mean is good enough: as floats, images take four times the memory
         model.start_at(some.images / 255, some.labels, config["optimizer"].get("lr", 1e-3))
     objective: Objective = build(config, "objective")
+    objective.attach(model)
     if processes > 1:
-        refuse_to_share(processes, objective, model.likelihood)
+        refuse_to_share(processes, objective, model)
     ledger = Ledger.of(objective, model, data.test.images[:2] / 255, data.test.labels[:2])
     logger = _logger(config, folder, resumed["global_step"] if resumed else None, rank)
-    callbacks, watchers = _callbacks(config, folder, files, loaders["test"], rank)
+    callbacks, watchers = _callbacks(config, folder, files, loaders, objective, rank)
     trainer = _trainer(config, folder, logger, callbacks, processes)
     for loader in loaders.values():
         loader.to(trainer.strategy.root_device)
@@ -127,17 +129,24 @@ def _logger(config: Mapping[str, Any], folder: Path, step: int | None, rank: int
 
 
 def _callbacks(
-    config: Mapping[str, Any], folder: Path, files: Files, images: BatchLoader, rank: int
+    config: Mapping[str, Any],
+    folder: Path,
+    files: Files,
+    loaders: Mapping[str, BatchLoader],
+    objective: Objective,
+    rank: int,
 ) -> tuple[list[pl.Callback], Watchers]:
     """In the order in which they are called; only the first process shows something."""
     every = config["trainer"]["log_every_n_steps"]
     scalars = Scalars(every)
     checkpoints = BestAndLast(None if files.reported == files.last else files.best, files.last)
-    pictures: Pictures = build(config, "figures", folder=folder, loader=images, scalars=scalars)
-    showing = [Progress(scalars, every), Collapse(scalars), pictures] if rank == 0 else []
-    averaging = [Average(config["ema"])] if config["ema"] else []  # before those that show the model
+    pictures: Pictures = build(config, "figures", folder=folder, loader=loaders["test"], scalars=scalars)
+    showing = [Progress(scalars, every), Collapse(scalars), Rivalry(scalars), pictures] if rank == 0 else []
+    # Before those that show the model.
+    averaging = [Average(config["ema"])] if config["ema"] else []
+    fitting = [FittedPrior(loaders["some of train"])] if objective.needs.fitted_prior else []
     watching = [scalars, *showing, checkpoints, StopBetweenSteps(files.last)]
-    callbacks = [Randomness(config["seed"]), *averaging, *watching]
+    callbacks = [Randomness(config["seed"]), *averaging, *fitting, *watching]
     return callbacks, Watchers(scalars, checkpoints, pictures)
 
 
@@ -176,15 +185,17 @@ def _refuse_other_data(folder: Path, before: Mapping[str, Any], data: Dataset) -
         )
 
 
-def refuse_to_share(processes: int, objective: Objective, likelihood: Likelihood) -> None:
+def refuse_to_share(processes: int, objective: Objective, model: VAE) -> None:
     """Where a loss is no mean over images, several processes would minimise something else than one does."""
     for group, part, needed in (
         ("objective", objective, objective.needs.whole_batch),
-        ("likelihood", likelihood, likelihood.whole_batch),
+        ("likelihood", model.likelihood, model.likelihood.whole_batch),
     ):
         if needed:
             what = f"this {group} ({type(part).__name__})"
             raise ValueError(f"trainer.devices={processes}: must be 1 with {what}, which needs a whole batch at once")
+    if any(player.updates > 1 for player in objective.players(model)):
+        raise ValueError(f"trainer.devices={processes}: must be 1 with objective.critic.updates above 1")
 
 
 def _trainer(

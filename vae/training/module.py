@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from vae.data.loader import BatchLoader
 from vae.model.noise import SharedNoise
-from vae.model.objectives import Batch, Objective
+from vae.model.objectives import Batch, Objective, Player
 from vae.model.vae import VAE
 from vae.training.speed.install import install
 from vae.training.step import Descent, Means, Step, Update, eager, without_update
@@ -163,10 +163,10 @@ class VAEModule(pl.LightningModule):
         self.log_dict(values, batch_size=count, logger=False, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
-        return [self._optimised(player.weights) for player in self.objective.players(self.vae)]
+        return [self._optimised(player) for player in self.objective.players(self.vae)]
 
-    def _optimised(self, weights: Sequence[nn.Parameter]) -> dict[str, Any]:
-        optimizer = self.make_optimizer(weights)
+    def _optimised(self, player: Player) -> dict[str, Any]:
+        optimizer = self.make_optimizer(player.weights, **player.rates)
         scheduler = self.make_scheduler(optimizer, total_steps=self.total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from vae.common.types import KL_OF_LEVEL
 from vae.model.annealing import Count
-from vae.model.objectives import Batch, Loss, Objective
+from vae.model.objectives import Batch, Loss, Objective, Player
 from vae.model.vae import VAE, Terms
 
 Means = dict[str, Tensor]  # by name, over a batch, on the device; the model's loss first
@@ -55,11 +55,13 @@ def eager(model: VAE, objective: Objective, updates: Mapping[str, Update]) -> St
 
     def take(batch: Batch, step: Count) -> Means:
         terms = objective.terms_of(model, batch)
-        losses = {}
+        losses = losses_of(players, terms, batch, step)  # all of them at the weights before the step
         for player in players:
-            loss = losses[player.name] = player.loss(terms, batch, step)
-            value = loss.value if batch.weight is None else loss.value * batch.weight
-            updates[player.name](value, None if is_alone else player.weights)
+            loss = losses[player.name]
+            for update in range(player.updates):
+                loss = player.loss(terms, batch, step) if update else loss
+                value = loss.value if batch.weight is None else loss.value * batch.weight
+                updates[player.name](value, None if is_alone else player.weights)
         model.observe(terms)
         return means_of(objective, terms, losses)
 
@@ -71,10 +73,14 @@ def without_update(model: VAE, objective: Objective) -> Step:
 
     def take(batch: Batch, step: Count) -> Means:
         terms = objective.terms_of(model, batch)
-        losses = {player.name: player.loss(terms, batch, step) for player in objective.players(model)}
-        return means_of(objective, terms, losses)
+        return means_of(objective, terms, losses_of(objective.players(model), terms, batch, step))
 
     return take
+
+
+def losses_of(players: Sequence[Player], terms: Terms, batch: Batch, step: Count) -> dict[str, Loss]:
+    """Every player's loss by name."""
+    return {player.name: player.loss(terms, batch, step) for player in players}
 
 
 @torch.no_grad()
@@ -89,5 +95,5 @@ def means_of(objective: Objective, terms: Terms, losses: Mapping[str, Loss]) -> 
     for latent in terms.latents:
         means |= latent.parts
     for name, other in others:
-        means |= {f"{name}_loss": other.value, **other.parts}
+        means |= {f"{name}/{part}": value for part, value in {"loss": other.value, **other.parts}.items()}
     return {name: value.detach() for name, value in means.items()}

@@ -127,8 +127,11 @@ class Scalars(pl.Callback):
 def _refuse_unless_finite(names: Iterable[str], values: Collection[float], step: int, epoch: int) -> None:
     if all(map(math.isfinite, values)):
         return
+    first = next(name for name, value in zip(names, values, strict=True) if not math.isfinite(value))
+    player, _, _ = first.removeprefix("val/").rpartition("/")
+    whose = f"the {player}'s" if player else "the"
     listed = ", ".join(f"{name}={value:.4g}" for name, value in zip(names, values, strict=True))
     raise FloatingPointError(
-        f"the loss is no longer finite at step {step} (epoch {epoch}): {listed}. Try a lower optimizer.lr, "
+        f"{whose} loss is no longer finite at step {step} (epoch {epoch}): {listed}. Try a lower optimizer.lr, "
         "trainer.gradient_clip_val=1, scheduler.warmup=0.05 or, for likelihood=gaussian, a larger likelihood.sigma"
     )
