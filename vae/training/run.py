@@ -97,6 +97,7 @@ def _train(
         reported = read(parts.files.reported)
         parts.model.load_state_dict(model_weights(reported))
         parts.model.eval().to(parts.device)
+        parts.objective.to(parts.device)
         epoch = reported["epoch"] + 1
         parts.watchers.pictures.close(parts.trainer, parts.module, epoch)
         device = report.device_name(parts.device)
