@@ -271,19 +271,16 @@ def two_levels() -> Figure:
     return figures.planes([[left, right]], [("first of z₁", "second of z₁")])
 
 
+def divergences() -> Figure:
+    """The Gaussian that each of six divergences chooses for a density of two modes"""
+    z = torch.linspace(-5, 5, 801, dtype=torch.float64)
+    p = toys.two_modes(z)
+    return figures.fits(z, p, [(name, *toys.nearest_normal(z, p, divergence)) for name, divergence in toys.DIVERGENCES])
+
+
 EVERY: tuple[Callable[[], Figure], ...] = (
-    importance,
-    elbo,
-    reparameterisation,
-    gradients,
-    kl,
-    coordinates,
-    true_posterior,
-    collapse,
-    rotation,
-    two_densities,
-    pixel,
-    two_levels,
+    *(importance, elbo, reparameterisation, gradients, kl, coordinates, true_posterior, collapse, rotation),
+    *(two_densities, pixel, two_levels, divergences),
 )
 PICTURES = {each.__name__: each for each in EVERY}  # in the order of the page
 

@@ -54,3 +54,36 @@ def test_a_component_is_used_from_the_threshold_on(variance):
     best = w[loss.argmin()].item()
     assert best == pytest.approx(math.sqrt(max(0.0, variance - t)), abs=1e-3)
     assert (theory.water_filling(torch.tensor([variance]), 1.0, t).item() > 0) == (best > 0)
+
+
+# Divergences ----------------------------------------------------------------------------------------------------------
+
+Z = torch.linspace(-5, 5, 801, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(("name", "divergence"), theory.DIVERGENCES, ids=[name for name, _ in theory.DIVERGENCES])
+def test_of_a_gaussian_the_nearest_is_itself(name: str, divergence: theory.Divergence) -> None:
+    p = torch.distributions.Normal(0.4, 0.9).log_prob(Z).exp()
+    assert theory.nearest_normal(Z, p, divergence) == pytest.approx((0.4, 0.9), abs=0.06)
+
+
+def test_maximum_likelihood_has_the_moments_and_transport_the_mean() -> None:
+    p, chosen = theory.two_modes(Z), dict(theory.DIVERGENCES)
+    weights = p / p.sum()
+    mean = (weights * Z).sum().item()
+    deviation = (weights * (Z - mean) ** 2).sum().sqrt().item()
+    found = {name: theory.nearest_normal(Z, p, chosen[name]) for name in chosen}
+    assert found["KL(p ‖ q): maximum likelihood"] == pytest.approx((mean, deviation), abs=0.06)
+    assert found["W₂: wasserstein"][0] == pytest.approx(mean, abs=0.06)
+    assert found["KL(q ‖ p): elbo"] == pytest.approx((-1.5, 0.5), abs=0.1)  # one mode alone
+
+
+def test_divergences_of_two_gaussians_are_their_formulas() -> None:
+    a, b = torch.distributions.Normal(-0.3, 0.8), torch.distributions.Normal(0.5, 0.6)
+    q, p = (each.log_prob(Z.float()).exp().double() for each in (a, b))
+    kl = torch.distributions.kl_divergence(a, b).item()
+    assert theory.kl_of(q, p, Z).item() == pytest.approx(kl, rel=1e-3)
+    assert theory.renyi_of(0.999)(q, p, Z).item() == pytest.approx(kl, rel=5e-3)
+    assert theory.wasserstein_of(q, p, Z).item() == pytest.approx(0.8**2 + 0.2**2, abs=0.01)
+    assert theory.mmd_of(q, q, Z).item() == 0 and theory.mmd_of(q, p, Z) > 0.01
+    assert 0 < theory.jensen_shannon(q, p, Z) < math.log(2)

@@ -90,3 +90,17 @@ def test_checked_formulas_are_lines_and_measurements_dots(check, logarithmic):
         assert line.get_color() == dots.get_color()
     assert axes.get_yscale() == ("log" if logarithmic else "linear") and axes.get_xscale() == "log"
     assert words(axes) == ["formula", "measured", "λ = 1", "λ = 2", "λ = 4"]
+
+
+def test_fits_are_drawn_over_their_density(check):
+    z = np.linspace(-4, 4, 201)
+    p = np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)
+    chosen = [("its own", 0.0, 1.0), ("narrow", -1.0, 0.5), ("wide", -0.0, 2.0)]
+    figure = check(theory.fits(z, p, chosen, note=NOTE))
+    for axes, (name, mean, deviation) in zip(figure.axes, chosen, strict=True):
+        x, y = axes.lines[0].get_data()
+        assert axes.get_title(loc="left") == name or axes.get_title() == name
+        assert x[y.argmax()] == pytest.approx(mean, abs=0.05)
+        assert y.max() == pytest.approx(1 / (deviation * np.sqrt(2 * np.pi)), rel=0.01)
+    assert np.allclose(figure.axes[0].lines[0].get_ydata(), p)
+    assert [axes.texts[0].get_text() for axes in figure.axes][1:] == ["−1.00 ± 0.50", "0.00 ± 2.00"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -179,3 +179,75 @@ def linear_optimum(variances: Tensor, noise: float, beta: float) -> Tensor:
     optimizer.step(loss)
     with torch.no_grad():
         return kl(posterior().base_dist, prior.base_dist, x).mean(0).sort(descending=True).values
+
+
+# Divergences ----------------------------------------------------------------------------------------------------------
+
+Divergence = Callable[[Tensor, Tensor, Tensor], Tensor]  # of densities (…, points) and (points,) at evenly spaced z
+
+
+def two_modes(z: Tensor) -> Tensor:
+    """A narrow mode with more of the mass and a wide one with less."""
+    return 0.6 * _normal(z, -1.5, 0.5) + 0.4 * _normal(z, 1.8, 0.9)
+
+
+def _normal(z: Tensor, mean: Tensor | float, deviation: Tensor | float) -> Tensor:
+    return torch.exp(-0.5 * ((z - mean) / deviation) ** 2) / (deviation * math.sqrt(2 * math.pi))
+
+
+def nearest_normal(z: Tensor, p: Tensor, divergence: Divergence) -> tuple[float, float]:
+    """Mean and deviation of the Gaussian q of least divergence from p, by search on a grid."""
+    deviations = torch.logspace(-1, 0.6, 81, dtype=z.dtype)
+    best = (math.inf, 0.0, 0.0)
+    for mean in torch.linspace(-3, 3, 121, dtype=z.dtype):
+        found = divergence(_normal(z, mean, deviations[:, None]), p, z)
+        place = int(found.argmin())
+        best = min(best, (found[place].item(), mean.item(), deviations[place].item()))
+    return best[1:]
+
+
+def _sum(values: Tensor, z: Tensor) -> Tensor:
+    return values.sum(-1) * (z[1] - z[0])
+
+
+def kl_of(q: Tensor, p: Tensor, z: Tensor) -> Tensor:
+    """KL(q ‖ p)."""
+    return _sum(torch.special.xlogy(q, q) - q * p.clamp(min=1e-300).log(), z)
+
+
+def renyi_of(order: float) -> Divergence:
+    """1/(α − 1) log ∫ q^α p^(1−α), α the order."""
+    return lambda q, p, z: _sum(q**order * p ** (1 - order), z).log() / (order - 1)
+
+
+def jensen_shannon(q: Tensor, p: Tensor, z: Tensor) -> Tensor:
+    """½ KL(q ‖ m) + ½ KL(p ‖ m) with m = ½ (q + p): log 2 less half of the best critic's loss."""
+    m = 0.5 * (q + p)
+    return 0.5 * (kl_of(q, m, z) + kl_of(p, m, z))
+
+
+def wasserstein_of(q: Tensor, p: Tensor, z: Tensor) -> Tensor:
+    """W₂², from the quantiles."""
+    levels = torch.linspace(0.0005, 0.9995, 1000, dtype=z.dtype)
+
+    def quantiles(density: Tensor) -> Tensor:
+        shares = density.cumsum(-1) * (z[1] - z[0])
+        return z[torch.searchsorted(shares, levels.expand(*shares.shape[:-1], -1).contiguous()).clamp(max=len(z) - 1)]
+
+    return (quantiles(q) - quantiles(p)).square().mean(-1)
+
+
+def mmd_of(q: Tensor, p: Tensor, z: Tensor) -> Tensor:
+    """MMD² with the kernel 1/(1 + (a − b)²)."""
+    kernel = 1 / (1 + (z[:, None] - z).square())
+    return _sum((q - p) * ((q - p) @ kernel) * (z[1] - z[0]), z)
+
+
+DIVERGENCES: tuple[tuple[str, Divergence], ...] = (
+    ("KL(q ‖ p): elbo", kl_of),
+    ("Rényi, α = ½: renyi", renyi_of(0.5)),
+    ("KL(p ‖ q): maximum likelihood", lambda q, p, z: kl_of(p, q, z)),
+    ("Jensen–Shannon: a critic", jensen_shannon),
+    ("W₂: wasserstein", wasserstein_of),
+    ("MMD: mmd", mmd_of),
+)

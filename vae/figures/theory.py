@@ -114,6 +114,28 @@ def convergence(
 
 
 @styled
+def fits(z: ArrayLike, p: ArrayLike, chosen: Sequence[tuple[str, float, float]], note: str = "") -> Figure:
+    """A density (points,) at z (points,), and Gaussians by name, mean and deviation, each in a panel of its own."""
+    z, p, columns = np.asarray(z), np.asarray(p), 3
+    rows = -(-len(chosen) // columns)
+    figure = new_figure(9.0, 1.75 * rows + 0.75 * (rows - 1), note, top=0.32)
+    places = [axes for row in panels(figure, rows, columns, (0.35, 0.75)) for axes in row]
+    for axes, (name, mean, deviation) in zip(places, chosen, strict=False):
+        q = np.exp(-0.5 * ((z - mean) / deviation) ** 2) / (deviation * np.sqrt(2 * np.pi))
+        axes.fill_between(z, p, color=CODES, alpha=0.35, lw=0)
+        axes.plot(z, q, color=ACCENT, lw=1.6)
+        axes.set(xlim=(z[0], z[-1]), ylim=(0, 0.88), title=name)
+        axes.set_yticks([])
+        said = f"{round(mean, 2) + 0.0:.2f} ± {deviation:.2f}".replace("-", "−")
+        axes.text(0.97, 0.93, said, transform=axes.transAxes, ha="right", va="top", size=8, color=ACCENT)
+    handles = [Patch(color=CODES, alpha=0.35, lw=0, label="p"), Line2D([], [], color=ACCENT, lw=1.6, label="q")]
+    places[0].legend(handles=handles, loc="upper left")
+    for axes in places[-columns:]:
+        axes.set_xlabel("z")
+    return figure
+
+
+@styled
 def bounds(z: ArrayLike, posterior: ArrayLike, candidates: Sequence[Candidate], log_p: float, note: str = "") -> Figure:
     """The true posterior (points,) at z (points,) with some that stand in for it, and where their ELBOs end."""
     figure = new_figure(8.4, 2.7, note, top=0.32)
