@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 SHEETS = {  # with the picture of each run that a contact sheet shows
     "manifolds": Path("figures", "latent", "manifold.png"),
     "clusters": Path("figures", "latent", "clusters.png"),
+    "samples": Path("figures", "images", "samples.png"),
 }
 COLOURS = 10  # of series: those with the best runs
 ACROSS = 3  # pictures in a row where one key alone lays them out: with more, their own texts cannot be read

@@ -277,3 +277,14 @@ def test_searched_values_have_four_digits_where_these_tell_them_apart():
     table = Table(["beta", "lr", "a"], ["beta", "lr", "a"], rows)
     assert table.cells()[1] == [["1.208", "0.00070011", "0.25"], ["0.5", "0.00070012", "0.25"]]
     assert "1.2076297844304393" in table.csv()
+
+
+def test_what_an_objective_sets_tells_no_runs_apart() -> None:
+    def of(objective: str, report: str) -> Run:
+        found = run()
+        found.choices["objective"], found.config["report"] = objective, report
+        return found
+
+    elbo, gan = of("elbo", "best"), of("vae_gan", "last")
+    assert differing([elbo, gan]) == ["objective"]
+    assert differing([elbo, gan, of("elbo", "last")]) == ["report", "objective"]

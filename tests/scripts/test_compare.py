@@ -154,8 +154,8 @@ def test_pictures_are_drawn_where_they_apply(sweep, capsys):
             for seed in (0, 1):
                 sweep(100 + beta + seed, beta=beta, prior=prior, seed=seed)
     compare.main(["s", "--figures", "pictures"])
-    names = ["rate_distortion", "total_by_beta", "total_by_prior", "curves", "manifolds", "clusters"]
-    assert capsys.readouterr().out.splitlines()[-6:] == [f"pictures/{name}.png" for name in names]
+    names = ["rate_distortion", "total_by_beta", "total_by_prior", "curves", "manifolds", "clusters", "samples"]
+    assert capsys.readouterr().out.splitlines()[-7:] == [f"pictures/{name}.png" for name in names]
     for name in names:
         assert Image.open(f"pictures/{name}.png").width > 1000
 
@@ -164,12 +164,13 @@ def test_pictures_that_do_not_apply_are_explained(sweep, capsys):
     for seed in (0, 1):
         sweep(seed=seed, history=None, picture=None)
     compare.main(["s", "--figures", "pictures"])
-    assert capsys.readouterr().out.splitlines()[-5:] == [
+    assert capsys.readouterr().out.splitlines()[-6:] == [
         "pictures/rate_distortion.png",
         "no total_by_KEY.png: the runs differ by nothing but their seeds",
         "no curves.png: no run has a history.csv",
         "no manifolds.png: no run has a figures/latent/manifold.png",
         "no clusters.png: no run has a figures/latent/clusters.png",
+        "no samples.png: no run has a figures/images/samples.png",
     ]
 
 

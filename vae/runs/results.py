@@ -131,17 +131,24 @@ def _replaced(typed: Iterable[str]) -> list[str]:
 
 # How runs differ ------------------------------------------------------------------------------------------------------
 
+FOLLOWING = {"report": "objective"}  # keys that some choices of a group set
+
+
+def _alike(runs: Sequence[Run], name: str) -> Iterable[Sequence[Run]]:
+    """The runs in parts within which a difference in a key of the top level counts."""
+    return partition(runs, [FOLLOWING[name]]).values() if name in FOLLOWING else [runs]
+
 
 def differing(runs: Sequence[Run]) -> list[str]:
     """The keys by which runs differ: those of the top level, then groups, then keys inside of groups.
 
     A key inside of a group counts only if it differs among runs with the same choice and does not repeat a top-level
-    key. Pictures and the place of the data do not count.
+    key, and so does one that a choice sets. Pictures and the place of the data do not count.
     """
     names = dict.fromkeys(name for run in runs for name in run.config if name not in AFTERWARDS)
     groups = [name for name in names if any(isinstance(run.config.get(name), Mapping) for run in runs)]
     top = [name for name in names if name not in groups]
-    found = [name for name in (*top, *groups) if differ(runs, name)]
+    found = [name for name in (*top, *groups) if any(differ(some, name) for some in _alike(runs, name))]
     for group in groups:
         keys = dict.fromkeys(key for run in runs for key in run.flat if key.startswith(f"{group}."))
         same_choice = partition(runs, [group]).values()
