@@ -29,8 +29,8 @@ def test_sliced_is_the_mean_over_directions_of_sorted_differences() -> None:
 def test_sliced_of_a_shift_is_its_share_in_a_direction() -> None:
     """The mean of (uᵀs)² over directions u is ‖s‖²/n."""
     a, shift = points(), torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
-    found = sliced(a, a + shift, torch.randn(200_000, 3, dtype=torch.float64))
-    assert found.item() == pytest.approx(shift.square().sum().item() / 3, rel=0.01)
+    found = sliced(a, a + shift, torch.randn(50_000, 3, dtype=torch.float64))
+    assert found.item() == pytest.approx(shift.square().sum().item() / 3, rel=0.03)
 
 
 @pytest.mark.parametrize("shift", [0.0, 2.0])
@@ -44,10 +44,10 @@ def test_transport_with_little_entropy_is_the_exact_assignment(shift: float) -> 
 
 
 def test_the_gradient_is_that_of_the_cost() -> None:
-    a, b = points(12).requires_grad_(), points(12, shift=1.0)
+    a, b = points(6, 2).requires_grad_(), points(6, 2, shift=1.0)
 
     def cost(a: Tensor) -> Tensor:
-        return transport(a, b, 0.25, sweeps=1000) - 0.5 * transport(a, a, 0.25, sweeps=1000)
+        return transport(a, b, 0.25, sweeps=400) - 0.5 * transport(a, a, 0.25, sweeps=400)
 
     (found,) = torch.autograd.grad(cost(a), a)
     step, expected = 1e-4, torch.empty_like(a)
