@@ -61,6 +61,11 @@ def test_a_mixture_is_that_of_expectation_maximisation(covariance: str) -> None:
     assert all(torch.equal(*pair) for pair in zip(prior.parameters(), again.parameters(), strict=True))
 
 
+def test_more_components_than_codes_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^prior\.components=4: must be at most 3, the codes"):
+        Mixture(2, components=4, covariance="full").fit(torch.randn(3, 2))
+
+
 def test_numbers_of_a_factor_give_it_back() -> None:
     free = torch.randn(4, CholeskyFactor.numbers(3), dtype=torch.float64)
     assert torch.allclose(CholeskyFactor.free(CholeskyFactor.of(free)), free)

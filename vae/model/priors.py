@@ -76,12 +76,11 @@ class Learned(Prior):
     @torch.no_grad()
     def fit(self, z: Tensor) -> None:
         """Have their mean and covariance."""
-        doubles = z.double()
+        doubles = z.cpu().double()
+        floor = LEAST_VARIANCE * torch.eye(z.shape[1], dtype=doubles.dtype)
+        covariance = doubles.T.cov(correction=0).view(floor.shape) + floor
         self.loc.copy_(doubles.mean(0))
-        floor = LEAST_VARIANCE * torch.eye(z.shape[1], dtype=doubles.dtype, device=z.device)
-        self.factor.copy_(
-            CholeskyFactor.free(torch.linalg.cholesky(doubles.T.cov(correction=0).view(floor.shape) + floor))
-        )
+        self.factor.copy_(CholeskyFactor.free(torch.linalg.cholesky(covariance)))
 
     def forward(self, state: Tensor | None = None) -> FullNormal:
         """The prior, with event shape (latent_dim,)."""
@@ -105,9 +104,13 @@ class Mixture(Prior):
         """Begin with k-means' clusters, and go on by expectation maximisation."""
         from sklearn.mixture import GaussianMixture
 
-        kind = "full" if self.full else "diag"
-        found = GaussianMixture(len(self.logits), covariance_type=kind, reg_covar=LEAST_VARIANCE, random_state=0)
-        found.fit(z.double().cpu().numpy())
+        count, kind = len(self.logits), "full" if self.full else "diag"
+        if count > len(z):
+            raise ValueError(
+                f"prior.components={count}: must be at most {len(z)}, the codes that the prior is fitted to"
+            )
+        found = GaussianMixture(count, covariance_type=kind, reg_covar=LEAST_VARIANCE, random_state=0)
+        found.fit(z.cpu().double().numpy())
         weights, means, spreads = (
             torch.from_numpy(each) for each in (found.weights_, found.means_, found.covariances_)
         )

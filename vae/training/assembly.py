@@ -142,11 +142,10 @@ def _callbacks(
     checkpoints = BestAndLast(None if files.reported == files.last else files.best, files.last)
     pictures: Pictures = build(config, "figures", folder=folder, loader=loaders["test"], scalars=scalars)
     showing = [Progress(scalars, every), Collapse(scalars), Rivalry(scalars), pictures] if rank == 0 else []
-    # Before those that show the model.
-    averaging = [Average(config["ema"])] if config["ema"] else []
-    fitting = [FittedPrior(loaders["some of train"])] if objective.needs.fitted_prior else []
-    watching = [scalars, *showing, checkpoints, StopBetweenSteps(files.last)]
-    callbacks = [Randomness(config["seed"]), *averaging, *fitting, *watching]
+    averaging = [Average(config["ema"])] if config["ema"] else []  # before those that show the model
+    fitting = [FittedPrior(loaders["some of train"])] if objective.needs.fitted_prior else []  # as well
+    watching = [scalars, *fitting, *showing, checkpoints, StopBetweenSteps(files.last)]
+    callbacks = [Randomness(config["seed"]), *averaging, *watching]
     return callbacks, Watchers(scalars, checkpoints, pictures)
 
 
