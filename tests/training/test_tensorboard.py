@@ -1,7 +1,9 @@
 """TensorBoard's own server over three runs: what a browser gets from every plugin."""
 
 import json
+import os
 import signal
+import socket
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -213,3 +215,14 @@ def test_an_error_behind_an_interruption_is_no_end_of_the_run(tmp_path: Path, ma
 def events_of(path: Path) -> Iterator[Any]:
     for event in EventFileLoader(str(path)).Load():
         yield event.summary.value
+
+
+def test_the_file_of_a_run_that_goes_on_is_the_last_by_name(tmp_path: Path) -> None:
+    """Also where the process has begun another in this very second, whose count has fewer digits."""
+    earlier = tmp_path / f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.9"
+    earlier.write_bytes(b"")
+    logger = RunLogger(tmp_path, purge_step=3)
+    logger.log_metrics({"train/loss": 1.0}, 3)
+    logger.close()
+    first, last = sorted(path.name for path in tmp_path.glob("events.*"))
+    assert first == earlier.name and last != earlier.name

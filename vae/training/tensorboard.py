@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shlex
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,10 +39,27 @@ pywrap_tensorflow.crc32c = google_crc32c.value
 DOT = 16  # pixels of the picture of a point in the projector, half of them its diameter
 
 
+def _wait_for_a_later_name(folder: Path) -> None:
+    """Let the next event file be the last by name, for TensorBoard reads a run's files in that order.
+
+    A name has the second, the process and a count, of which 10 goes before 9.
+    """
+    while any(map(_may_come_after_the_next, folder.glob("events.out.tfevents.*"))):
+        time.sleep(0.05)
+
+
+def _may_come_after_the_next(file: Path) -> bool:
+    second, *_, process, count = file.name.removeprefix("events.out.tfevents.").split(".")
+    is_like_it = second == f"{int(time.time()):010d}" and process == str(os.getpid()) and count.isdigit()
+    return is_like_it and len(str(int(count) + 20)) > len(count)
+
+
 class RunLogger(TensorBoardLogger):
     """One event file for the whole run; no `hparams.yaml`, no `hp_metric`. Passes on what loggers `beside` can take."""
 
     def __init__(self, folder: Path, purge_step: int | None = None, beside: Beside | None = None):
+        if purge_step is not None:
+            _wait_for_a_later_name(folder)
         # What a killed process wrote after its last checkpoint is written again: purge_step hides the first version.
         super().__init__(folder, name="", version="", default_hp_metric=False, purge_step=purge_step)
         self.beside = beside or Beside()
