@@ -85,6 +85,7 @@ def test_somebody_else_may_answer(heard: None) -> None:
     assert answers == [signal.SIGINT]
 
 
+@pytest.mark.slow
 def test_what_comes_where_python_ignores_errors_is_not_lost(heard: None, capsys: pytest.CaptureFixture[str]) -> None:
     class Profiler:
         def __del__(self) -> None:

@@ -142,7 +142,7 @@ def test_noise_is_drawn_anew_for_every_image_and_every_pass():
     assert torch.equal(vae(x).latent.z, again)
 
 
-@pytest.mark.parametrize("backbone", [*BACKBONES, *LADDERS])
+@pytest.mark.parametrize("backbone", [*BACKBONES, *(pytest.param(name, marks=pytest.mark.slow) for name in LADDERS)])
 def test_one_batch_can_be_overfitted(backbone):
     vae = made(backbone, "correlated", "tied", "bernoulli")
     x = (torch.rand(8, 1, 1, 1) > torch.linspace(0, 1, 72).view(1, 1, 9, 8)).float().expand(8, *IMAGES)

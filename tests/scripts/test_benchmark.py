@@ -149,6 +149,7 @@ with open(sys.argv[1], "wb", buffering=0) as file:
 """
 
 
+@pytest.mark.slow
 def test_programs_work_in_their_turns_alone(tmp_path):
     with ExitStack() as started:
         ways = {}

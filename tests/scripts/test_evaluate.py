@@ -124,9 +124,10 @@ def test_scores_of_anomalies_are_drawn(run, monkeypatch):
             r"^error: against=images: must be other data, because data.root has no default$",
         ),
         (["anomaly", "--against", "cifar"], r"^error: against=cifar: must be one of arrays, auto, celeba, "),
-        (
+        pytest.param(
             ["anomaly", "--against", "strokes", *SMALL],
             r"^error: metric=anomaly: cannot .*: its images are \(1, 28, 28\)",
+            marks=pytest.mark.slow,  # draws all strokes
         ),
     ],
 )
