@@ -26,7 +26,8 @@ from vae.settings import compose
 from vae.settings.classes import ranges_of
 from vae.settings.compose import CONF
 from vae.settings.config import check, flatten, plain
-from vae.settings.ranges import LOGGERS, RANGES, TOP
+from vae.settings.loggers import LOGGERS
+from vae.settings.ranges import RANGES, TOP
 from vae.training.run import train_run
 
 EVERY = sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml"))

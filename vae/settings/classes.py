@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vae.settings.ranges import LOGGERS, RANGES, TOP, TRAINER, TRAINER_OF_PROCESSES, Ranges
+from vae.settings.loggers import LOGGERS
+from vae.settings.ranges import RANGES, TOP, TRAINER, TRAINER_OF_PROCESSES, Ranges
 from vae.settings.rules import anything, boolean
 
 
