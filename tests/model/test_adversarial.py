@@ -19,7 +19,7 @@ from vae.model.distributions import DiagonalNormal
 from vae.model.levels import Level
 from vae.model.likelihoods import Bernoulli
 from vae.model.noise import FRESH
-from vae.model.objectives import Batch
+from vae.model.objectives import Batch, Loss
 from vae.model.posteriors import Diagonal
 from vae.model.priors import Correlated, Isotropic
 from vae.model.vae import VAE, Terms
@@ -126,6 +126,17 @@ def test_both_halves_of_a_batch_have_as_many(count: int) -> None:
 # Losses by hand -------------------------------------------------------------------------------------------------------
 
 
+def with_draws(
+    objective: Adversarial, vae: VAE, batch: Batch, loss: Callable[[Terms, Batch, int], Loss]
+) -> tuple[Terms, Loss, Tensor]:
+    """Terms of a batch, a loss of them, and the draws of N(0, I) that it took."""
+    batch_terms = objective.terms_of(vae, batch)
+    state = torch.get_rng_state()
+    found = loss(batch_terms, batch, 0)
+    torch.set_rng_state(state)
+    return batch_terms, found, torch.randn(BATCH, N, dtype=torch.float64)
+
+
 def test_losses_are_their_formulas() -> None:
     for name in ("factor", "wae_gan"):
         objective, vae, batch = attached(name)
@@ -138,12 +149,8 @@ def test_losses_are_their_formulas() -> None:
 
 def test_the_loss_of_a_vae_gan_is_its_formula() -> None:
     objective, vae, batch = attached("vae_gan")
-    torch.manual_seed(0)
-    batch_terms = objective.terms_of(vae, batch)
-    state = torch.get_rng_state()
-    found = objective.loss(batch_terms, batch, 0)
-    torch.set_rng_state(state)
-    drawn = vae.decode(torch.randn(BATCH, N, dtype=torch.float64)).mean
+    batch_terms, found, z = with_draws(objective, vae, batch, objective.loss)
+    drawn = vae.decode(z).mean
     true, made = (objective.critic(images).features for images in (batch.images, batch_terms.p_x.mean))
     likeness = ((true - made) ** 2).sum() / 2 / BATCH
     fooling = -objective.critic(drawn).logit.sigmoid().log().mean()
@@ -153,12 +160,8 @@ def test_the_loss_of_a_vae_gan_is_its_formula() -> None:
 
 def test_the_critic_s_loss_is_a_cross_entropy_and_its_accuracy_a_share() -> None:
     objective, vae, batch = attached("wae_gan")
-    torch.manual_seed(0)
-    batch_terms = objective.terms_of(vae, batch)
-    state = torch.get_rng_state()
-    found = objective.told_apart(batch_terms, batch, 0)
-    torch.set_rng_state(state)
-    points = torch.cat([torch.randn(BATCH, N, dtype=torch.float64), batch_terms.latent.z])
+    batch_terms, found, z = with_draws(objective, vae, batch, objective.told_apart)
+    points = torch.cat([z, batch_terms.latent.z])
     logits, kinds = objective.critic(points).logit, torch.arange(2 * BATCH) < BATCH
     entropy = nn.functional.binary_cross_entropy_with_logits(logits, kinds.double())
     assert torch.allclose(found.value, 2 * entropy)

@@ -13,8 +13,8 @@ from torch.nn.functional import softplus
 from vae.model.annealing import Count
 from vae.model.critics import Critic, OfImages, OfVectors, Seen
 from vae.model.distributions import DiagonalNormal, FullNormal, whitened
-from vae.model.noise import Noise, sampled
-from vae.model.objectives import OVER_BATCH, RECON, Batch, Entry, Loss, Needs, Objective, Player
+from vae.model.noise import Noise
+from vae.model.objectives import OVER_BATCH, RECON, Batch, Entry, Loss, Needs, Objective, Player, of_the_prior
 from vae.model.vae import VAE, Terms
 
 OWN = "minimised by the critic alone"
@@ -38,8 +38,8 @@ class Adversarial(Objective):
         self.critic = self.made(vae)
 
     def made(self, vae: VAE) -> Critic:
-        """The critic's network."""
-        raise NotImplementedError
+        """The critic's network; of z unless it is another."""
+        return OfVectors(vae.numbers, self.of_critic["hidden"])
 
     def kinds(self, terms: Terms, batch: Batch) -> tuple[Tensor, Tensor]:
         """What the critic is to tell apart, through which no gradient flows."""
@@ -79,9 +79,6 @@ class Factor(Adversarial):
     def __init__(self, gamma: float, critic: Mapping[str, Any]):
         super().__init__(critic)
         self.gamma = gamma
-
-    def made(self, vae: VAE) -> Critic:
-        return OfVectors(vae.numbers, self.of_critic["hidden"])
 
     def loss(self, terms: Terms, batch: Batch, step: Count) -> Loss:
         tc = self.opinion(_independently(terms)).logit.mean()
@@ -124,17 +121,12 @@ class WaeGan(Adversarial):
         super().__init__(critic)
         self.weight = weight
 
-    def made(self, vae: VAE) -> Critic:
-        return OfVectors(vae.numbers, self.of_critic["hidden"])
-
     def loss(self, terms: Terms, batch: Batch, step: Count) -> Loss:
         fooling = softplus(-self.opinion(terms.latent.z).logit).mean()
         return Loss(terms.recon.mean() + self.weight * fooling, {"fooling": fooling})
 
     def kinds(self, terms: Terms, batch: Batch) -> tuple[Tensor, Tensor]:
-        z = terms.latent.z.detach()
-        with torch.no_grad():
-            return sampled(terms.latent.p, batch.noise, z.shape[:1]), z
+        return of_the_prior(terms, batch), terms.latent.z.detach()
 
     def ledger(self) -> list[Entry]:
         return [
@@ -191,9 +183,7 @@ class VaeGan(Adversarial):
 
     def _drawn(self, terms: Terms, batch: Batch) -> Tensor:
         """E[x|z] of draws of the prior, as many as the batch has images and of their classes."""
-        with torch.no_grad():
-            z = sampled(terms.latent.p, batch.noise, terms.latent.z.shape[:1])
-        return self._decode(z, batch.labels).mean
+        return self._decode(of_the_prior(terms, batch), batch.labels).mean
 
     def ledger(self) -> list[Entry]:
         steady = f", + {self.of_critic['r1'] / 2:g} ‖∇D(x)‖²" if self.of_critic["r1"] else ""

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from vae.model.annealing import Count
 from vae.model.distributions import DiagonalNormal, FullNormal, marginals, whitened
-from vae.model.noise import sampled
-from vae.model.objectives import OVER_BATCH, RECON, Batch, Entry, Loss, Needs, Objective
+from vae.model.objectives import OVER_BATCH, RECON, Batch, Entry, Loss, Needs, Objective, of_the_prior
 from vae.model.vae import Terms
 
 
@@ -84,8 +83,7 @@ class MMD(Objective):
 
     def loss(self, terms: Terms, batch: Batch, step: Count) -> Loss:
         z = terms.latent.z
-        with torch.no_grad():
-            p = sampled(terms.latent.p, batch.noise, z.shape[:1])
+        p = of_the_prior(terms, batch)
         mmd = self.mmd(z, p)
         value = terms.recon.mean() + (1 - self.alpha) * terms.kl.mean() + (self.alpha + self.weight - 1) * mmd
         return Loss(value, {"mmd": mmd})

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vae.common.types import TERMS
 from vae.model.annealing import Annealing, Count
 from vae.model.distributions import DiagonalNormal, kl
-from vae.model.noise import FRESH, Draw, Noise
+from vae.model.noise import FRESH, Draw, Noise, sampled
 from vae.model.vae import VAE, Terms
 
 OVER_PIXELS = "summed over channels and pixels, mean over images"
@@ -219,6 +219,12 @@ class Autoencoder(Objective):
 
     def ledger(self) -> list[Entry]:
         return [Entry("recon", "−log p(x|z) at z = E[z|x]", "1", OVER_PIXELS)]
+
+
+@torch.no_grad()
+def of_the_prior(terms: Terms, batch: Batch) -> Tensor:
+    """As many draws of the only level's prior as there are z, without a gradient."""
+    return sampled(terms.latent.p, batch.noise, terms.latent.z.shape[:1])
 
 
 def _length_of_codes(terms: Terms, batch: Batch, step: Count) -> Loss:

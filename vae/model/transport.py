@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from vae.model.annealing import Count
-from vae.model.noise import sampled
-from vae.model.objectives import OVER_BATCH, RECON, Batch, Entry, Loss, Needs, Objective
+from vae.model.objectives import OVER_BATCH, RECON, Batch, Entry, Loss, Needs, Objective, of_the_prior
 from vae.model.vae import Terms
 
 HALVINGS = 30  # of ε, from the square of the points' extent down to that asked for
@@ -35,8 +34,7 @@ class Wasserstein(Objective):
 
     def loss(self, terms: Terms, batch: Batch, step: Count) -> Loss:
         z = terms.latent.z
-        with torch.no_grad():
-            p = sampled(terms.latent.p, batch.noise, z.shape[:1])
+        p = of_the_prior(terms, batch)
         if self.kind == "sliced":
             distance = sliced(z, p, batch.noise.normal((self.directions, z.shape[1]), z, 0))
         else:
