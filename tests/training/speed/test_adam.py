@@ -92,3 +92,39 @@ class Own(Adam):
 def test_it_suits_only_what_it_can_do(make):
     weights = list(nn.Linear(2, 2).parameters())
     assert StraightAdam.suits(OPTIMIZERS["adamw"](weights)) and not StraightAdam.suits(make(weights))
+
+
+def small(weights: list[nn.Parameter], optimizer: Adam) -> int:
+    """How many weights and means are below what single precision has all its digits for."""
+    found = [*weights, *(state["exp_avg"] for state in optimizer.state.values())]
+    return sum(int(((each != 0) & (each.abs() < 1.2e-38)).sum()) for each in found)
+
+
+@pytest.mark.parametrize("unused", [False, True])
+def test_numbers_that_fall_for_ever_become_0_and_others_stay(unused: bool) -> None:
+    """Of weights whose gradients are 0 from a step on, beside one that torch itself moves; one may have none at all."""
+
+    def taught(straight: bool) -> tuple[list[nn.Parameter], Adam]:
+        weights = [nn.Parameter(torch.tensor(values)) for values in ([1.0, 2.0], [1e-31, 3.0, 0.0], [4.0])]
+        optimizer = Adam(weights, lr=0.1, fused=True)
+        take = StraightAdam(optimizer).step if straight else optimizer.step
+        for step in range(1000):
+            for weight in weights[: 2 if unused else 3]:
+                weight.grad = torch.full_like(weight, float(step < 3)) * (weight != 1e-31)
+            take()
+        return weights, optimizer
+
+    ours, own = taught(straight=True), taught(straight=False)
+    assert small(*own) > 0 and small(*ours) == 0
+    assert ours[0][1][0] == 0 and own[0][1][0] > 0  # the weight of 1e-31
+    for one, other in zip(ours[0], own[0], strict=True):
+        assert torch.equal(one[one != 0], other[one != 0])
+
+
+def test_it_counts_on_from_the_state_that_it_finds() -> None:
+    weight = nn.Parameter(torch.ones(3))
+    optimizer = Adam([weight], fused=True)
+    for _ in range(7):
+        weight.grad = torch.ones(3)
+        optimizer.step()
+    assert StraightAdam(optimizer).taken == 7
