@@ -423,3 +423,12 @@ def test_sixteen_bits_on_a_cpu_are_refused(config: Compose, tmp_path: Path) -> N
 def test_double_precision_and_clipping_train(config: Compose, tmp_path: Path) -> None:
     metrics = run.train_run(config("trainer.precision=64-true", "trainer.gradient_clip_val=0.5", "epochs=1"), tmp_path)
     assert metrics["test/total"] > 0
+
+
+def test_double_precision_has_its_pictures_and_measures(
+    image_run: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    few = ("evaluate=full", "evaluate.images=20", "evaluate.samples=20", "epochs=1", "conditional=true")
+    run.train_run(image_run("trainer.precision=64-true", *few), tmp_path)
+    assert not [line for line in caplog.messages if "failed" in line]
+    assert (tmp_path / "figures" / "images" / "reconstructions.png").is_file()

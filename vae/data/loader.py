@@ -50,10 +50,12 @@ class BatchLoader:
         self.first = 0  # the batch that the next pass begins with: not 0 where a stopped run goes on
         self._served = 0
         self._rank, self._processes = 0, 1
+        self.dtype = torch.float32
 
-    def to(self, device: torch.device) -> None:
-        """Keep the images on the device that the model is on."""
+    def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
+        """Keep the images on the device that the model is on, and serve them in its type."""
         self.images, self.labels = self.images.to(device), self.labels.to(device)
+        self.dtype = dtype
 
     def of_process(self, rank: int, processes: int) -> BatchLoader:
         """The loader of one of several processes: it serves its share of every batch. The images are not copied."""
@@ -92,7 +94,7 @@ class BatchLoader:
             if self._processes > 1:
                 share = self.share(batch).images
                 images, labels = images[share], labels[share]
-            yield images, labels
+            yield images.to(self.dtype), labels
 
     def _all_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """All of the pass, so that what is drawn does not depend on the batch that it begins with."""

@@ -26,8 +26,14 @@ class Encoded:
 
     def __init__(self, vae: VAE, loader: BatchLoader, at_mean: bool):
         self.vae = vae
-        self.loader = loader  # of the test images
+        self.loader = self.fitting(loader)  # of the test images
         self.at_mean = at_mean  # an autoencoder, see vae.settings.config.is_at_mean
+
+    def fitting(self, loader: BatchLoader) -> BatchLoader:
+        """The loader, which serves images as this model takes them."""
+        some = next(self.vae.parameters())
+        loader.to(some.device, some.dtype)
+        return loader
 
     @cached_property
     def codes(self) -> latents.Codes:

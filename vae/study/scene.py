@@ -130,7 +130,7 @@ class Scene(Encoded):
 
     def test_images(self, index: Sequence[int]) -> Tensor:
         """Some test images as the model sees them, on its device."""
-        chosen = self.loader.images[list(index)] / 255
+        chosen = self.loader.images[list(index)].to(self.loader.dtype) / 255
         return torch.bernoulli(chosen) if self.loader.dynamic else chosen
 
     def examples(self, count: int) -> list[int]:

@@ -63,7 +63,6 @@ class Subject(Encoded):
         at_mean: bool = False,
     ):
         super().__init__(vae.eval(), evaluation_loader(source, data.test, "test"), at_mean)
-        self.loader.to(next(vae.parameters()).device)
         self.data = data
         self.effort = effort
         self.against = against
@@ -84,8 +83,7 @@ class Subject(Encoded):
     def batches(self, part: Split) -> BatchLoader:
         """Batches of these images as the model takes them, with their labels."""
         loader = BatchLoader(part, 4 * self._source.batch_size)
-        loader.to(next(self.vae.parameters()).device)
-        return loader
+        return self.fitting(loader)
 
     def images(self, part: Split) -> Tensor:
         """The images of `batches` in one tensor."""
