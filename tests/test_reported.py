@@ -107,7 +107,7 @@ def by_numpy(model: Numpy, x: np.ndarray, name: str, rng: np.random.Generator) -
         "capacity": recon + abs(kl - 5),
         "iwae": -log_mean(log_w, 0).mean(),
         "tc": recon + (own - joint + BETA * (joint - product) + product - log_normal(z[0], 0, 1).sum(1)).mean(),
-        "mmd": recon + 0.5 * kl + 9.5 * mmd,
+        "mmd": recon + 0.5 * kl + 199.5 * mmd,
         "dip": recon + BETA * kl + 10 * ((c - np.eye(dim)) ** 2).sum(),
     }
     losses["dreg"] = losses["iwae"]

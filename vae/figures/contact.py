@@ -70,8 +70,9 @@ def contact_sheet(
 
 def _cells(tiles: Sequence[Sequence[Tile]], columns: Sequence[str]) -> tuple[list[float], list[float]]:
     """Widths of columns and heights of rows in inches: columns as wide as their widest image is beside the others."""
-    side = max(tile.image.shape[0] for row in tiles for tile in row if tile.image is not None)
-    shapes = np.array([[(side, side) if tile.image is None else tile.image.shape[:2] for tile in row] for row in tiles])
+    images = [tile.image.shape for row in tiles for tile in row if tile.image is not None]
+    empty = min(shape[0] for shape in images), max(shape[1] for shape in images)
+    shapes = np.array([[empty if tile.image is None else tile.image.shape[:2] for tile in row] for row in tiles])
     shares = shapes[..., 1].max(0) / shapes[..., 1].max(0).sum()
     heights = (shares * shapes[..., 0] / shapes[..., 1]).max(1)
     scale = max(min(SHEET[0], SHEET[1] / heights.sum(), TILE / heights.max()), LEGIBLE * len(shares))
