@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import installed  # noqa: F401
-from benchmarks import common, parts, processes, training
+from benchmarks import common, parts, processes, sweeps, training
 
 from vae.common.files import relative, write_json
 from vae.common.tables import Table
@@ -24,15 +24,17 @@ SECTIONS: dict[str, Callable[[common.Options], dict[str, Table]]] = {
     "data": parts.data,
     "figures": parts.figures,
     "startup": processes.startup,
-    "sweep": processes.sweep,
+    "sweep": sweeps.sweep,
+    "launchers": sweeps.launchers,
     "memory": processes.memory,
     "company": processes.company,
     "growth": training.growth,
+    "deep": training.deep,
 }
 
 EXAMPLES = """
 examples:
-  python scripts/benchmark.py                                all sections: half an hour on two cores
+  python scripts/benchmark.py                                all sections: an hour on two cores
   python scripts/benchmark.py train --images 5000 --epochs 5
   OMP_NUM_THREADS=1 python scripts/benchmark.py startup memory
 """

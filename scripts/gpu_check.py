@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,10 @@ from vae.entry.programs import described
 from vae.model.build import build
 from vae.settings.compose import composed
 from vae.settings.config import plain
+from vae.training.lanes import Lanes
+from vae.training.run import train_run
+
+TOGETHER = 64  # runs
 
 EXAMPLES = """
 examples:
@@ -74,6 +81,9 @@ def times(device: str, epochs: int | None, images: int | None) -> None:
             "the loops have images on the device, fused Adam and validation, and write nothing.",
         )
         print(f"\n{common.table(rows, *notes).text()}", flush=True)
+        count = TOGETHER if device == "cuda" else 4
+        print(f"measuring {count} runs together …", file=sys.stderr, flush=True)
+        print(f"\n{common.table(together(data, count, epochs or 6, folder)).text()}", flush=True)
         length = [f"epochs={epochs}"] if epochs else []
         runs = [whole_run([*data, *length], folder, *more) for more in (["figures=none"], [])]
         print(f"\n{common.table(runs).text()}")
@@ -92,6 +102,24 @@ def beside_others(data: Sequence[str], case: str, device: str, epochs: int, fold
         found = common.ratio(rounds, "runner", name)
         row |= {name: found["other's"], "÷ " + name: found["ratio"]}
     return row
+
+
+def together(data: Sequence[str], count: int, epochs: int, folder: Path) -> list[dict[str, Any]]:
+    """Seconds of an epoch of one run, and of several that are trained together."""
+    rows: list[dict[str, Any]] = []
+    for runs in (1, count):
+        configs = [plain(composed(*data, f"epochs={epochs}", f"seed={seed}", "figures=none")) for seed in range(runs)]
+        folders = [folder / f"{seed} of {runs}" for seed in range(runs)]
+        work = [partial(train_run, *each) for each in zip(configs, folders, strict=True)]
+        for outcome in Lanes().train(work) if runs > 1 else [each() for each in work]:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        with (folders[0] / "history.csv").open() as file:
+            _, *seconds = [float(row["seconds"]) for row in csv.DictReader(file)]  # the first one warms up
+        rows.append({"runs": runs, "an epoch of all, s": statistics.median(seconds)})
+    for row in rows:
+        row["÷ one run"] = row["an epoch of all, s"] / rows[0]["an epoch of all, s"]
+    return rows
 
 
 def whole_run(data: Sequence[str], folder: Path, *more: str) -> dict[str, Any]:

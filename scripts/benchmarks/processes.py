@@ -1,4 +1,4 @@
-"""Sections `startup`, `sweep`, `memory` and `company`: what processes take, from their start to their end."""
+"""Sections `startup`, `memory`, `company` and `turns`: what processes take, from their start to their end."""
 
 from __future__ import annotations
 
@@ -112,25 +112,6 @@ def startup(options: Options) -> dict[str, Table]:
         for name in answers
     ]
     return {"startup": table(rows, "One epoch of 1,800 images, no pictures; the images' files in the system's cache.")}
-
-
-def sweep(options: Options) -> dict[str, Table]:
-    """What a job of a sweep takes besides its training."""
-
-    def overhead(seeds: str) -> float:
-        folder = options.folder / f"sweep {time.monotonic_ns()}"
-        quiet = ["epochs=1", "figures=none", f"seed={seeds}", f"hydra.sweep.dir='{folder}'"]
-        seconds = wall(*TRAIN, "-m", *options.limited, *quiet)
-        metrics = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*/metrics.json")]
-        return seconds - sum(each["seconds/fit"] for each in metrics)
-
-    rounds = in_turn({"one": lambda: overhead("0"), "four": lambda: overhead("0,1,2,3")}, options.repeats)
-    for each in rounds:
-        each["further"] = (each["four"] - each["one"]) / 3
-    names = {"one": "a sweep of one", "four": "a sweep of four", "further": "each further job"}
-    rows = [{"overhead of": text, **spread(rounds, name)} for name, text in names.items()]
-    note = "Wall seconds of python train.py -m seed=… epochs=1 figures=none less those of training (seconds/fit)."
-    return {"sweep": table(rows, note, "In: start, reading images, closing evaluation of all parts, files.")}
 
 
 def memory(options: Options) -> dict[str, Table]:

@@ -1,4 +1,4 @@
-"""Sections `train` and `growth`: what an epoch of the runner takes beside other ways, and how it grows."""
+"""Sections `train`, `growth` and `deep`: an epoch of the runner beside other ways, and how it grows."""
 
 from __future__ import annotations
 
@@ -28,6 +28,10 @@ CASES = {
     "dense, batch 128": [],
     "conv, batch 128": ["backbone=conv"],
     "2×200, latent_dim 50, batch 20": ["backbone.hidden=[200,200]", "latent_dim=50", "data.batch_size=20"],
+}
+DEEP = {
+    "resnet": ["backbone=resnet", "likelihood=discretized_logistic"],
+    "ladder of three levels": ["experiment=ladder_mnist", "ema=0", "trainer.gradient_clip_val=null"],
 }
 PRIORS = ("isotropic", "correlated", "learned", "mixture", "vamp", "flow")
 POSTERIORS = ("diagonal", "tied", "full")
@@ -124,6 +128,20 @@ class Steps:
             self.step(*self.batch)
             steps += 1
         return (time.perf_counter() - start) / steps
+
+
+def deep(options: Options) -> dict[str, Table]:
+    """Deep networks: an epoch of the runner beside a plain loop of the same modules."""
+    rows = []
+    for case, overrides in DEEP.items():
+        small = [*overrides, *options.data, f"data.limit={min(options.images, 2000)}", "figures=none", "evaluate=none"]
+        config = plain(composed(*small, f"epochs={options.repeats + 1}"))
+        data = build(config, "data").load()
+        _, *rounds = race(options.folder, config, {"plain loop": Steps(config, data).epoch})
+        times = ratio(rounds, "runner", "plain loop")
+        rows.append({"model": case, **times, "images a second": len(data.train) / times["seconds"]})
+    note = "Of the runner's epoch validation, TensorBoard and checkpoints are in; the plain loop trains and no more."
+    return {"deep": table(rows, note)}
 
 
 def growth(options: Options) -> dict[str, Table]:

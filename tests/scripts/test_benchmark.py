@@ -130,7 +130,7 @@ def test_a_section_is_printed_and_kept_beside_the_others(tmp_path, capsys, monke
 
 
 def test_refuses_what_is_no_section():
-    with pytest.raises(SystemExit, match=r"^error: section=trian: must be one of train, turns, data, .*, growth, all$"):
+    with pytest.raises(SystemExit, match=r"^error: section=trian: must be one of train, turns, data, .*, deep, all$"):
         benchmark.main(["trian"])
 
 
