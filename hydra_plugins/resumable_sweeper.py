@@ -23,7 +23,7 @@ class ResumableSweeper(BasicSweeper):
         combinations = [job for batch in self.split_arguments(overrides, None) for job in batch]
 
         folder = Path(self.config.hydra.sweep.dir)
-        here = type(self.launcher).__name__ in ("BasicLauncher", "JoblibLauncher")
+        here = type(self.launcher).__name__ in ("BasicLauncher", "JoblibLauncher", "TogetherLauncher")
         jobs = sweep.plan(folder, combinations, lambda job: loader.load_sweep_config(config, job), here)
         todo = [job.launched for job in jobs if not job.done]
         # One after another in this process: the launcher keeps all configurations until it returns.

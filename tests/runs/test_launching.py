@@ -31,7 +31,14 @@ PLUGINS = {  # what must be installed
     "submitit_local": "hydra_plugins.hydra_submitit_launcher",
     "slurm": "hydra_plugins.hydra_submitit_launcher",
     "ray": "ray",
+    "together": "greenlet",
     "optuna": "hydra_plugins.hydra_optuna_sweeper",
+}
+
+AT_ONCE = {
+    "joblib": "hydra.launcher.n_jobs",
+    "ray": "hydra.launcher.ray.init.num_cpus",
+    "together": "hydra.launcher.at_once",
 }
 
 pytestmark = pytest.mark.filterwarnings("ignore:\\s*'hydra/.*' is validated against ConfigStore schema")
@@ -55,11 +62,11 @@ def test_a_preset_makes_its_launcher(preset: str) -> None:
     assert hydra.callbacks.keys() - of_hydra().callbacks.keys() == expected.get(preset, set())
 
 
-@pytest.mark.parametrize("choice", ["launcher=joblib", "launcher=submitit_local", "launcher=slurm", "launcher=ray"])
+@pytest.mark.parametrize("choice", [f"launcher={preset}" for preset in PRESETS])
 def test_a_launcher_that_is_not_installed_is_one_line(choice: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Plugins.instance(), "class_name_to_class", {})
     hydra = of_hydra(f"hydra/{choice}")
-    if choice == "launcher=ray":  # our own class is there; Ray is not
+    if choice in ("launcher=ray", "launcher=together"):  # our own class is there; the package is not
         monkeypatch.undo()
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(Exception) as caught:
@@ -209,7 +216,7 @@ def test_a_launcher_completes_two_jobs(launcher: str, sweep: Callable, tmp_path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["joblib", "ray"])
+@pytest.mark.parametrize("launcher", ["joblib", "ray", "together"])
 def test_a_job_that_fails_leaves_the_others_alone(launcher: str, sweep: Callable, tmp_path: Path) -> None:
     pytest.importorskip(PLUGINS[launcher])
     process = sweep("epochs=1", "optimizer.lr=1e30,1e-3", f"hydra/launcher={launcher}")
@@ -223,7 +230,14 @@ def test_a_job_that_fails_leaves_the_others_alone(launcher: str, sweep: Callable
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("launcher", "signum", "exit_status"),
-    [("joblib", "SIGINT", 130), ("joblib", "SIGTERM", 143), ("joblib", "SIGKILL", -9), ("ray", "SIGTERM", 143)],
+    [
+        ("joblib", "SIGINT", 130),
+        ("joblib", "SIGTERM", 143),
+        ("joblib", "SIGKILL", -9),
+        ("ray", "SIGTERM", 143),
+        ("together", "SIGINT", 130),
+        ("together", "SIGTERM", 143),
+    ],
 )
 def test_a_stopped_sweep_leaves_interrupted_jobs_and_no_process(
     launcher: str, signum: str, exit_status: int, sweep: Callable, tmp_path: Path
@@ -231,7 +245,7 @@ def test_a_stopped_sweep_leaves_interrupted_jobs_and_no_process(
     pytest.importorskip(PLUGINS[launcher])
     process = sweep(
         "epochs=100000", "seed=0,1,2", f"hydra/launcher={launcher}",
-        "hydra.launcher.n_jobs=2" if launcher == "joblib" else "hydra.launcher.ray.init.num_cpus=2",
+        f"{AT_ONCE[launcher]}=2",
     )  # fmt: skip
     for _ in range(600):
         if len(list((tmp_path / "sweep").glob("*/checkpoints/last.ckpt"))) == 2:
@@ -295,3 +309,23 @@ def test_a_search_minimises_the_validation_total(sweep: Callable, tmp_path: Path
     assert len(runs) == 2 and best.best_value == pytest.approx(min(totals))
     assert best.best_params.keys() == {"latent_dim", "beta", "optimizer.lr"}
     assert [status["state"] for status in statuses(tmp_path / "sweep")] == ["completed"] * 2
+
+
+@pytest.mark.slow
+def test_what_cannot_be_trained_together_is_trained_all_the_same(sweep: Callable, tmp_path: Path) -> None:
+    pytest.importorskip(PLUGINS["together"])
+    choices = ["seed=0,1", "objective=elbo,iwae,factor", "hydra/launcher=together", "epochs=1"]
+    process = sweep(*choices)
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (0, ""), out
+    assert out.splitlines()[1:3] == [
+        "together: 2 and then 2 jobs",
+        "one by one: 2 jobs: objective=factor has a critic with steps of its own",
+    ]
+    assert [status["state"] for status in statuses(tmp_path / "sweep")] == ["completed"] * 6
+    assert {status["pid"] for status in statuses(tmp_path / "sweep")} == {process.pid}
+    again = sweep(*choices, "seed=0,1,2")
+    out, err = again.communicate(timeout=120)
+    assert (again.returncode, err) == (0, ""), out
+    assert "9 jobs in" in out and "6 are done already" in out
+    assert {status["pid"] for status in statuses(tmp_path / "sweep")} == {process.pid, again.pid}

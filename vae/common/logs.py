@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from hydra.types import RunMode
 
 from vae.common import terminal
 from vae.common.terminal import fitted, is_terminal
+
+_own_file: ContextVar[Path | None] = ContextVar("own_file", default=None)
 
 FILE_ONLY = {"file_only": True}  # pass as `extra`: in train.log, not on the terminal
 
@@ -64,14 +67,17 @@ def _above_bars(stream: Any) -> Any:
 
 @contextmanager
 def to_file(path: Path) -> Iterator[None]:
-    """Append everything that is logged inside to a file."""
+    """Append everything that is logged inside to a file; not what another context logs to a file of its own."""
     handler = logging.FileHandler(path, encoding="utf-8")
+    handler.addFilter(lambda record: _own_file.get() in (None, path))
+    before = _own_file.set(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)
     try:
         yield
     finally:
+        _own_file.reset(before)
         root.removeHandler(handler)
         handler.close()
 

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -36,12 +37,15 @@ def interrupt(signum: int) -> NoReturn:
     raise Interrupted(signum)
 
 
+# Signals that are only noted: by each context as it likes, because runs that are trained together take turns.
+_patience: ContextVar[float] = ContextVar("patience", default=math.inf)
+
+
 class _Inbox:
     """The signals of this process."""
 
     def __init__(self) -> None:
         self.received: list[int] = []
-        self.patience: float = 0  # signals that are only noted
         self.answer: Callable[[int], None] = interrupt
         self.acted = False
         self.repeats = False  # the next signal is the last one again
@@ -54,7 +58,7 @@ class _Inbox:
         self.act()
 
     def act(self) -> None:
-        if not self.acted and len(self.received) > self.patience:
+        if not self.acted and len(self.received) > _patience.get():
             self.acted = True  # later signals do not disturb the tidying up
             self.answer(self.received[0])
 
@@ -77,15 +81,15 @@ def listen() -> None:
     if _inbox is not None:
         return
     _inbox = _Inbox()
-    _inbox.patience = math.inf
+    _patience.set(math.inf)
     sys.unraisablehook = _inbox.ignored
     claim()
 
 
 def heed() -> None:
     """Act on signals from now on, and on what has been noted."""
+    _patience.set(0)
     if _inbox is not None:
-        _inbox.patience = 0
         _inbox.act()
 
 
@@ -117,7 +121,7 @@ def listening() -> Iterator[None]:
         sys.unraisablehook, _inbox = unraisable, None
         for signum, handler in before.items():
             signal.signal(signum, handler)
-    inbox.patience = 0
+    _patience.set(0)
     inbox.act()
 
 
@@ -128,11 +132,12 @@ def noted(patience: float = math.inf) -> Iterator[None]:
     For imports: one that is broken off leaves half of a module, or takes the interruption for itself.
     """
     inbox = _inbox or _Inbox()
-    outer, inbox.patience = inbox.patience, patience
+    outer = _patience.get()
+    _patience.set(patience)
     try:
         yield
     finally:
-        inbox.patience = outer
+        _patience.set(outer)
     inbox.act()
 
 

@@ -7,6 +7,9 @@ import re
 import shutil
 import sys
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TextIO, Union
 
 if TYPE_CHECKING:
@@ -62,7 +65,20 @@ def _broken(line: str, width: int) -> str:
 
 def has_bars() -> bool:
     """Whether bars are shown: on a terminal, but not by one of several processes that share it."""
-    return is_terminal(sys.stdout) and multiprocessing.parent_process() is None
+    return is_terminal(sys.stdout) and multiprocessing.parent_process() is None and not _without_bars.get()
+
+
+_without_bars: ContextVar[bool] = ContextVar("without_bars", default=False)
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Show none inside, where somebody else shows one for all."""
+    before = _without_bars.set(True)
+    try:
+        yield
+    finally:
+        _without_bars.reset(before)
 
 
 def bar(what: str, total: int, **options: Any) -> Bar:

@@ -226,7 +226,8 @@ class ChannelsLast(nn.Module):
     """Changes the memory layout only: convolutions on a CPU are 1.2 to 1.4 times faster in it."""
 
     def forward(self, images: Tensor) -> Tensor:
-        return images.contiguous(memory_format=torch.channels_last)
+        # In words that torch.func.vmap knows; it has none for memory_format.
+        return images.movedim(1, -1).contiguous().movedim(-1, 1)
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):

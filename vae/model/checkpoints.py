@@ -46,11 +46,20 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         with replacing(path) as temporary:
-            save(checkpoint, temporary)
+            save(_alone(checkpoint), temporary)
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
         """Never runs code from the file, whatever Lightning asks for: its releases before 2.6 ask for everything."""
         return torch.load(path, map_location=map_location, weights_only=True)
+
+
+def _alone(content: Any) -> Any:
+    """The content with copies of tensors that are parts of others, which torch would write whole."""
+    if isinstance(content, torch.Tensor):
+        return content if content.nbytes == content.untyped_storage().nbytes() else content.clone()
+    if isinstance(content, dict):
+        return {key: _alone(value) for key, value in content.items()}
+    return type(content)(map(_alone, content)) if type(content) in (list, tuple) else content
 
 
 def save(content: Mapping[str, Any], path: Path) -> None:

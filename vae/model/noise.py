@@ -22,14 +22,16 @@ class Noise(Protocol):
         """Of [0, 1)."""
 
 
-class Fresh:
-    """The next numbers of torch's own generators."""
+class Fresh(NamedTuple):
+    """The next numbers of a generator, by default of torch's own ones."""
+
+    generator: torch.Generator | None = None
 
     def normal(self, size: Sequence[int], like: Tensor, images: int) -> Tensor:
-        return like.new_empty(size).normal_()
+        return like.new_empty(size).normal_(generator=self.generator)
 
     def uniform(self, size: Sequence[int], like: Tensor, images: int) -> Tensor:
-        return like.new_empty(size).uniform_()
+        return like.new_empty(size).uniform_(generator=self.generator)
 
 
 FRESH = Fresh()

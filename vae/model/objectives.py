@@ -151,6 +151,7 @@ class ELBO(Objective):
             raise ValueError(f"objective.free_bits={free_bits:g}: must be 0 with objective.capacity")
         self.beta = beta
         self.annealing = Annealing(annealing, warmup, cycles)
+        self.is_floored = bool(free_bits)
         self.free_bits = free_bits
         self.free_bits_per = free_bits_per
         self.capacity = capacity
@@ -174,7 +175,7 @@ class ELBO(Objective):
             each = torch.stack([latent.kl.mean() for latent in terms.latents])  # (levels,)
             floored = each.clamp(min=self.free_bits) if self.free_bits_per == "level" else each
             charged = (floored * self._shares(terms, each.detach(), weight)).sum()
-        elif not self.free_bits:
+        elif not self.is_floored:
             charged = terms.kl.mean()
         elif self.free_bits_per == "total":
             charged = terms.kl.mean().clamp(min=self.free_bits)

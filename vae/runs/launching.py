@@ -11,6 +11,7 @@ import signal
 import subprocess
 import threading
 import time
+from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from omegaconf import DictConfig
 
 from vae.common import signals
 from vae.runs.record import read_status
+
+CGROUP = Path("/sys/fs/cgroup")
 
 
 def visible_gpus() -> list[str]:
@@ -32,6 +35,18 @@ def visible_gpus() -> list[str]:
         return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.split()
     except (OSError, subprocess.SubprocessError):
         return []
+
+
+def free_memory() -> int | None:
+    """Bytes of the machine's memory, or of what a container may use of it, that are free; None where nobody says."""
+    found = []
+    with suppress(OSError, ValueError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        found.append(next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")))
+    with suppress(OSError, ValueError):
+        most, used = (int((CGROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
+        found.append(most - used)
+    return min(found, default=None)
 
 
 def jobs_at_once() -> int:

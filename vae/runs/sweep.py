@@ -170,6 +170,27 @@ def announce(folder: Path, name: str) -> None:
     log.info(" · ".join(part for part in parts if part))
 
 
+def announce_groups(groups: Sequence[Sequence[int]], reasons: Collection[str]) -> None:
+    """Say on the terminal how many jobs are trained together, and why some are not."""
+    sizes = [len(group) for group in groups if len(group) > 1]
+    alone = len(groups) - len(sizes)
+    if sizes:
+        log.info("together: %s jobs", " and then ".join(map(str, sizes)))
+    if alone:
+        why = f": {'; '.join(reasons)}" if reasons else ", as no other has steps of its shape"
+        log.info("one by one: %d %s%s", alone, "job" if alone == 1 else "jobs", why)
+
+
+def announce_waves(count: int, at_once: int) -> None:
+    """Say on the terminal that not all jobs of a group fit at once."""
+    log.info("%d of %d at a time", at_once, count)
+
+
+def announce_slow(cores: int) -> None:
+    """Say on the terminal that jobs are better spread over the cores than trained together."""
+    log.info("on a CPU hydra/launcher=joblib is faster: here it has %d cores", cores)
+
+
 def told_apart_by(folder: Path) -> list[str]:
     """The keys by which the sweep of a job in this folder tells its jobs apart; none outside a sweep."""
     content = read_json(folder.parent / PLAN)

@@ -15,6 +15,7 @@ from vae.data.base import Dataset, DataSource
 from vae.data.loader import BatchLoader, evaluation_loader
 from vae.model.build import build, build_model
 from vae.model.checkpoints import AtomicCheckpointIO, about, read
+from vae.model.noise import FRESH, Fresh
 from vae.model.objectives import Objective
 from vae.model.vae import VAE
 from vae.settings.ranges import RANGES
@@ -28,6 +29,7 @@ from vae.training.callbacks.randomness import Randomness
 from vae.training.callbacks.rivalry import Rivalry
 from vae.training.callbacks.scalars import Scalars
 from vae.training.callbacks.stop import StopBetweenSteps
+from vae.training.lane import lane
 from vae.training.ledger import Ledger
 from vae.training.loggers import Beside
 from vae.training.module import VAEModule
@@ -115,7 +117,9 @@ def assemble(
     for loader in loaders.values():
         loader.to(trainer.strategy.root_device)
     by_lightning = processes > 1 or _asks_lightning(config["trainer"])
-    module = _module(config, data, model, objective, len(loaders["train"]), by_lightning)
+    # Runs that are trained together take turns within an epoch, so each has random numbers of its own.
+    noise = FRESH if lane() is None else Fresh(torch.Generator(trainer.strategy.root_device))
+    module = _module(config, data, model, objective, len(loaders["train"]), by_lightning, noise)
     share, validation = (loaders[part].of_process(rank, processes) for part in ("train", "val"))
     strides = Strides(share, 1 if by_lightning else LENGTH)
     going_on = resumed is not None
@@ -150,7 +154,13 @@ def _callbacks(
 
 
 def _module(
-    config: Mapping[str, Any], data: Dataset, model: VAE, objective: Objective, batches: int, by_lightning: bool
+    config: Mapping[str, Any],
+    data: Dataset,
+    model: VAE,
+    objective: Objective,
+    batches: int,
+    by_lightning: bool,
+    noise: Fresh,
 ) -> VAEModule:
     total_steps = config["epochs"] * batches
     objective.prepare(total_steps, config["epochs"])
@@ -163,6 +173,7 @@ def _module(
         about=about(config, data),
         clip={key: config["trainer"].get(key) for key in CLIP} if config["trainer"].get(CLIP[0]) else None,
         by_lightning=by_lightning,
+        noise=noise,
     )
 
 

@@ -12,9 +12,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from vae.data.loader import BatchLoader
-from vae.model.noise import SharedNoise
+from vae.model.noise import FRESH, Fresh, SharedNoise
 from vae.model.objectives import Batch, Objective, Player
 from vae.model.vae import VAE
+from vae.training.lane import lane
 from vae.training.speed.install import install
 from vae.training.step import Descent, Means, Step, Update, eager, without_update
 from vae.training.strides import Served, Stride, Strides
@@ -40,7 +41,7 @@ class VAEModule(pl.LightningModule):
     """Trains `vae` on `objective`; `about` is stored in every checkpoint, see `vae.model.checkpoints`.
 
     `clip` has the arguments of `clip_gradients`, if gradients are clipped. `by_lightning`: losses and optimisers go
-    through Lightning, as several processes and 16 bits need it.
+    through Lightning, as several processes and 16 bits need it. `noise` is what all draws come from.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class VAEModule(pl.LightningModule):
         about: Mapping[str, Any],
         clip: Mapping[str, Any] | None = None,
         by_lightning: bool = False,
+        noise: Fresh = FRESH,
     ):
         super().__init__()
         self.automatic_optimization = False
@@ -67,6 +69,7 @@ class VAEModule(pl.LightningModule):
         self.about = about
         self.clip = clip
         self.by_lightning = by_lightning
+        self.noise = noise
         self.steps_taken = 0  # trainer.global_step counts those of Lightning's optimisers, of each player's
         self._validation: Step | None = None
         self._validated: list[tuple[Tensor, int]] = []  # means and sizes of this epoch's batches
@@ -80,11 +83,18 @@ class VAEModule(pl.LightningModule):
         self._loader = strides.loader
         if strides.loader.first:  # of a run that was stopped within an epoch, maybe with strides of another length
             trainer.fit_loop.epoch_loop.batch_progress.current.completed = strides.done
-        updates = self._updates()
-        step = eager(self.vae, self.objective, updates)
-        self._step = install(step, list(updates.values()), strides.loader.batch_size, self.device)
+        self._step = self._made(self._updates(), strides.loader.batch_size)
         self._schedules = [config.scheduler for config in trainer.lr_scheduler_configs]
         self._after_step = [each.on_step_end for each in _all_callbacks(trainer) if isinstance(each, StepCallback)]
+
+    def _made(self, updates: Mapping[str, Update], batch_size: int) -> Step:
+        """The step of training by these updates, or of validation without any."""
+        if among := lane():
+            return among.step(self.vae, self.objective, updates, batch_size)
+        step = eager(self.vae, self.objective, updates) if updates else without_update(self.vae, self.objective)
+        if self.by_lightning and not updates:
+            return step  # in 16 bits, which change outside of it
+        return install(step, list(updates.values()), (batch_size,), self.device)
 
     def _updates(self) -> dict[str, Update]:
         wrapped: Any = self.optimizers()
@@ -114,7 +124,7 @@ class VAEModule(pl.LightningModule):
         is_last_stride = stride_index + 1 == trainer.num_training_batches
         for place, served in stride:
             batch, size = self._batch(trainer.precision_plugin.convert_input(served), self._loader, place)
-            means = self._stacked(self._step(batch, self.steps_taken), batch)
+            means = self._of_all(self._step(batch, self.steps_taken), batch)
             for schedule in self._schedules:
                 schedule.step()
             self.steps_taken += 1
@@ -123,16 +133,14 @@ class VAEModule(pl.LightningModule):
                 after_step(trainer, self, stepped)
 
     def on_validation_start(self) -> None:
-        if self._validation is None:
-            step, loader = without_update(self.vae, self.objective), self._validation_loader
-            self._validation = step if self.by_lightning else install(step, [], loader.batch_size, self.device)
+        self._validation = self._validation or self._made({}, self._validation_loader.batch_size)
 
     def validation_step(self, served: Served, index: int) -> None:
         assert self._validation is not None
         batch, size = self._batch(served, self._validation_loader, index)
         # What is annealed is at its final value, so that epochs can be compared.
         means = self._validation(batch, self.objective.steps)
-        self._validated.append((self._stacked(means, batch), size))
+        self._validated.append((self._of_all(means, batch), size))
 
     @property
     def _validation_loader(self) -> BatchLoader:
@@ -143,15 +151,14 @@ class VAEModule(pl.LightningModule):
     def _batch(self, served: Served, loader: BatchLoader, place: int) -> tuple[Batch, int]:
         """What this process sees of a batch, and how many images all see."""
         if self.trainer.world_size == 1:
-            return Batch(*served), len(served[0])
+            return Batch(*served, self.noise), len(served[0])
         share = loader.share(place)
-        return Batch(*served, SharedNoise(share.images, share.size), share.weight), share.size
+        return Batch(*served, SharedNoise(share.images, share.size, self.noise), share.weight), share.size
 
-    def _stacked(self, means: Means, batch: Batch) -> Tensor:
-        """In the order of `names`; the average over the processes is then what the whole batch would give."""
-        self.names = self.names or tuple(means)
-        stacked = torch.stack(list(means.values()))
-        return stacked if batch.weight is None else stacked * batch.weight
+    def _of_all(self, means: Means, batch: Batch) -> Tensor:
+        """The values, whose average over the processes is what the whole batch would give."""
+        self.names = means.names
+        return means.values if batch.weight is None else means.values * batch.weight
 
     def on_validation_epoch_end(self) -> None:
         # Once an epoch, because it takes as long as a small batch; and not through the logger, which would add a tag of

@@ -33,6 +33,7 @@ from vae.runs.results import EVALUATION, read_run
 from vae.runs.sweep import told_apart_by
 from vae.training import hparams, report
 from vae.training.assembly import Assembly, assemble
+from vae.training.lane import lane
 from vae.training.parallel import run_processes
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ def train_run(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     pl.seed_everything(config["seed"], verbose=False)
     terminal.meanwhile("reading the data")
     source: DataSource = build(config, "data")
-    data = source.load()
+    among = lane()
+    data = source.load() if among is None else among.data(config["data"], source.load)
     processes = process_count(config["trainer"])
     if processes == 1:
         threads = torch.get_num_threads()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +14,16 @@ from vae.model.annealing import Count
 from vae.model.objectives import Batch, Loss, Objective, Player
 from vae.model.vae import VAE, Terms
 
-Means = dict[str, Tensor]  # by name, over a batch, on the device; the model's loss first
+
+class Means(NamedTuple):
+    """What is logged of a batch, on the device; the model's loss first."""
+
+    names: tuple[str, ...]
+    values: Tensor  # (names,); of several runs (runs, names)
 
 
 class Step(Protocol):
-    """Takes the step after `step` others; returns what is logged of it, which may be overwritten by the next."""
+    """Takes the step after `step` others; returns what is logged of it."""
 
     def __call__(self, batch: Batch, step: Count) -> Means: ...
 
@@ -43,6 +48,10 @@ class Descent:
         for weight in self.weights:  # optimizer.zero_grad() in a tenth of its time
             weight.grad = None
         loss.backward(inputs=weights)
+        self.apply()
+
+    def apply(self) -> None:
+        """Change the weights by the gradients that they have."""
         if self.clip is not None:
             self.clip(self.optimizer)
         self.take()
@@ -96,4 +105,4 @@ def means_of(objective: Objective, terms: Terms, losses: Mapping[str, Loss]) -> 
         means |= latent.parts
     for name, other in others:
         means |= {f"{name}/{part}": value for part, value in {"loss": other.value, **other.parts}.items()}
-    return {name: value.detach() for name, value in means.items()}
+    return Means(tuple(means), torch.stack(list(means.values())))

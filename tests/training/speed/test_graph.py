@@ -85,7 +85,7 @@ def taken(step: Step, sizes: list[int], seed: int = 0) -> list[dict[str, float]]
 
 
 def values(means: Means) -> dict[str, float]:
-    return {name: value.item() for name, value in means.items()}
+    return dict(zip(means.names, means.values.tolist(), strict=True))
 
 
 DEVICE = torch.device("cuda")
@@ -95,7 +95,7 @@ SIZES = [3, 5, 5, 2, 5, 5, 5, 5, 2, 5, 5, 5, 3]
 def test_batches_of_other_sizes_are_taken_as_they_are_in_their_turn() -> None:
     model, step, updates = made(ELBO(2.0))
     other, plain, _ = made(ELBO(2.0))
-    playing = graphed(step, updates, batch_size=5, device=DEVICE)
+    playing = graphed(step, updates, (5,), device=DEVICE)
     assert isinstance(playing, Graphed)
     for found, expected in zip(taken(playing, SIZES), taken(plain, SIZES), strict=True):
         assert found == pytest.approx(expected, rel=1e-6)
@@ -109,7 +109,7 @@ def test_what_an_optimiser_is_set_to_on_the_way_is_heeded() -> None:
     def trained(recorded: bool) -> list[Tensor]:
         model, step, updates = made(ELBO(1.0))
         (group,) = updates[0].optimizer.param_groups
-        step = graphed(step, updates, batch_size=5, device=DEVICE) if recorded else step
+        step = graphed(step, updates, (5,), device=DEVICE) if recorded else step
         torch.manual_seed(0)
         for count in range(4 * WARM_UP):
             group["lr"] = 0.01 / (1 + count)
@@ -133,6 +133,6 @@ def test_a_step_that_cannot_be_recorded_is_taken_as_it_is(caplog: pytest.LogCapt
     _, step, updates = made(Asking(1.0))
     _, plain, _ = made(Asking(1.0))
     with caplog.at_level(logging.DEBUG, "vae"):
-        found = taken(graphed(step, updates, batch_size=5, device=DEVICE), SIZES)
+        found = taken(graphed(step, updates, (5,), device=DEVICE), SIZES)
     assert found == [pytest.approx(expected, rel=1e-6) for expected in taken(plain, SIZES)]
     assert len([line for line in caplog.messages if "not recorded" in line]) == 1

@@ -27,15 +27,24 @@ class Recording(NamedTuple):
     settings: list[Mapping[str, Any]]  # of the optimisers, which cannot change
 
 
-def graphed(step: Step, updates: Sequence[Update], batch_size: int, device: torch.device) -> Step:
-    """The step, played from a recording where all of it is done on a GPU, by optimisers that need no value of it."""
+def graphed(
+    step: Step,
+    updates: Sequence[Update],
+    size: tuple[int, ...],
+    device: torch.device,
+    generators: Sequence[torch.Generator] = (),
+) -> Step:
+    """The step, played from a recording where all of it is done on a GPU, by optimisers that need no value of it.
+
+    `size` is how a whole batch's shape begins; `generators` are those that the step draws from beside torch's own.
+    """
     if device.type != "cuda":
         return step
     known = [update for update in updates if isinstance(update, Descent) and is_plain(update.optimizer)]
     if len(known) < len(updates):
         log.debug("training steps are not recorded as a CUDA graph: 16 bits, or another optimiser than a fused Adam")
         return step
-    return Graphed(step, known, batch_size, device)
+    return Graphed(step, known, size, device, generators)
 
 
 class Graphed:
@@ -45,21 +54,29 @@ class Graphed:
     `tests/training/speed/test_graph.py` holds its steps beside those without a graph.
     """
 
-    def __init__(self, step: Step, updates: Sequence[Descent], batch_size: int, device: torch.device):
+    def __init__(
+        self,
+        step: Step,
+        updates: Sequence[Descent],
+        size: tuple[int, ...],
+        device: torch.device,
+        generators: Sequence[torch.Generator] = (),
+    ):
         self.step = step
-        self.batch_size = batch_size
+        self.size = size
+        self.generators = generators
         self.groups = [group for update in updates for group in update.optimizer.param_groups]
         self.rates = [torch.zeros((), device=device) for _ in self.groups]
         self.filled: list[float] = []  # what the rates are
-        self.count = torch.zeros((), dtype=torch.int64, device=device)
+        self.count = torch.zeros(size[:-1], dtype=torch.int64, device=device)
         self.stream = torch.cuda.Stream(device)
         self.warm_up = WARM_UP
         self.recording: Recording | None = None
         self.fails = False
 
     def __call__(self, batch: Batch, step: Count) -> Means:
-        self.count.fill_(step)
-        if self.fails or len(batch.images) != self.batch_size:
+        self.count.copy_(step) if isinstance(step, torch.Tensor) else self.count.fill_(step)
+        if self.fails or batch.images.shape[: len(self.size)] != self.size:
             return self._beside(batch)
         if self.warm_up:
             self.warm_up -= 1
@@ -81,6 +98,8 @@ class Graphed:
         labels = None if batch.labels is None else batch.labels.clone()
         batch = batch._replace(images=batch.images.clone(), labels=labels)
         graph, settings, before = torch.cuda.CUDAGraph(), self._settings(), [dict(group) for group in self.groups]
+        for generator in self.generators:
+            graph.register_generator_state(generator)
         for group, rate in zip(self.groups, self.rates, strict=True):
             group |= {"lr": rate, "capturable": True}
         try:
@@ -106,7 +125,7 @@ class Graphed:
             for rate, value in zip(self.rates, rates, strict=True):
                 rate.fill_(value)
         recording.graph.replay()
-        return recording.means
+        return recording.means._replace(values=recording.means.values.clone())  # the next replay writes there again
 
     def _settings(self) -> list[Mapping[str, Any]]:
         return [{name: group[name] for name in group if name not in ("params", "lr")} for group in self.groups]

@@ -12,10 +12,16 @@ from vae.training.speed.memory import keep_freed_memory
 from vae.training.step import Descent, Step, Update
 
 
-def install(step: Step, updates: Sequence[Update], batch_size: int, device: torch.device) -> Step:
-    """The step by these updates, made faster with this process; without it all numbers are the same."""
+def install(
+    step: Step,
+    updates: Sequence[Update],
+    size: tuple[int, ...],
+    device: torch.device,
+    generators: Sequence[torch.Generator] = (),
+) -> Step:
+    """The step by these updates, made faster with this process; without it all numbers are the same. See `graphed`."""
     keep_freed_memory()
     for update in updates:
         if isinstance(update, Descent) and StraightAdam.suits(update.optimizer):
             update.take = StraightAdam(update.optimizer).step
-    return graphed(step, updates, batch_size, device)
+    return graphed(step, updates, size, device, generators)
