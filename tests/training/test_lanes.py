@@ -160,6 +160,24 @@ def test_an_error_that_all_have_is_each_ones_own(
     assert caplog.messages.count("taken one by one, because together they fail: no such kernel") == 1
 
 
+def test_without_the_one_that_was_to_blame_the_others_are_together_again(
+    config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+    call = Together.__call__
+
+    def refuse(self: Together, *step: Any) -> Any:
+        if len(self.members) == 3:
+            raise RuntimeError("its covariance is no longer finite")
+        taken.append(len(self.members))
+        return call(self, *step)
+
+    monkeypatch.setattr(Together, "__call__", refuse)
+    failed, *others = train([config("optimizer.lr=1e30"), config("seed=1"), config("seed=2")], tmp_path)
+    assert isinstance(failed, Exception) and all(isinstance(each, dict) for each in others)
+    assert len(taken) > 10 and {*taken} == {2}
+
+
 def test_what_a_run_logs_is_in_its_own_file(config: Compose, tmp_path: Path) -> None:
     from vae.runs.record import recorded
 

@@ -202,10 +202,10 @@ class Meetings:
         return bar(f"{len(self.lanes)} together", max(steps, default=0), bar_format=look)
 
     def _leave(self) -> None:
-        """Without those that have ended the others' weights lie elsewhere."""
+        """Without those that have ended the others' weights lie elsewhere, and may be taken together again."""
         rest = [lane for lane in self.lanes if lane.waiting is not None]
         if len(rest) < len(self.lanes):
-            self.lanes, self._stack, self._steps = rest, None, {}
+            self.lanes, self._stack, self._steps, self._fails = rest, None, {}, False
 
     def _meet(self) -> bool:
         """Take the steps of all together; where some are at another kind of step, these, until they are at the same.
