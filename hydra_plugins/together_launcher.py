@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from functools import partial
 
@@ -22,8 +21,6 @@ class TogetherLauncher(Launcher):
     """Trains jobs whose steps differ in nothing but numbers as one, `at_once` at a time, and others as always."""
 
     def __init__(self, at_once: int | None):
-        if importlib.util.find_spec("greenlet") is None:
-            raise ModuleNotFoundError("No module named 'greenlet'", name="greenlet")
         if at_once is not None and at_once < 1:
             raise ValueError(
                 f"hydra.launcher.at_once={at_once}: must be an integer of at least 1, or null for all that fit"

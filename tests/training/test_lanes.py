@@ -14,8 +14,6 @@ import torch
 from matrix import RUNS, overrides
 from trained_runs import numbers, train_until, weights
 
-pytest.importorskip("greenlet")
-
 from vae.common import signals
 from vae.common.signals import Interrupted
 from vae.settings.alike import in_groups, why_alone

@@ -28,7 +28,6 @@ EXTRAS = {  # messages where a package is not installed, with its name and that 
     "Unknown plugin class : 'hydra_plugins.hydra_joblib_launcher.": ("joblib's launcher", "sweep"),
     "Unknown plugin class : 'hydra_plugins.hydra_submitit_launcher.": ("submitit's launcher", "sweep"),
     "No module named 'ray'": ("Ray", "sweep"),
-    "No module named 'greenlet'": ("greenlet", "sweep"),
     "Could not find 'hydra/sweeper/optuna'": ("Optuna's sweeper", "search"),
 }
 
