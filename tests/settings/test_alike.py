@@ -44,14 +44,14 @@ OTHER = [
 ]
 
 
-@pytest.mark.parametrize("word", NUMBERED)
-def test_runs_whose_steps_differ_in_numbers_are_alike(word: str, compose: Compose) -> None:
-    assert shape_of(compose("prior=correlated", word)) == shape_of(compose("prior=correlated"))
+def test_runs_whose_steps_differ_in_numbers_are_alike(compose: Compose) -> None:
+    usual = shape_of(compose("prior=correlated"))
+    assert [word for word in NUMBERED if shape_of(compose("prior=correlated", word)) != usual] == []
 
 
-@pytest.mark.parametrize("word", OTHER)
-def test_runs_of_other_formulas_or_sizes_are_not(word: str, compose: Compose) -> None:
-    assert shape_of(compose("prior=correlated", *word.split())) != shape_of(compose("prior=correlated"))
+def test_runs_of_other_formulas_or_sizes_are_not(compose: Compose) -> None:
+    usual = shape_of(compose("prior=correlated"))
+    assert [words for words in OTHER if shape_of(compose("prior=correlated", *words.split())) == usual] == []
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,6 @@ def test_what_cannot_be_trained_together_says_why(word: str, reason: str, compos
     if plain_words != word.split():
         config["backbone"] = {**config["backbone"], "_target_": "ours.Net"}
     assert why_alone(config) == reason
-    assert why_alone(compose()) is None
 
 
 def test_groups_keep_the_order_and_name_each_reason_once(compose: Compose) -> None:
@@ -83,6 +82,7 @@ def test_groups_keep_the_order_and_name_each_reason_once(compose: Compose) -> No
         compose("seed=1"), compose("objective=wae_gan"), compose("latent_dim=3"), compose("beta=2"),
         compose("objective=wae_gan", "seed=2"), compose("latent_dim=3", "seed=2"),
     ]  # fmt: skip
+    assert why_alone(configs[0]) is None
     groups, reasons = in_groups(configs)
     assert groups == [[0, 3], [1], [2, 5], [4]]
     assert reasons == ["objective=wae_gan has a critic with steps of its own"]

@@ -28,7 +28,6 @@ Compose = Callable[..., dict[str, Any]]
 
 ELSEWHERE = ("data=", "trainer.devices=", "evaluate=", "figures=", "experiment=")  # what a step knows nothing of
 CHOICES = [name for name, words in RUNS.items() if not any(word in words for word in ELSEWHERE)]
-AT_ONCE = ("conv", "levels", "tied", "vamp", "linear", "mmd", "clipped")  # the others in the slow tests
 NOISY = 1e-6  # of the few random images, whose gradients Adam makes large where they are nothing but rounding
 SMALL = ("trainer.precision=64-true", "data.limit=120", "figures=none", "evaluate=none")
 
@@ -71,9 +70,8 @@ def varied(compose: Compose, words: Sequence[str]) -> list[dict[str, Any]]:
     return configs
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in AT_ONCE else pytest.param(name, marks=pytest.mark.slow) for name in CHOICES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CHOICES)
 def test_runs_come_out_together_as_alone(name: str, compose: Compose, tmp_path: Path) -> None:
     configs = varied(compose, overrides(name, *SMALL))
     if why_alone(configs[0]):
@@ -96,6 +94,7 @@ def test_eight_runs_of_single_precision_are_close_after_an_epoch(
         assert metrics["test/total"] == pytest.approx(alone["test/total"], abs=0.02)
 
 
+@pytest.mark.slow
 def test_runs_of_other_lengths_and_schedules_go_together(config: Compose, tmp_path: Path) -> None:
     annealed = ("objective.annealing=linear", "objective.warmup=2")
     covariance = "prior.covariance=[[2.0,-0.7],[-0.7,1.5]]"
@@ -118,6 +117,7 @@ def test_a_run_that_is_no_longer_finite_fails_alone(config: Compose, tmp_path: P
         )
 
 
+@pytest.mark.slow
 def test_a_run_that_has_begun_elsewhere_finds_its_place(
     config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,6 +144,7 @@ def test_a_signal_stops_all_after_the_step_and_they_go_on(
     assert_as_alone(configs, tmp_path, train(configs, tmp_path), NOISY)
 
 
+@pytest.mark.slow
 def test_an_error_that_all_have_is_each_ones_own(
     config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -158,6 +159,7 @@ def test_an_error_that_all_have_is_each_ones_own(
     assert caplog.messages.count("taken one by one, because together they fail: no such kernel") == 1
 
 
+@pytest.mark.slow
 def test_without_the_one_that_was_to_blame_the_others_are_together_again(
     config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,6 +196,7 @@ def test_what_a_run_logs_is_in_its_own_file(config: Compose, tmp_path: Path) -> 
         assert f"{float(last['val/total']):.2f}" in text
 
 
+@pytest.mark.slow
 def test_as_many_are_trained_at_a_time_as_there_is_room_for(
     config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
