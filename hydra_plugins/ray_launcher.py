@@ -17,10 +17,11 @@ from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 from vae.common import signals
 from vae.common.signals import Interrupted
+from vae.runs.launching import config_of_job
 
 # What Ray reads when it is imported: no reports to its makers, and every line of the jobs as it is.
 ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_COLOR_PREFIX": "0", "RAY_DEDUP_LOGS": "0"}
@@ -53,10 +54,7 @@ class RayLauncher(Launcher):
         state = Singleton.get_state()
         tasks = []
         for number, overrides in enumerate(job_overrides, initial_job_idx):
-            config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
-            with open_dict(config):
-                config.hydra.job.id = f"{config.hydra.job.name}_{number}"
-                config.hydra.job.num = number
+            config = config_of_job(self.hydra_context, self.config, overrides, number)
             tasks.append(remote.remote(self.hydra_context, self.task_function, config, state, str(Path.cwd())))
 
         stopped: list[int] = []

@@ -9,10 +9,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, configure_log, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 
 from vae.common import signals, terminal
 from vae.runs import sweep
+from vae.runs.launching import config_of_job
 from vae.settings.alike import in_groups
 from vae.settings.config import plain, without_hydra
 
@@ -32,7 +33,10 @@ class TogetherLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         setup_globals()
-        configs = [self._config(list(each), number) for number, each in enumerate(job_overrides, initial_job_idx)]
+        configs = [
+            config_of_job(self.hydra_context, self.config, overrides, number)
+            for number, overrides in enumerate(job_overrides, initial_job_idx)
+        ]
         configure_log(configs[0].hydra.job_logging, self.config.hydra.verbose)  # once: it closes the files of jobs
         groups, reasons = in_groups([plain(without_hydra(config)) for config in configs])
         sweep.announce_groups(groups, reasons)
@@ -46,18 +50,11 @@ class TogetherLauncher(Launcher):
             configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         return [found[place] for place in range(len(configs))]
 
-    def _config(self, overrides: list[str], number: int) -> DictConfig:
-        config = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
-        with open_dict(config):
-            config.hydra.job.id = f"{config.hydra.job.name}_{number}"
-            config.hydra.job.num = number
-        return config
-
     def _train(self, configs: Sequence[DictConfig]) -> list[JobReturn]:
         jobs = [partial(self._job, config) for config in configs]
         if len(jobs) == 1:
             return [jobs[0]()]
-        terminal.meanwhile("importing PyTorch, which takes a few seconds")
+        terminal.say_that_torch_is_imported()
         with signals.noted():
             from vae.training.lanes import Lanes
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 
 from benchmarks.common import Options, in_turn, ratio, spread, table
 from benchmarks.processes import TRAIN, wall
@@ -47,15 +48,15 @@ def launchers(options: Options) -> dict[str, Table]:
     limited = [*options.data, f"data.limit={options.images // 2}", "epochs=5", "figures=none", JOBS]
     rows = []
     for model, overrides in MODELS.items():
-
-        def seconds(launcher: str, overrides: list[str] = overrides) -> float:
-            folder = options.folder / f"launched {time.monotonic_ns()}"
-            return wall(*TRAIN, "-m", *limited, *overrides, *LAUNCHERS[launcher], f"hydra.sweep.dir='{folder}'")
-
-        ways = {launcher: lambda launcher=launcher: seconds(launcher) for launcher in LAUNCHERS}
+        ways = {name: partial(_swept, options, [*limited, *overrides, *words]) for name, words in LAUNCHERS.items()}
         rounds = in_turn(ways, max(1, options.repeats // 2))
         for launcher in LAUNCHERS:
             found = ratio(rounds, launcher, "one after another")
             rows.append({"eight jobs of": model, "launcher": launcher, **found})
     note = f"Whole sweeps of 5 epochs of {options.images // 2:,} images; the ratio is to one after another."
     return {"launchers": table(rows, note)}
+
+
+def _swept(options: Options, words: list[str]) -> float:
+    """Seconds of a whole sweep."""
+    return wall(*TRAIN, "-m", *words, f"hydra.sweep.dir='{options.folder / f'launched {time.monotonic_ns()}'}'")

@@ -37,6 +37,12 @@ def meanwhile(text: str) -> None:
         print(_passing, end="", flush=True)
 
 
+def say_that_torch_is_imported() -> None:
+    """Say it where it still has to be."""
+    if "torch" not in sys.modules:
+        meanwhile("importing PyTorch, which takes a few seconds")
+
+
 def clear() -> None:
     """Take away what `meanwhile` said."""
     global _passing

@@ -98,8 +98,7 @@ def train_job(cfg: DictConfig) -> float:
             # Again, because another sweeper than ours chooses values as it goes.
             check(cfg, hydra.overrides.task)
             check_machine(cfg, visible_gpus)
-            if "torch" not in sys.modules:
-                terminal.meanwhile("importing PyTorch, which takes a few seconds")
+            terminal.say_that_torch_is_imported()
             with signals.noted():
                 from vae.training.run import train_run  # only now: importing torch takes seconds
 

@@ -11,13 +11,15 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from hydra.types import HydraContext
+from omegaconf import DictConfig, open_dict
 
 from vae.common import signals
 from vae.runs.record import read_status
@@ -47,6 +49,15 @@ def free_memory() -> int | None:
         most, used = (int((CGROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
         found.append(most - used)
     return min(found, default=None)
+
+
+def config_of_job(context: HydraContext, config: DictConfig, overrides: Sequence[str], number: int) -> DictConfig:
+    """A sweep's job, as Hydra's own launchers compose and number it."""
+    job: DictConfig = context.config_loader.load_sweep_config(config, list(overrides))
+    with open_dict(job):
+        job.hydra.job.id = f"{job.hydra.job.name}_{number}"
+        job.hydra.job.num = number
+    return job
 
 
 def jobs_at_once() -> int:

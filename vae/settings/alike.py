@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vae.settings.classes import ranges_of
+from vae.settings.classes import CLIP, has_other_arguments, ranges_of
 from vae.settings.config import fingerprint, is_place
-from vae.settings.ranges import RANGES
 from vae.settings.together import CODINGS, choice
 
 # Of an objective, the numbers that its loss is a formula of; the formula is another where one of them is 0 or left out.
@@ -24,7 +23,7 @@ NUMBERS = {
 ANNEALING = ("objective.annealing", "objective.warmup", "objective.cycles")  # numbers at any time
 # What each run does for itself, before, between and after its steps.
 OWN = ("seed", "beta", "epochs", "ema", "report", "optimizer", "scheduler", "figures", "evaluate", "logger")
-OWN_TRAINER = ("max_epochs", "log_every_n_steps", "gradient_clip_val", "gradient_clip_algorithm")
+OWN_TRAINER = ("max_epochs", "log_every_n_steps", *CLIP)
 TENSORS = ("prior.covariance", "likelihood.sigma")  # numbers that the model has as such
 SEVERAL_PLAYERS = ("vae.model.adversarial.Factor", "vae.model.adversarial.WaeGan", "vae.model.adversarial.VaeGan")
 
@@ -45,8 +44,7 @@ def why_alone(config: Mapping[str, Any]) -> str | None:
         return "objective=dreg changes the gradient on its way"
     if sigma in ("learned", "optimal"):
         return f"likelihood.sigma={sigma} goes beside the gradient"
-    usual = RANGES["trainer"]["pytorch_lightning.Trainer"].keys() | {"_target_", *OWN_TRAINER}
-    if trainer["devices"] not in (1, "auto") or not trainer.keys() <= usual:
+    if trainer["devices"] not in (1, "auto") or "strategy" in trainer or has_other_arguments(trainer):
         return "its trainer asks for more than single steps on one device"
     return f"trainer.precision={trainer['precision']} scales the loss" if "16" in trainer["precision"] else None
 

@@ -9,10 +9,18 @@ from vae.settings.loggers import LOGGERS
 from vae.settings.ranges import RANGES, TOP, TRAINER, TRAINER_OF_PROCESSES, Ranges
 from vae.settings.rules import anything, boolean
 
+CLIP = ("gradient_clip_val", "gradient_clip_algorithm")
+
 
 def classes_of(group: str) -> str:
     """The classes of a group, for a sentence."""
     return ", ".join(_classes(group))
+
+
+def has_other_arguments(trainer: Mapping[str, Any]) -> bool:
+    """Whether a Trainer has an argument that no YAML has, which may count batches."""
+    usual = RANGES["trainer"]["pytorch_lightning.Trainer"].keys() | {"_target_", "strategy", *CLIP}
+    return not trainer.keys() <= usual
 
 
 def _classes(group: str) -> Mapping[str, Ranges]:

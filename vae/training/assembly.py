@@ -18,7 +18,7 @@ from vae.model.checkpoints import AtomicCheckpointIO, about, read
 from vae.model.noise import FRESH, Fresh
 from vae.model.objectives import Objective
 from vae.model.vae import VAE
-from vae.settings.ranges import RANGES
+from vae.settings.classes import CLIP, has_other_arguments
 from vae.training.callbacks.average import Average
 from vae.training.callbacks.checkpoints import BestAndLast
 from vae.training.callbacks.collapse import Collapse
@@ -35,8 +35,6 @@ from vae.training.loggers import Beside
 from vae.training.module import VAEModule
 from vae.training.strides import LENGTH, Strides
 from vae.training.tensorboard import RunLogger
-
-CLIP = ("gradient_clip_val", "gradient_clip_algorithm")
 
 
 class Files(NamedTuple):
@@ -236,9 +234,8 @@ def _trainer(
 
 
 def _asks_lightning(trainer: Mapping[str, Any]) -> bool:
-    """Whether Lightning has to scale losses, or has an argument that no YAML has, which may count batches."""
-    usual = RANGES["trainer"]["pytorch_lightning.Trainer"].keys() | {"_target_", "strategy", *CLIP}
-    return "16" in trainer["precision"] or not trainer.keys() <= usual
+    """Whether Lightning has to scale losses, or may count batches."""
+    return "16" in trainer["precision"] or has_other_arguments(trainer)
 
 
 def _loaders(source: DataSource, data: Dataset, seed: int) -> dict[str, BatchLoader]:

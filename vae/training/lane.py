@@ -18,8 +18,8 @@ class Lane(Protocol):
     def data(self, settings: Mapping[str, Any], load: Callable[[], Dataset]) -> Dataset:
         """The data of these settings, which are read once for all."""
 
-    def step(self, vae: VAE, objective: Objective, updates: Mapping[str, Update], batch_size: int) -> Step:
-        """The run's step, or its validation's where there are no updates, which waits for the others'."""
+    def step(self, alone: Step, vae: VAE, objective: Objective, updates: Mapping[str, Update], batch_size: int) -> Step:
+        """A step of the run, or of its validation where there are no updates, which waits for the others'."""
 
 
 LANE: ContextVar[Lane | None] = ContextVar("LANE", default=None)

@@ -31,7 +31,7 @@ from vae.runs.launching import free_memory
 from vae.runs.sweep import announce_slow, announce_waves
 from vae.training.lane import LANE
 from vae.training.speed.install import install
-from vae.training.step import Descent, Means, Step, Update, eager, without_update
+from vae.training.step import Descent, Means, Step, Update
 from vae.training.together import Beside, Member, Stack, Together, bytes_of
 
 log = logging.getLogger(__name__)
@@ -96,12 +96,11 @@ class Lane:
             self._data[key] = load()
         return self._data[key]
 
-    def step(self, vae: VAE, objective: Objective, updates: Mapping[str, Update], batch_size: int) -> Step:
-        """The run's step, or its validation's where there are no updates, which waits for the others'."""
+    def step(self, alone: Step, vae: VAE, objective: Objective, updates: Mapping[str, Update], batch_size: int) -> Step:
+        """A step of the run, or of its validation where there are no updates, which waits for the others'."""
         update = next(iter(updates.values()), None)
         assert update is None or (isinstance(update, Descent) and len(updates) == 1)
         member = Member(vae, objective, update)
-        alone = without_update(vae, objective) if update is None else eager(vae, objective, updates)
 
         def take(batch: Batch, step: Count) -> Means:
             self.waiting = Waiting(member, alone, batch, step, batch_size)
@@ -144,12 +143,9 @@ class Lanes:
         with signals.listening(), signals.noted(patience=1):
             while rest and signals.received() is None:
                 rest[0].go_on()
-                cores = os.cpu_count() or 1
-                if len(rest) == len(lanes) and cores > 1 and _is_on_cpu(rest[0].waiting):
-                    announce_slow(cores)
                 count = min(len(rest), self._room(rest[0].waiting))
-                if len(rest) == len(lanes) > count:
-                    announce_waves(len(lanes), count)
+                if len(rest) == len(lanes):
+                    _announce(rest[0].waiting, len(lanes), count)
                 some = [rest.popleft() for _ in range(count)]
                 for each in some[1:]:
                     if signals.received() is None:
@@ -169,8 +165,13 @@ class Lanes:
         return max(1, int(SHARE * free / need)) if free is not None else sys.maxsize
 
 
-def _is_on_cpu(waiting: Waiting | None) -> bool:
-    return waiting is not None and waiting.batch.images.is_cpu
+def _announce(waiting: Waiting | None, count: int, at_once: int) -> None:
+    """Say what is to be known of how they are trained."""
+    cores = os.cpu_count() or 1
+    if cores > 1 and waiting is not None and waiting.batch.images.is_cpu:
+        announce_slow(cores)
+    if at_once < count:
+        announce_waves(count, at_once)
 
 
 class Meetings:

@@ -89,9 +89,9 @@ class VAEModule(pl.LightningModule):
 
     def _made(self, updates: Mapping[str, Update], batch_size: int) -> Step:
         """The step of training by these updates, or of validation without any."""
-        if among := lane():
-            return among.step(self.vae, self.objective, updates, batch_size)
         step = eager(self.vae, self.objective, updates) if updates else without_update(self.vae, self.objective)
+        if among := lane():
+            return among.step(step, self.vae, self.objective, updates, batch_size)
         if self.by_lightning and not updates:
             return step  # in 16 bits, which change outside of it
         return install(step, list(updates.values()), (batch_size,), self.device)

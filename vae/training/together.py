@@ -228,9 +228,7 @@ def _at(weights: Tensor, step: Count) -> Tensor:
 def given(objective: Objective, numbers: Mapping[str, Tensor]) -> Objective:
     """The same objective with these in the place of its numbers."""
     other = copy(objective)
-    found = dict(numbers)
-    if "annealing" in found:
-        weight = found.pop("annealing")
-        vars(other)["annealing"] = lambda step: weight
-    vars(other).update(found)
+    vars(other).update(numbers)
+    if "annealing" in numbers:
+        vars(other)["annealing"] = lambda step: numbers["annealing"]
     return other
