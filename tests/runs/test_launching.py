@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from hydra_plugins.ray_launcher import needs
 from vae.common.signals import Interrupted
 from vae.entry.cli import prepare
+from vae.runs import launching
 from vae.runs.launching import EndTogether, OneGPUEach, jobs_at_once, stop_jobs, visible_gpus
 from vae.settings.compose import CONF, composed
 from vae.settings.errors import explain
@@ -138,6 +139,27 @@ def test_without_a_gpu_nothing_is_set(monkeypatch: pytest.MonkeyPatch, nvidia_sm
     nvidia_smi("exit 9")
     OneGPUEach().on_job_start(OmegaConf.create({"hydra": {"job": {"num": 1}}}))
     assert "CUDA_VISIBLE_DEVICES" not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("machine", "most", "free"),
+    [
+        ("MemTotal: 9 kB\nMemAvailable: 3 kB\n", None, 3072),
+        ("MemAvailable: 3 kB\n", "2000", 1900),
+        ("MemAvailable: 3 kB\n", "max", 3072),
+        ("MemTotal: 9 kB\n", None, None),  # an old kernel's
+        (None, None, None),
+    ],
+)
+def test_free_memory_is_the_machine_s_or_the_container_s(
+    machine: str | None, most: str | None, free: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launching, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(launching, "CGROUP", tmp_path)
+    for name, text in (("meminfo", machine), ("memory.max", most), ("memory.current", "100")):
+        if text is not None:
+            (tmp_path / name).write_text(text)
+    assert launching.free_memory() == free
 
 
 @pytest.mark.parametrize(

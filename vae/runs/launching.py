@@ -24,7 +24,7 @@ from omegaconf import DictConfig, open_dict
 from vae.common import signals
 from vae.runs.record import read_status
 
-CGROUP = Path("/sys/fs/cgroup")
+MEMINFO, CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
 
 def visible_gpus() -> list[str]:
@@ -43,8 +43,8 @@ def free_memory() -> int | None:
     """Bytes of the machine's memory, or of what a container may use of it, that are free; None where nobody says."""
     found = []
     with suppress(OSError, ValueError):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        found.append(next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")))
+        lines = MEMINFO.read_text().splitlines()
+        found += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")]
     with suppress(OSError, ValueError):
         most, used = (int((CGROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
         found.append(most - used)
