@@ -19,8 +19,8 @@ IN_USE = """<script>
   let state = 1;  // the same draws every time
   Math.random = () => (state = (state * 16807) % 2147483647) / 2147483647;
   ready.then(() => {
-    panels[0].drawLine({ from: [-2, 0.8], to: [2, 0.4] });
-    panels.forEach((panel) => panel.drawSamples());
+    explorer.panels[0].drawLine({ from: [-2, 0.8], to: [2, 0.4] });
+    explorer.panels.forEach((panel) => panel.drawSamples());
     document.querySelector(".take").click();
   });
 </script>

@@ -10,7 +10,7 @@ from PIL import Image
 from vae.explorer.page import describe, page
 
 pytestmark = pytest.mark.slow  # those of several runs, of dimensions and of screens are in files of their own
-PANEL = "panels[0]"
+PANEL = "explorer.panels[0]"
 
 
 def state(browser, expression):
@@ -85,7 +85,7 @@ def test_a_drawing_is_encoded(show, scene_of, name):
 def test_what_is_done_before_the_page_is_laid_out_is_shown_then(browser, scene_of, tmp_path):
     text = page([describe(scene_of("dense"), "run")]) + (
         "<script>ready.then(() => {"
-        "  panels[0].drawLine({from: [-1, 0], to: [1, 0]}); panels[0].drawSamples();"
+        "  explorer.panels[0].drawLine({from: [-1, 0], to: [1, 0]}); explorer.panels[0].drawSamples();"
         "})</script>"
     )
     (tmp_path / "page.html").write_text(text, encoding="utf-8")
@@ -137,7 +137,7 @@ def test_whitening_makes_the_prior_round(show):
     factor = state(browser, "prior.factor")
     torch.testing.assert_close(torch.tensor(z), torch.tensor([row[0] for row in factor]))
     assert state(browser, f"frame.to({z})") == pytest.approx([1, 0, 0, 0, 0])
-    covariance = state(browser, "frame.covariance(panels[0].prior.factor, [1, 3])")
+    covariance = state(browser, "frame.covariance(explorer.panels[0].prior.factor, [1, 3])")
     torch.testing.assert_close(torch.tensor(covariance).float(), torch.eye(2))
 
 
@@ -164,14 +164,16 @@ def test_a_slider_moves_a_further_dimension_and_decodes_the_sheet_again(show):
 def test_a_click_on_a_dot_goes_to_its_code(show):
     browser = show("conv in colour")
     left, top = browser.centre(".overlay", 0, 0)
-    x, y = state(browser, "plane.toPixel(panels[0].plane.places[7])")
+    x, y = state(browser, "plane.toPixel(explorer.panels[0].plane.places[7])")
     browser.click(left + x, top + y)
     assert state(browser, "z") in state(browser, "codes")
 
 
 def test_draws_from_the_prior_have_its_moments(show):
     browser = show("conv in colour")
-    draws = torch.tensor(state(browser, "codes.constructor.from({length: 5000}, () => panels[0].prior.sample())"))
+    draws = torch.tensor(
+        state(browser, "codes.constructor.from({length: 5000}, () => explorer.panels[0].prior.sample())")
+    )
     factor = torch.tensor(state(browser, "prior.factor"))
     torch.testing.assert_close(draws.T.cov(), factor @ factor.T, rtol=0, atol=0.12)  # 6 standard errors of a variance
     assert (draws.mean(0).abs() < 6 / 5000**0.5).all()
@@ -182,7 +184,7 @@ def test_a_finger_moves_the_point_or_draws_a_line(show):
     path = [browser.centre(".overlay", x, 0.5) for x in (0.4, 0.5, 0.6)]
     browser.touch(path)
     browser.settle()
-    x, _ = state(browser, "plane.toPixel(panels[0].plane.place(panels[0].z))")
+    x, _ = state(browser, "plane.toPixel(explorer.panels[0].plane.place(explorer.panels[0].z))")
     assert x == pytest.approx(path[-1][0] - browser.centre(".overlay", 0, 0)[0], abs=1)
     assert state(browser, "line") is None
     browser.evaluate("document.querySelector('button.line').click()")
@@ -207,7 +209,7 @@ def test_thirty_frames_a_second(browser, scene_of, compose, tmp_path):
     frames = browser.evaluate(
         "(async () => { const start = performance.now(); let frames = 0;"
         "  while (performance.now() - start < 1000) {"
-        "    panels[0].moveTo([Math.sin(frames), Math.cos(frames)]);"
+        "    explorer.panels[0].moveTo([Math.sin(frames), Math.cos(frames)]);"
         "    await new Promise(requestAnimationFrame); frames++; }"
         "  return frames; })()"
     )

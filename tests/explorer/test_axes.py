@@ -12,7 +12,7 @@ MENUS = "[...document.querySelectorAll('.axes select')]"
 
 
 def state(browser, expression):
-    return browser.evaluate(f"panels[0].{expression}")
+    return browser.evaluate(f"explorer.panels[0].{expression}")
 
 
 def choose(browser, axis, dim):
@@ -45,7 +45,7 @@ def test_two_menus_choose_what_spans_the_plane(show, scene_of):
     z = state(browser, "z")
     changed = [dim for dim in range(5) if z[dim] != pytest.approx(before[dim], abs=1e-9)]
     assert changed == [1, 4]
-    x, y = state(browser, "plane.toPixel([panels[0].z[4], panels[0].z[1]])")
+    x, y = state(browser, "plane.toPixel([explorer.panels[0].z[4], explorer.panels[0].z[1]])")
     left, top = browser.centre(".overlay", 0, 0)
     assert (left + x, top + y) == pytest.approx(browser.centre(".overlay", 0.6, 0.3), abs=0.1)
 
@@ -99,7 +99,7 @@ def test_a_test_image_moves_all_sliders(show, scene_of):
     for _ in range(3):
         browser.click(*browser.centre(".take"))
         browser.settle()
-        drawn = torch.tensor(browser.evaluate("[...panels[0].pad.image]")).view(1, 3, 20, 28)
+        drawn = torch.tensor(browser.evaluate("[...explorer.panels[0].pad.image]")).view(1, 3, 20, 28)
         with torch.no_grad():
             q = scene.vae.encode(drawn)
         z = torch.tensor(state(browser, "z"))
@@ -140,9 +140,9 @@ def test_a_plane_of_collapsed_dimensions_says_so(show, scene_of):
         scene.vae.levels[0].encoding.mean.weight[[1, 2]] = 0
         scene.vae.levels[0].encoding.mean.bias[[1, 2]] = 0
     browser = show(scene)
-    browser.evaluate("panels[0].run.kl = [2, 0.001, 0.004, 1, 3]; panels[0].span([2, 1])")
+    browser.evaluate("explorer.panels[0].run.kl = [2, 0.001, 0.004, 1, 3]; explorer.panels[0].span([2, 1])")
     assert told(browser) == (
         "z₂ and z₁ carry no information: KL 0.00 nats. Every point of this plane decodes to the same image."
     )
-    browser.evaluate("panels[0].span([0, 4])")
+    browser.evaluate("explorer.panels[0].span([0, 4])")
     assert told(browser) == ""

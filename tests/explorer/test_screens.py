@@ -41,7 +41,7 @@ def test_ten_classes_are_seen_beside_another_run(show):
 @pytest.mark.parametrize("size", SIZES[:4])
 def test_planes_and_decoded_images_of_two_runs_are_in_view_together(show, size):
     browser = show("dense", "vamp", width=size[0], height=size[1])
-    browser.evaluate("panels[1].element.id = 'second'")
+    browser.evaluate("explorer.panels[1].element.id = 'second'")
     for selector in (".plane", ".decoded .image", ".strip"):
         assert in_view(browser, selector) and in_view(browser, f"#second {selector}")
 
@@ -58,8 +58,8 @@ PIXELS = "((canvas) => [...canvas.getContext('2d').getImageData(0, 0, canvas.wid
 def test_an_image_out_of_view_is_seen_beside_the_pointer(show, touch):
     size = {"width": 390, "height": 844} if touch else {"width": 1366, "height": 768}
     browser = show("dense", "vamp", touch=touch, **size)
-    browser.evaluate("panels[1].element.style.marginBottom = '2000px'")  # so that all can be scrolled away
-    browser.evaluate("panels[1].element.id = 'second'")
+    browser.evaluate("explorer.panels[1].element.style.marginBottom = '2000px'")  # so that all can be scrolled away
+    browser.evaluate("explorer.panels[1].element.id = 'second'")
     # The lower end of the first plane at the top of the screen, or on a phone the second one's upper end at the bottom.
     panel, edge, y = ("#second ", "top - innerHeight + 120", 784) if touch else ("", "bottom - 120", 60)
     browser.evaluate(f"scrollBy(0, document.querySelector('{panel}.plane').getBoundingClientRect().{edge})")
@@ -108,8 +108,8 @@ def test_on_4k_everything_is_twice_as_large(show):
             browser.evaluate(f"((b) => [b.width, b.height])(document.querySelector('{of}').getBoundingClientRect())")
             for of in LARGE
         ]
-        measured.append(torch.tensor([*sizes, [browser.evaluate("panels[0].plane.ratio")] * 2]))
-        seen = browser.evaluate("[panels[0].plane.width, panels[0].plane.height]")
+        measured.append(torch.tensor([*sizes, [browser.evaluate("explorer.panels[0].plane.ratio")] * 2]))
+        seen = browser.evaluate("[explorer.panels[0].plane.width, explorer.panels[0].plane.height]")
     torch.testing.assert_close(measured[1], 2 * measured[0], rtol=0.01, atol=5)
     assert measured[1][0].tolist() == pytest.approx([2 * length for length in seen], abs=1)  # so are dots
 
@@ -117,6 +117,6 @@ def test_on_4k_everything_is_twice_as_large(show):
 def test_a_dot_is_found_under_the_pointer_on_4k(show):
     browser = show("conv in colour", width=3840, height=2160)
     left, top = browser.centre(".overlay", 0, 0)
-    x, y = browser.evaluate("panels[0].plane.toPixel(panels[0].plane.places[7])")
+    x, y = browser.evaluate("explorer.panels[0].plane.toPixel(explorer.panels[0].plane.places[7])")
     browser.click(left + 2 * x, top + 2 * y)
-    assert browser.evaluate("panels[0].codes.some((code) => code === panels[0].z)")
+    assert browser.evaluate("explorer.panels[0].codes.some((code) => code === explorer.panels[0].z)")

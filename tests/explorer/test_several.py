@@ -8,7 +8,7 @@ BESIDE = {"width": 1920, "height": 1080}
 
 
 def of(browser, panel, expression):
-    return browser.evaluate(f"panels[{panel}].{expression}")
+    return browser.evaluate(f"explorer.panels[{panel}].{expression}")
 
 
 def numbers(browser, panel, expression):
@@ -25,21 +25,23 @@ def test_a_drawing_is_shared_by_runs_side_by_side(show):
     browser = show("dense", "one dimension", "conv", width=1920, height=1080)
     browser.drag([browser.centre(".pad", *at) for at in ((0.3, 0.3), (0.7, 0.6))])
     browser.settle()
-    first, second, other = (browser.evaluate(f"[...panels[{i}].pad.image]") for i in range(3))
+    first, second, other = (browser.evaluate(f"[...explorer.panels[{i}].pad.image]") for i in range(3))
     assert first == second and any(first) and not any(other)  # whose images have another shape
-    assert browser.evaluate("panels[1].encoded.mean.length") == 1
+    assert browser.evaluate("explorer.panels[1].encoded.mean.length") == 1
 
 
 def test_a_test_image_is_shared_with_its_class(show):
     browser = show("dense", "conditional dense", width=1920, height=1080)
     for _ in range(4):
         browser.evaluate("document.querySelector('.take').click()")
-        first, second = (browser.evaluate(f"[...panels[{i}].pad.image]") for i in range(2))
+        first, second = (browser.evaluate(f"[...explorer.panels[{i}].pad.image]") for i in range(2))
         size = len(first)
-        values, labels = browser.evaluate("[[...panels[0].run.images.values], panels[0].run.images.labels]")
+        values, labels = browser.evaluate(
+            "[[...explorer.panels[0].run.images.values], explorer.panels[0].run.images.labels]"
+        )
         images = [values[i * size : (i + 1) * size] for i in range(len(labels))]
         chosen = images.index([round(255 * value) for value in first])
-        assert first == second and browser.evaluate("panels[1].label") == labels[chosen]
+        assert first == second and browser.evaluate("explorer.panels[1].label") == labels[chosen]
 
 
 def test_a_point_and_a_line_are_at_the_same_code(show):
@@ -48,8 +50,8 @@ def test_a_point_and_a_line_are_at_the_same_code(show):
     browser.settle()
     assert of(browser, 0, "z") == of(browser, 1, "z") and of(browser, 0, "line") == of(browser, 1, "line") is not None
     assert of(browser, 1, "find('.strip').classList.contains('empty')") is False
-    shown = browser.evaluate("panels[1].find('.decoded .where').textContent")
-    assert shown == browser.evaluate("panels[0].find('.decoded .where').textContent")
+    shown = browser.evaluate("explorer.panels[1].find('.decoded .where').textContent")
+    assert shown == browser.evaluate("explorer.panels[0].find('.decoded .where').textContent")
     browser.key("ArrowUp")
     browser.settle()
     assert of(browser, 0, "z") == of(browser, 1, "z")
@@ -74,7 +76,7 @@ def test_a_point_and_a_line_are_at_the_same_image(show, scene_of):
 
 def test_what_is_done_in_the_second_run_happens_in_the_first(show):
     browser = show("dense", "vamp", **BESIDE)
-    browser.evaluate("panels[1].element.id = 'second'")
+    browser.evaluate("explorer.panels[1].element.id = 'second'")
     browser.move(*browser.centre("#second .overlay", 0.3, 0.3))
     browser.settle()
     there = of(browser, 1, "z")

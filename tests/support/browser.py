@@ -103,7 +103,7 @@ class Browser:
         self.evaluate(
             "ready.then(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))))"
         )
-        self.until("panels.every((panel) => !panel.waiting)")
+        self.until("explorer.panels.every((panel) => !panel.waiting)")
 
     def centre(self, selector: str, across: float = 0.5, down: float = 0.5) -> tuple[float, float]:
         """Where in an element, scrolled to where it can be seen."""
@@ -151,7 +151,8 @@ class Browser:
     def _note(self, message: dict[str, Any]) -> None:
         params = message.get("params", {})
         if message["method"] == "Runtime.exceptionThrown":
-            self.errors.append(params["exceptionDetails"]["exception"].get("description", "an exception"))
+            details = params["exceptionDetails"]
+            self.errors.append(details.get("exception", {}).get("description", details["text"]))
         elif message["method"] == "Log.entryAdded" and params["entry"]["level"] == "error":
             self.errors.append(params["entry"]["text"])
         elif message["method"] == "Network.requestWillBeSent":

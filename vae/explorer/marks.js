@@ -3,7 +3,7 @@
 
 function drawMarks(plane, { z, line, encoded, samples }) {
   const context = plane.context(plane.overlay);
-  const colours = palette();
+  const colours = palette(plane.holder);
   for (const sample of samples) ring(plane, context, plane.place(sample), 3.5, colours.ink, colours.card, 1.4);
   if (line) {
     const ends = [line.from, line.to].map((end) => plane.toPixel(plane.place(end)));

@@ -27,7 +27,7 @@ SCRIPTS = tuple(
     f"{name}.js"
     for name in (
         *("numbers", "networks", "contours", "latent", "plane", "marks", "pad", "sheet"),
-        *("axes", "drawing", "peek", "controls", "panel", "mirror", "app"),
+        *("axes", "drawing", "peek", "controls", "panel", "mirror", "explorer"),
     )
 )
 POINTS = 3000  # codes in the plane
@@ -41,12 +41,33 @@ def page(runs: Sequence[dict[str, Any]]) -> str:
     title = " and ".join(run["name"] for run in runs)
     content = {
         "title": html.escape(title),
-        "style": _part("style.css"),
+        "style": _part("page.css") + panel_style(),
+        "switch": switch(),
         # A browser reads a script to the first "</script", even in a string.
         "runs": json.dumps(runs, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
-        "scripts": "\n".join(map(_part, SCRIPTS)),
+        "scripts": program() + _part("app.js"),
     }
     return re.sub(r"{{ (\w+) }}", lambda found: content[found[1]], _part("page.html"))
+
+
+def program() -> str:
+    """What runs and shows the described runs in any page that holds an element for them: the class `Explorer`."""
+    return "\n".join([*map(_part, SCRIPTS), f"const PANEL = {json.dumps(panel())};\n"])
+
+
+def panel() -> str:
+    """The HTML of one run in an `Explorer`, which it makes itself where the page does not have it yet."""
+    return _part("panel.html")
+
+
+def switch() -> str:
+    """The HTML of the buttons that say how the other run follows."""
+    return _part("switch.html")
+
+
+def panel_style() -> str:
+    """How the panels of an `Explorer` look, where 1rem is 10 pixels of an ordinary screen."""
+    return _part("panel.css")
 
 
 def describe(scene: Scene, name: str) -> dict[str, Any]:

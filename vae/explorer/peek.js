@@ -1,7 +1,7 @@
 "use strict";
 // A copy of the decoded image beside the pointer, for as long as the image itself is out of view.
 
-const ASIDE = 3; // rem between the pointer and the copy, so that what lies under it stays free
+const ASIDE = 30; // pixels of the plane between the pointer and the copy, so that what lies under it stays free
 
 class Peek {
   constructor(panel) {
@@ -10,7 +10,8 @@ class Peek {
     this.canvas.className = "peek image";
     this.canvas.hidden = true;
     this.canvas.style.setProperty("--aspect", panel.element.style.getPropertyValue("--aspect"));
-    document.body.append(this.canvas);
+    panel.element.parentElement.append(this.canvas); // not in the panel, within which it would be fixed
+    this.plane = panel.plane;
     const plane = panel.find(".overlay");
     for (const event of ["pointerdown", "pointermove"]) plane.addEventListener(event, (moved) => this.follow(moved));
     for (const event of ["pointerleave", "pointerup", "pointercancel"])
@@ -24,7 +25,7 @@ class Peek {
     this.canvas.hidden = top >= 0 && bottom <= innerHeight;
     if (this.canvas.hidden) return;
     const { width, height } = this.canvas.getBoundingClientRect();
-    const aside = ASIDE * parseFloat(getComputedStyle(document.documentElement).fontSize);
+    const aside = ASIDE * this.plane.zoom;
     const left = clientX > innerWidth / 2 ? clientX - aside - width : clientX + aside;
     this.canvas.style.left = `${left}px`;
     this.canvas.style.top = `${Math.min(Math.max(clientY - height / 2, 4), innerHeight - height - 4)}px`;

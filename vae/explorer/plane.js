@@ -2,13 +2,13 @@
 // The plane: where latents are in it, the codes by class and the prior's contours.
 
 const MARGIN = { left: 40, right: 12, top: 12, bottom: 28 }; // for the ticks
-const REM = 10; // pixels of the plane: on large screens, where rem is more of CSS pixels, so are these
+const REM = 10; // pixels of the plane: on large screens, where 1rem of the style is more of CSS pixels, so are these
 const LIGHT = { ink: "#ffffff", card: "rgb(0 0 0 / 60%)" }; // lines and their halos on tiles, which are mostly dark
 const NEARBY = [[0, 0], [0, -1], [0, 1], [-1, 0], [1, 0], [-1, -1], [1, 1], [-1, 1], [1, -1]]; // in heights of a name
 
-/** The colours of the page as it looks now. */
-function palette() {
-  const style = getComputedStyle(document.documentElement);
+/** The colours of an element's page as it looks now. */
+function palette(element) {
+  const style = getComputedStyle(element);
   const names = ["font", "card", "ink", "quiet", "accent", "mark", "dot"];
   return Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
 }
@@ -44,7 +44,7 @@ class Plane {
   /** Let the canvases be as large as the page says, in the screen's own pixels; the plane's own are smaller than those. */
   resize() {
     const { clientWidth, clientHeight } = this.holder;
-    this.zoom = parseFloat(getComputedStyle(document.documentElement).fontSize) / REM;
+    this.zoom = parseFloat(getComputedStyle(this.holder).fontSize) / REM;
     this.ratio = this.zoom * (window.devicePixelRatio || 1);
     this.width = clientWidth / this.zoom;
     this.height = clientHeight / this.zoom;
@@ -113,7 +113,7 @@ class Plane {
   /** Ticks and the prior's contours over the codes, or over a canvas of tiles; a conditional model's class stands out. */
   drawBase(sheet, label) {
     const context = this.context(this.base);
-    const colours = palette();
+    const colours = palette(this.holder);
     context.save();
     context.beginPath();
     context.rect(MARGIN.left, MARGIN.top, this.inner.width, this.inner.height);
