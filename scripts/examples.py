@@ -78,7 +78,8 @@ def make(example: Example) -> bool:
     if example.weights:
         from gallery.weights import keep_weights  # imports torch
 
-        keep_weights(example.trained, example.shown / WEIGHTS)
+        for run in runs:
+            keep_weights(run.folder, example.kept(run.folder) / WEIGHTS)
     return True
 
 
@@ -114,7 +115,7 @@ def show(example: Example, figures: Path, texts: Mapping[str, str]) -> None:
         with replacing(example.shown / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
     for path in example.shown.iterdir():
-        if path.name not in (*example.files, *texts, *([WEIGHTS] if example.weights else [])):
+        if path.is_file() and path.name not in (*example.files, *texts, *([WEIGHTS] if example.weights else [])):
             path.unlink()
 
 

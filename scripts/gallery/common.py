@@ -29,7 +29,7 @@ class Example(NamedTuple):
     command: str
     pictures: Sequence[str]
     of: Sequence[str] | None = None  # the examples that a photograph needs; None: no photograph
-    weights: bool = False  # whether the trained model is kept
+    weights: bool = False  # whether the trained models are kept
 
     @property
     def arguments(self) -> list[str]:
@@ -47,6 +47,10 @@ class Example(NamedTuple):
     @property
     def shown(self) -> Path:
         return SHOWN / self.name
+
+    def kept(self, run: Path) -> Path:
+        """Where the weights of a trained run are shown: those of a sweep below its overrides."""
+        return self.shown / run.name.partition("_")[2] if self.is_sweep else self.shown
 
     @property
     def files(self) -> list[str]:

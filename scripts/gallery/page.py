@@ -36,10 +36,11 @@ def figures(example: Example) -> list[str]:
         return []
     results = "results.md" if example.is_sweep else "metrics.json"
     links = f"[config.yaml]({example.name}/config.yaml), [{results}]({example.name}/{results})"
+    for file in sorted(example.shown.rglob(WEIGHTS)):
+        path = file.relative_to(example.shown.parent).as_posix()
+        links += f', [{WEIGHTS}]({path}) for `vae.load("outputs/examples/{Path(path).parent.as_posix()}")`'
     if example.is_sweep:
         return [(example.shown / results).read_text(encoding="utf-8").strip(), links]
-    if (example.shown / WEIGHTS).exists():
-        links += f', [{WEIGHTS}]({example.name}/{WEIGHTS}) for `vae.load("outputs/examples/{example.name}")`'
     metrics = read_json(example.shown / results) or {}
     figures = f"{metrics['test/recon']:.1f}"
     if "test/total" in metrics:
