@@ -21,6 +21,8 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "outputs" / "examples" / "README.md"]
 
+BUILT = ROOT / "outputs" / "site" / "index.html"  # by the command that stands beside its link
+
 RUN, SWEEP = "outputs/runs/DATE/TIME_NAME", "outputs/sweeps/DATE/TIME"
 QUICK = ["data=strokes", "data.limit=300", "epochs=1", "figures=none"]
 ELSEWHERE = {  # what is typed before there is anything, and what takes longer than a test may
@@ -170,6 +172,8 @@ def links() -> list[tuple[Path, str]]:
 def test_a_link_leads_somewhere(page: Path, target: str) -> None:
     path, _, anchor = target.partition("#")
     file = (page.parent / path).resolve() if path else page
+    if file == BUILT:
+        return
     assert file.is_file() and file.is_relative_to(ROOT)
     assert not anchor or anchor in anchors(file.read_text(encoding="utf-8"))
 
