@@ -162,12 +162,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory, image_folder: Path) -> tuple
     return folder, arguments
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("signum", "state", "exit_status"),
     [
         (signal.SIGINT, "interrupted", 130),
-        pytest.param(signal.SIGTERM, "interrupted", 143, marks=pytest.mark.slow),
-        pytest.param(signal.SIGKILL, "running", -9, marks=pytest.mark.slow),
+        (signal.SIGTERM, "interrupted", 143),
+        (signal.SIGKILL, "running", -9),
     ],
 )
 def test_a_stopped_run_goes_on_to_the_same_end(

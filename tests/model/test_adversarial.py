@@ -65,6 +65,7 @@ def learned(critic: nn.Module, steps: int, loss: Callable[[], Tensor]) -> None:
 # Critics --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_critic_learns_the_ratio_of_two_densities() -> None:
     first, second = Normal(0.0, 1.0), Normal(1.0, 1.5)
     critic = OfVectors(1, [32, 32])
@@ -95,6 +96,7 @@ def test_permuted_dimensions_keep_their_numbers_and_lose_their_dependence() -> N
     assert z.T.corrcoef()[0, 1] > 0.89 and abs(found.T.corrcoef()[0, 1].item()) < 6 / math.sqrt(len(z))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prior", ["isotropic", "correlated"])
 def test_the_critic_s_mean_is_the_total_correlation(prior: str) -> None:
     """Of a Gaussian it is −½ log det of the correlations, in coordinates in which the prior is N(0, I)."""

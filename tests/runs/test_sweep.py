@@ -215,6 +215,7 @@ def test_a_wrong_value_in_one_job_is_refused_before_any_trains(tmp_path: Path, s
     assert not (tmp_path / "outputs").exists()
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_past_a_failure_and_can_be_corrected(tmp_path: Path, small: list[str]) -> None:
     done = train("-m", *small, "epochs=1", "latent_dim=2,3", "optimizer.lr=1e30,1e-3", cwd=tmp_path)
     assert done.returncode == 1

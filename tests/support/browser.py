@@ -103,7 +103,7 @@ class Browser:
         self.evaluate(
             "ready.then(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))))"
         )
-        self.until("explorer.panels.every((panel) => !panel.waiting)")
+        self.until("!explorer || explorer.panels.every((panel) => !panel.waiting)")
 
     def centre(self, selector: str, across: float = 0.5, down: float = 0.5) -> tuple[float, float]:
         """Where in an element, scrolled to where it can be seen."""

@@ -220,7 +220,7 @@ MORE = [  # with weights, buffers, noise and steps of their own
 ]
 INTERRUPTED = [
     *((overrides, step) for overrides in VARIANTS for step in (1, 7, 21)),  # within an epoch, at its end, at the end
-    *((overrides, 9) for overrides in MORE),
+    *(pytest.param(overrides, 9, marks=pytest.mark.slow) for overrides in MORE),
 ]
 
 
