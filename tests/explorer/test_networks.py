@@ -6,14 +6,12 @@ from importlib.resources import files
 import pytest
 import torch
 from page_models import MODELS
-from torch import nn
 
-from vae.explorer.networks import fewest_bits, networks, operations, with_rounded_weights
+from vae.explorer.networks import fewest_bits, networks, with_rounded_weights
 from vae.model.build import build_model
 from vae.model.discretized import DiscretizedLogistic, LogisticMixture
 from vae.model.likelihoods import Likelihood
 from vae.model.posteriors import Posterior
-from vae.model.resnet import Resnet
 from vae.settings.compose import CONF
 from vae.settings.config import is_explorable
 
@@ -77,19 +75,6 @@ def test_weights_have_no_more_bits_than_images_need(scene_of, name):
 
     assert worst(found) <= 1 < worst(found - 0.5)
     assert worst(found - 4) > 5  # it is the bits that count
-
-
-def test_layers_that_the_page_cannot_run_are_refused():
-    with pytest.raises(ValueError, match=r"backbone: the page cannot run the layer Tanh; it must be one of"):
-        operations(nn.Sequential(nn.Linear(2, 3), nn.Tanh()))
-    resnet = Resnet((1, 9, 8), 2, channels=[4], depth=1, groups=2, attention=[])
-    for network in (resnet.encoder, resnet.decoder):
-        with pytest.raises(
-            ValueError, match=r"^backbone: the page cannot run the layer Residual; it must be .*Unflatten$"
-        ):
-            operations(network)
-    with pytest.raises(ValueError, match="convolutions without groups"):
-        operations(nn.Conv2d(2, 2, 3, groups=2))
 
 
 @pytest.mark.parametrize("likelihood", [DiscretizedLogistic(), LogisticMixture(2)])

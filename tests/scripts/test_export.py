@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 
 import export
 import pytest
@@ -25,7 +26,7 @@ def test_torch_programs_are_written_compared_and_described(run, tmp_path, capsys
     checked = told["parity"]["torch"]
     assert checked["exported"] == pytest.approx(checked["torch"]) and max(checked["errors"].values()) < 1e-5
     printed = capsys.readouterr().out
-    assert f"{checked['torch']:.4f}" in printed and "images, labels → mean, scale" in printed
+    assert f"{checked['torch']['total']:.4f}" in printed and "images, labels → mean, scale" in printed
 
     model, labels = vae.load(out / "model.ckpt"), torch.tensor([0, 1, 1])
     assert torch.equal(model.sample(3, labels=labels), vae.load(folder).sample(3, labels=labels))
@@ -48,12 +49,54 @@ def test_metadata_keep_what_other_formats_of_the_model_have(tmp_path, capsys):
     file = tmp_path / "metadata.json"
 
     def described(model, name):
-        export._describe(file, {"run": model, "shape": (1, 2)}, {name: {}}, {name: {}})
+        export._describe(file, {"run": model, "shape": (1, 2)}, {"files": {name: {}}, "parity": {name: {}}})
         return list(json.loads(file.read_text())["files"])
 
     assert described("a", "onnx") == ["onnx"]
     assert described("a", "torch") == ["onnx", "torch"]
     assert described("b", "torch") == ["torch"]
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+def test_c_is_written_compared_and_measured(run, capsys):
+    folder = run("backbone.hidden=[9,6]")
+    export.main([str(folder), "--to", "c"])
+    export.main([str(folder), "--to", "c", "--int8"])
+    out = folder / "export"
+    names = ["metadata.json", "model.c", "model.h", "model_int8.c", "model_int8.h"]
+    assert sorted(each.name for each in out.iterdir()) == names
+    told = json.loads((out / "metadata.json").read_text())
+    exact, rounded = told["parity"]["c"], told["parity"]["c_int8"]
+    assert exact["exported"] == pytest.approx(exact["torch"], abs=1e-4) and exact["images"] == 6
+    assert 1e-5 < abs(rounded["exported"]["total"] - rounded["torch"]["total"]) < 1
+    printed = capsys.readouterr().out
+    file = told["files"]["model_int8.c"]
+    assert f"#define VAE_RAM {file['ram']} " in (out / "model_int8.h").read_text()
+    assert f"{file['constants']:,} bytes of constants, {file['ram']:,} bytes of buffers (VAE_RAM)" in printed
+    assert file["multiply_adds"] == {"encoder": 120 * 9 + 9 * 6 + 2 * 6 * 2, "decoder": 2 * 6 + 6 * 9 + 9 * 120}
+    assert "multiply-adds of an image: encoder 1,158, decoder 1,146" in printed
+    for term in ("total", "recon", "kl"):
+        assert f"{rounded['exported'][term]:.4f}" in printed
+    if "left out" not in printed:
+        m4, *_ = told["cortex"]["model_int8.c"]
+        assert m4[""] == "Cortex-M4" and 0 < m4["flash"] - file["constants"] < 4000 and f"{m4['flash']}" in printed
+
+
+def test_c_without_a_compiler_is_written_alone(run, capsys, monkeypatch):
+    folder = run("backbone.hidden=[9,6]")
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    export.main([str(folder), "--to", "c"])
+    assert sorted(each.name for each in (folder / "export").iterdir()) == ["metadata.json", "model.c", "model.h"]
+    *_, first, second = capsys.readouterr().out.splitlines()
+    assert first == "left out: comparison with torch (there is no C compiler: cc)"
+    assert second.startswith("left out: Cortex-M (not installed: arm-none-eabi-gcc")
+
+
+def test_a_model_that_c_cannot_run_is_refused_before_anything_is_written(run):
+    folder = run("prior=flow")
+    with pytest.raises(SystemExit, match=r"^error: prior=Flow: must be Gaussian") as stop:
+        export.main([str(folder), "--to", "c"])
+    assert "\n" not in str(stop.value) and not (folder / "export").exists()
 
 
 @pytest.mark.slow
@@ -65,7 +108,9 @@ def test_int8_of_onnx(run, tmp_path, capsys):
     told = json.loads((folder / "export" / "metadata.json").read_text())
     exact, rounded = told["parity"]["onnx"], told["parity"]["onnx_int8"]
     assert max(exact["errors"].values()) < 1e-4 < rounded["errors"]["images"] < 0.1
-    assert 0 < abs(rounded["exported"] - rounded["torch"]) < 0.5 and exact["torch"] == rounded["torch"]
+    assert (
+        0 < abs(rounded["exported"]["total"] - rounded["torch"]["total"]) < 0.5 and exact["torch"] == rounded["torch"]
+    )
     sizes = {name: each["bytes"] for name, each in told["files"].items()}
     assert sizes["decoder_int8.onnx"] < 0.5 * sizes["decoder.onnx"]
 
@@ -74,7 +119,7 @@ def test_int8_of_onnx(run, tmp_path, capsys):
     ("arguments", "message"),
     [
         (["missing"], r"^error: missing: must be the folder of a run or a checkpoint file"),
-        (["missing", "--to", "torch", "--int8"], r"^error: --int8: must be used with --to onnx"),
+        (["missing", "--to", "torch", "--int8"], r"^error: --int8: must be used with --to onnx or c"),
     ],
 )
 def test_errors_are_one_line(arguments, message, monkeypatch):
@@ -126,4 +171,4 @@ def test_a_run_that_cannot_be_written_to_is_refused_before_the_work(run, monkeyp
 def test_metadata_that_cannot_be_read_are_named(tmp_path):
     (tmp_path / "metadata.json").write_text("{")
     with pytest.raises(ValueError, match=r"metadata\.json: cannot be read as JSON"):
-        export._describe(tmp_path / "metadata.json", {}, {}, {})
+        export._describe(tmp_path / "metadata.json", {}, {})

@@ -10,13 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from vae.explorer.numbers import floats, rounded, steps
-from vae.model.backbones import Backbone, ChannelsLast
+from vae.model.backbones import Backbone
 from vae.model.distributions import FullNormal
 from vae.model.likelihoods import Likelihood
+from vae.model.operations import linear, operations
 from vae.model.posteriors import Diagonal, Full, Tied
 from vae.model.vae import VAE, only
-
-Operation = dict[str, Any]
 
 # What the rounding of all weights together may change, against float32. Half of it is left for other images.
 IMAGE = 5e-4  # of a pixel
@@ -72,59 +71,6 @@ def with_rounded_weights(vae: VAE, bits: float) -> VAE:
     return other
 
 
-def operations(module: nn.Module) -> list[Operation]:
-    """What a network does with one image or latent, step by step; refuses layers that the page cannot run."""
-    match module:
-        case nn.Sequential():
-            return [operation for layer in module for operation in operations(layer)]
-        case nn.Linear():
-            return [linear(module)]
-        case nn.Conv2d() | nn.ConvTranspose2d():
-            return [convolution(module)]
-        case nn.ReLU():
-            return [{"op": "relu"}]
-        case nn.GLU():
-            return [{"op": "gate"}]
-        case nn.Flatten():
-            return [{"op": "reshape", "shape": None}]
-        case nn.Unflatten():
-            return [{"op": "reshape", "shape": list(module.unflattened_size)}]
-        case ChannelsLast():
-            return []
-    raise ValueError(
-        f"backbone: the page cannot run the layer {type(module).__name__}; it must be one of Sequential, Linear, "
-        "Conv2d, ConvTranspose2d, ReLU, GLU, Flatten, Unflatten"
-    )
-
-
-def linear(layer: nn.Linear) -> Operation:
-    """y = W x + b with W (outputs, inputs)."""
-    return {"op": "linear"} | _weights(layer, layer.weight, layer.out_features)
-
-
-def convolution(layer: nn.Conv2d | nn.ConvTranspose2d) -> Operation:
-    """A convolution or its transpose; the weight as (inputs, height, width, outputs), in the order of the page's loops.
-
-    Both add to the outputs what each input reaches, and differ only in which these are.
-    """
-    padding = layer.padding
-    if layer.groups != 1 or layer.dilation != (1, 1) or layer.padding_mode != "zeros" or isinstance(padding, str):
-        raise ValueError(
-            f"backbone: the page runs convolutions without groups, dilation and named padding, not {layer}"
-        )
-    transposed = isinstance(layer, nn.ConvTranspose2d)
-    weight = layer.weight.permute(0, 2, 3, 1) if transposed else layer.weight.permute(1, 2, 3, 0)
-    return {
-        "op": "convolution",
-        "transposed": transposed,
-        "outputs": layer.out_channels,
-        "kernel": list(layer.kernel_size),
-        "stride": list(layer.stride),
-        "padding": list(padding),
-        "output_padding": list(layer.output_padding),
-    } | _weights(layer, weight, layer.out_channels)
-
-
 def posterior(vae: VAE) -> dict[str, Any]:
     """The layers that read the mean and the scale off the features, and what the scale's numbers mean."""
     match vae.posterior:
@@ -148,10 +94,6 @@ def link(likelihood: Likelihood) -> str:
     if likelihood.link not in LINKS:
         raise ValueError(f"likelihood={type(likelihood).__name__}: must have a link of the page's: {', '.join(LINKS)}")
     return likelihood.link
-
-
-def _weights(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d, weight: Tensor, outputs: int) -> Operation:
-    return {"weight": weight, "bias": torch.zeros(outputs) if layer.bias is None else layer.bias}
 
 
 def _packed(described: Any, bits: float) -> Any:

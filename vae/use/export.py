@@ -1,4 +1,4 @@
-"""A trained model in files for other programs: ONNX, exported torch programs, safetensors."""
+"""A trained model in files for other programs: ONNX, exported torch programs, safetensors, C."""
 
 from __future__ import annotations
 
@@ -17,15 +17,18 @@ import vae
 from vae.common.files import replacing
 from vae.settings.config import kind
 from vae.settings.errors import require_packages
+from vae.use.c99.layers import networks_of
+from vae.use.c99.source import CModel, c_model
 from vae.use.parity import Runnable
 from vae.use.portable import Program, Tensors, programs_of
 from vae.use.quantise import quantise
-from vae.use.trained import load
+from vae.use.trained import Trained, load
 
 PACKAGES = {  # for each format
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "torch": (),
     "safetensors": ("safetensors",),
+    "c": (),
 }
 OPSET = 18  # of ONNX; what torch writes without a conversion, and runtimes of the last years read
 
@@ -38,8 +41,8 @@ class UnfollowedError(ValueError):
 
 def refuse(to: str, int8: bool) -> None:
     """Refuse what cannot be had, before any work."""
-    if int8 and to != "onnx":
-        raise ValueError(f"--int8: must be used with --to onnx, and not with --to {to}, whose weights stay as trained")
+    if int8 and to not in ("onnx", "c"):
+        raise ValueError(f"--int8: must be used with --to onnx or c, not with --to {to}, whose weights stay as trained")
     require_packages("export", *PACKAGES[to])
 
 
@@ -136,6 +139,17 @@ def write_torch(program: Program, path: Path, metadata: Metadata) -> None:
 def read_torch(path: Path) -> Runnable:
     """The program in such a file."""
     return torch.export.load(path).module()
+
+
+def write_c(model: Trained, path: Path, metadata: Metadata, images: Tensor | None) -> CModel:
+    """The model as a C file with its header beside it; in 8 bits where there are images to calibrate these by."""
+    bits = "floats" if images is None else "8 bits"
+    title = f"{metadata['run']}, trained on {metadata['data']}: encoder, decoder and sampler with weights in {bits}."
+    made = c_model(model, networks_of(model, images), title.replace("*/", "* /"), path.with_suffix(".h").name)
+    for file, text in ((path, made.code), (path.with_suffix(".h"), made.header)):
+        with replacing(file) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return made
 
 
 def read_model(path: Path, trust: bool = False) -> dict[str, Runnable]:

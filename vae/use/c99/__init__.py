@@ -1,0 +1,1 @@
+"""A trained model as C99 for microcontrollers: written, compiled and measured."""
