@@ -14,6 +14,7 @@ import torch
 from faces import write_faces
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
+from teachers import saved
 
 from vae.data import cifar, strokes
 from vae.data.base import DataSource
@@ -29,6 +30,7 @@ from vae.settings.config import check, flatten, plain
 from vae.settings.loggers import LOGGERS
 from vae.settings.ranges import RANGES, TOP
 from vae.training.run import train_run
+from vae.use.trained import Trained
 
 EVERY = sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml"))
 GROUPS = [(group, name) for group, name in EVERY if group not in ("experiment", "hparams_search", "logger")]
@@ -52,7 +54,7 @@ def chosen(group: str, name: str) -> DictConfig:
     data = [] if group == "data" else ["data=images"]
     codes = ["posterior=codebook"] if (group, name) in OVER_CODES else []
     beta = (
-        ["beta=2.5"] if group != "objective" or name in ("elbo", "tc", "dip", "vae_gan") else []
+        ["beta=2.5"] if group != "objective" or name in ("elbo", "tc", "dip", "vae_gan", "distillation") else []
     )  # the others have none
     return composed(*data, *codes, f"{group}={name}", "latent_dim=3", *beta, "epochs=7")
 
@@ -96,9 +98,23 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of the small images that others learn from."""
+    config = plain(composed("data=images", "data.root=none", "latent_dim=3"))
+    about = {"config": config, "shape": [3, 10, 12], "data": "images", "classes": ["a", "b"]}
+    return saved(Trained(build_model(config, (3, 10, 12), 2), about), tmp_path_factory.mktemp("teacher"))
+
+
 @pytest.fixture
 def small(
-    idx_folder: Path, image_folder: Path, sprites: Path, arrays: Path, colours: Path, monkeypatch: pytest.MonkeyPatch
+    idx_folder: Path,
+    image_folder: Path,
+    sprites: Path,
+    arrays: Path,
+    colours: Path,
+    teacher: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[[DictConfig], dict]:
     """A checked configuration in its plain form, on small data without a network."""
     monkeypatch.setattr(IdxFiles, "counts", COUNTS)
@@ -111,6 +127,8 @@ def small(
     def prepared(cfg: DictConfig) -> dict[str, Any]:
         cfg = cfg.copy()
         cfg.data.root = str(folders.get(cfg.data._target_, idx_folder))
+        if "teacher" in cfg.objective:
+            cfg.objective.teacher = str(teacher)
         check(cfg)
         config = plain(cfg)
         if "digests" in config["data"]:

@@ -104,6 +104,16 @@ def test_a_float_that_single_precision_cannot_hold_is_refused(key):
         ("data=factors data.file={}/nowhere.npz", 0, "data.file={}/nowhere.npz: must be an .npz file"),
         ("data=arrays data.file={}/nowhere.npz", 0, "data.file={}/nowhere.npz: must be an .npz file of images, but"),
         ("data=celeba data.root={}/empty", 0, "data.root={}/empty: must be a folder in which celeba/img_align_celeba/"),
+        (
+            "parent={}/missing",
+            0,
+            "parent={}/missing: must be the folder of a run or a checkpoint file, but there is no",
+        ),
+        (
+            "objective=distillation objective.teacher={}/missing",
+            0,
+            "objective.teacher={}/missing: must be the folder of",
+        ),
         ("trainer.accelerator=gpu", 0, "trainer.accelerator=gpu: must be auto or cpu, as there is no GPU"),
         ("trainer.accelerator=mps", 2, "trainer.accelerator=mps: must be auto or cpu"),
         ("trainer.devices=[1]", 0, "trainer.devices=[1]: must be a number of processes on a CPU"),

@@ -309,7 +309,11 @@ NOT_COMPOSED = [
     ),
     ("likelihood.sigma=1", "likelihood.sigma: no such key of this likelihood", "it comes with likelihood=gaussian"),
     ("likelihood.sigmoid=1", "likelihood.sigmoid: no such key", "allowed are none here"),
-    ("objective=iwae objective.beta=2", "objective.beta: no such key", "with objective=dip or objective=elbo or"),
+    (
+        "objective=iwae objective.beta=2",
+        "objective.beta: no such key",
+        "with objective=dip or objective=",
+    ),
     (
         "objective=iwae objective.width=2",
         "objective.width: no such key",
@@ -325,7 +329,7 @@ NOT_COMPOSED = [
     (
         "objective=vae",
         "objective=vae: no such choice",
-        "autoencoder, dip, dreg, elbo, factor, iwae, mmd, rae, renyi, tc, vae_gan, wae_gan, wasserstein",
+        "autoencoder, dip, distillation, dreg, elbo, factor, iwae, mmd, rae, renyi, tc, vae_gan, wae_gan, wasserstein",
     ),
     ("objective=dip objective.kind=both", "objective.kind=both: ", "1 (the posterior means) or 2 (the aggregate)"),
     ("conditional=perhaps", "conditional=perhaps: ", "true or false"),

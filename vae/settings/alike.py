@@ -38,6 +38,8 @@ def why_alone(config: Mapping[str, Any]) -> str | None:
         return f"objective={choice(objective)} has a critic with steps of its own"
     if config["posterior"]["_target_"] in CODINGS:
         return f"posterior={choice(config['posterior'])} and the prior over its codes learn beside the gradient"
+    if "teacher" in objective:
+        return f"objective={choice(objective)} has a teacher beside the model"
     if objective["_target_"] not in NUMBERS:
         return f"objective={choice(objective)} charges the decoder's weights themselves"
     if objective.get("dreg"):

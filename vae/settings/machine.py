@@ -29,6 +29,10 @@ def check_machine(cfg: DictConfig, gpus: VisibleGPUs) -> None:
     config = plain(cfg)
     if ranges_of("data", config["data"]) is not None:
         _check_files(config["data"])
+    for key, path in (("parent", config["parent"]), ("objective.teacher", config["objective"].get("teacher"))):
+        if path is not None:
+            found = _expanded(key, path).exists()
+            require(found, key, path, "the folder of a run or a checkpoint file, but there is no such file")
     if ranges_of("trainer", config["trainer"]) is not None:
         _check_devices(config["trainer"], gpus)
     for name, node in config["logger"].items():

@@ -61,6 +61,7 @@ TOP: Ranges = {
     "seed": _SEED,
     "conditional": boolean,
     "ema": below_one("a decay in [0, 1), 0 for no average"),
+    "parent": optional(text),
     "report": word("best", "last"),
 }
 
@@ -248,6 +249,7 @@ RANGES: Mapping[str, Mapping[str, Ranges]] = {
             "diagonal": number(0),
         },
         "vae.model.objectives.Autoencoder": {},
+        "vae.model.distillation.Distillation": {"beta": _BETA, "teacher": text, "weight": number(0)},
         "vae.model.bounds.Renyi": {"samples": integer(1, 100_000), "alpha": number(-100, 100)},
         "vae.model.transport.Wasserstein": {
             "kind": word("sliced", "sinkhorn"),

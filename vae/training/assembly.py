@@ -14,11 +14,14 @@ from torch.optim import Optimizer
 from vae.data.base import Dataset, DataSource
 from vae.data.loader import BatchLoader, evaluation_loader
 from vae.model.build import build, build_model
-from vae.model.checkpoints import AtomicCheckpointIO, about, read
+from vae.model.checkpoints import AtomicCheckpointIO, about, file_of, read
 from vae.model.noise import FRESH, Fresh
 from vae.model.objectives import Objective
+from vae.model.pruning import begin_with
+from vae.model.restored import model_of
 from vae.model.vae import VAE
 from vae.settings.classes import CLIP, has_other_arguments
+from vae.settings.errors import in_one_line
 from vae.training.callbacks.average import Average
 from vae.training.callbacks.checkpoints import BestAndLast
 from vae.training.callbacks.collapse import Collapse
@@ -35,6 +38,8 @@ from vae.training.loggers import Beside
 from vae.training.module import VAEModule
 from vae.training.strides import LENGTH, Strides
 from vae.training.tensorboard import RunLogger
+
+PRUNING = 500  # training images, by which units are chosen
 
 
 class Files(NamedTuple):
@@ -104,6 +109,8 @@ def assemble(
     else:
         some = data.train.some(100_000)  # whose mean is good enough: as floats, images take four times the memory
         model.start_at(some.images / 255, some.labels, config["optimizer"].get("lr", 1e-3))
+        if config["parent"] is not None:
+            _begin_with_parent(model, config["parent"], data)
     objective: Objective = build(config, "objective")
     objective.attach(model)
     if processes > 1:
@@ -122,6 +129,12 @@ def assemble(
     strides = Strides(share, 1 if by_lightning else LENGTH)
     going_on = resumed is not None
     return Assembly(ledger, loaders, files, logger, watchers, trainer, module, strides, validation, going_on)
+
+
+def _begin_with_parent(model: VAE, parent: str, data: Dataset) -> None:
+    some = data.train.some(PRUNING)
+    with in_one_line(f"parent={parent}: "):
+        begin_with(model, model_of(read(file_of(Path(parent)))), some.images / 255, some.labels)
 
 
 def _logger(config: Mapping[str, Any], folder: Path, step: int | None, rank: int) -> RunLogger:

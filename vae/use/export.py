@@ -52,6 +52,7 @@ def metadata_of(checkpoint: Mapping[str, Any], run: str) -> dict[str, Any]:
     config = about["config"]
     return {
         "run": run,
+        "parent": config.get("parent") or config["objective"].get("teacher"),
         "epoch": checkpoint["epoch"] + 1,
         "data": about["data"],
         "shape": about["shape"],

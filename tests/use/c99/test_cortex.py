@@ -7,7 +7,7 @@ import torch
 from c_models import a_c_model, needs_cc, run, some_images
 
 from vae.use.c99 import cortex
-from vae.use.c99.cortex import BOARDS, DECODER, DRAWING, emulate, measure, memory
+from vae.use.c99.cortex import BOARDS, DRAWING, emulate, measure, memory
 
 pytestmark = pytest.mark.skipif(bool(cortex.missing_tools()), reason=f"needs {', '.join(cortex.missing_tools())}")
 
@@ -52,7 +52,7 @@ def test_the_table_has_a_row_for_each_board(tmp_path):
     model, code = a_c_model("dense", False, tmp_path)
     table = measure(code, some_images(model, 2).numpy(), 3)
     assert [row[""] for row in table.rows] == ["Cortex-M4", "Cortex-M7"]
-    assert all(row[DECODER] < row["flash"] and row["decoding"] < row["scoring"] for row in table.rows)
+    assert all(row["flash to draw"] < row["flash"] and row["to decode"] < row["to score"] for row in table.rows)
 
 
 def test_a_program_that_fails_is_named_in_one_line(tmp_path):

@@ -18,8 +18,7 @@ from vae.common.tables import Table
 TOOLS = ("arm-none-eabi-gcc", "arm-none-eabi-ld", "arm-none-eabi-size", "qemu-system-arm")
 SECONDS = 300  # that an emulation may take
 DRAWING = ("vae_decode", "vae_sample")  # all that a program calls which draws images from the prior
-DECODER = "flash of decoder and sampler"
-COUNTED = ("encoding", "decoding", "scoring")
+COUNTED = {"to encode": "encoding", "to decode": "decoding", "to score": "scoring"}
 
 
 class Board(NamedTuple):
@@ -68,9 +67,10 @@ def measure(code: Path, images: np.ndarray, latents: int) -> Table:
     for board in BOARDS:
         whole, drawing = memory(code, board), memory(code, board, DRAWING)
         seen = emulate(code, board, images, latents)
-        counts = {name: round(np.mean([getattr(each, name) for each in seen])) for name in COUNTED}
-        rows.append({"": board.name, "flash": whole.flash, DECODER: drawing.flash, "ram": whole.ram, **counts})
-    notes = ["bytes without those of the C library; instructions of an image, as QEMU counts them"]
+        counts = {name: round(np.mean([getattr(each, key) for each in seen])) for name, key in COUNTED.items()}
+        sizes = {"flash": whole.flash, "flash to draw": drawing.flash, "RAM": whole.ram}
+        rows.append({"": board.name, **sizes, **counts})
+    notes = ["bytes, without those of the C library; instructions of an image, as QEMU counts them"]
     return Table([], list(rows[0]), rows, notes)
 
 

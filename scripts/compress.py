@@ -1,0 +1,167 @@
+"""Make a smaller model of a trained one: prune its units and channels, or distil it into another network."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import installed  # noqa: F401
+
+from vae.common.files import in_shell, read_json
+from vae.common.tables import Table
+from vae.common.types import TERMS
+from vae.entry import programs
+from vae.entry.programs import TRAIN
+from vae.settings.errors import in_one_line
+
+if TYPE_CHECKING:
+    from vae.use.trained import Trained
+
+DISTILLATION = "vae.model.distillation.Distillation"
+COSINE = "vae.training.schedulers.cosine"
+IMAGES = 500  # training images, by which units are chosen
+EPOCHS, LR, WARMUP = 100, 2e-3, 0.02  # small networks take a higher rate, which has to end low
+
+EXAMPLES = """
+examples:
+  python scripts/compress.py outputs/runs/2030-01-01/12-00-00-000000 --to 100kB
+  python scripts/compress.py outputs/runs/2030-01-01/12-00-00-000000 --sparsity 0.9
+  python scripts/compress.py outputs/runs/2030-01-01/12-00-00-000000 --student hidden=[64,32]
+
+  --to        prunes to so many bytes of weights in 8 bits, and learns on from the run as its teacher
+  --sparsity  prunes this share of the parameters, and learns on by the run's own objective
+  --student   begins anew with other keys of the backbone, and learns from the run as its teacher
+
+Units and channels are kept by their effect on the bound. What comes out is a run like any other.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Compress what the command line asks for."""
+    programs.run(compress, _parser().parse_args(arguments))
+
+
+def compress(
+    run: Path,
+    to: str | None,
+    sparsity: float | None,
+    student: Sequence[str] | None,
+    epochs: int,
+    out: Path | None,
+    data_root: str | None,
+) -> None:
+    """Train the smaller run, and print it beside its parent."""
+    from vae.model import checkpoints, restored
+    from vae.settings.again import overrides_for
+    from vae.settings.config import is_at_mean, quoted
+    from vae.use.compression import bytes_of, runs_in_c
+    from vae.use.trained import Trained, load
+
+    most = bytes_of(to) if to else None
+    checkpoint = checkpoints.read(file := checkpoints.file_of(run))
+    about = checkpoint["vae"]
+    parent = Trained(restored.model_of(checkpoint), about)
+    if sparsity is None and is_at_mean(parent.config):
+        raise ValueError(f"{run}: must have a posterior to learn from, which an autoencoder has not; use --sparsity")
+    teacher = _as_typed(run)
+    asked = f"to={to}" if to else f"sparsity={sparsity:g}" if sparsity is not None else ",".join(student or ())
+    out = (out or _new_folder(f"{checkpoints.folder_of(file).resolve().name}_{asked}")).absolute()
+
+    config = _of_short_training(about["config"], epochs, data_root)
+    if to or sparsity is not None:
+        config |= {"backbone": _narrowed(parent, about, most, sparsity, data_root), "parent": teacher}
+    if sparsity is None:
+        beta = config["beta"]
+        config["objective"] = {"_target_": DISTILLATION, "beta": beta, "teacher": teacher, "weight": 1.0}
+    typed = [*overrides_for(config), *(f"backbone.{each}" for each in student or ())]
+    if status := programs.run_train_py([*typed, f"hydra.run.dir={quoted(str(out))}"]):
+        sys.exit(status)
+    print(_beside(checkpoints.folder_of(file), parent, out, load(out)).text())
+    print(f"export     python scripts/export.py {in_shell(out)}{' --to c --int8' * runs_in_c(parent)}")
+
+
+def _narrowed(
+    parent: Trained, about: Mapping[str, Any], most: int | None, sparsity: float | None, data_root: str | None
+) -> Mapping[str, Any]:
+    """The backbone with as many units and channels as were asked for."""
+    from vae.model.restored import data_of
+    from vae.use.compression import bytes_in_8_bits, narrowed, parameters_of
+
+    some = data_of(about, data_root)[1].train.some(IMAGES)
+    asked = f"--to {most}B: " if most is not None else f"--sparsity {sparsity}: "
+    size, limit = (
+        (bytes_in_8_bits, most) if most is not None else (parameters_of, (1 - (sparsity or 0)) * parameters_of(parent))
+    )
+    with in_one_line(asked):
+        return narrowed(parent, about, some.images / 255, some.labels, limit, size)
+
+
+def _of_short_training(config: Mapping[str, Any], epochs: int, data_root: str | None) -> dict[str, Any]:
+    """The same run, but for how long it is trained and how fast, and without a film."""
+    from vae.data.base import DEFAULT_ROOT
+
+    data = {key: value for key, value in config["data"].items() if (key, value) != ("root", DEFAULT_ROOT)}
+    changes = {
+        "data": data | ({} if data_root is None else {"root": data_root}),
+        "optimizer": config["optimizer"] | {"lr": LR},
+        "scheduler": {"_target_": COSINE, "_partial_": True, "warmup": WARMUP},
+        "trainer": config["trainer"] | {"max_epochs": epochs},
+        "figures": config["figures"] | ({"film": False} if "film" in config["figures"] else {}),
+    }
+    return {**config, **changes, "epochs": epochs, "parent": None}
+
+
+def _as_typed(run: Path) -> str:
+    """The run's path from where train.py runs, without a way above it."""
+    absolute = run.resolve()
+    return str(absolute.relative_to(TRAIN.parent) if absolute.is_relative_to(TRAIN.parent) else absolute)
+
+
+def _new_folder(name: str) -> Path:
+    """A run's folder of this moment."""
+    now = datetime.now()
+    return Path(f"outputs/runs/{now:%Y-%m-%d}/{now:%H-%M-%S-%f}_{name}")
+
+
+def _beside(folder: Path, parent: Trained, out: Path, child: Trained) -> Table:
+    """Both runs' totals on the test images, and their sizes."""
+    from vae.use.compression import bytes_in_8_bits, parameters_of, runs_in_c
+
+    rows = []
+    for name, where, model in (("parent", folder, parent), ("smaller", out, child)):
+        metrics = read_json(where / "metrics.json") or {}
+        totals = {term: metrics.get(f"test/{term}") for term in TERMS}
+        size = bytes_in_8_bits(model) if runs_in_c(model) else None
+        rows.append({"": name, **totals, "parameters": parameters_of(model), "bytes in 8 bits": size})
+    return Table([], list(rows[0]), rows, ["nats an image of the test set; bytes of the program in C, about"])
+
+
+def _sparsity(text: str) -> float:
+    """A type of arguments."""
+    try:
+        if 0 <= (share := float(text)) < 1:
+            return share
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text}: must be a number from 0 to 1, without 1 itself")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = programs.described("compress.py", __doc__, EXAMPLES)
+    parser.add_argument("run", type=Path, help="the folder of a run (its reported weights) or a checkpoint file")
+    how = parser.add_mutually_exclusive_group(required=True)
+    how.add_argument("--to", metavar="SIZE", help="bytes of the program in C with 8 bits, such as 100kB")
+    how.add_argument("--sparsity", type=_sparsity, metavar="SHARE", help="of the parameters that go, such as 0.9")
+    how.add_argument("--student", nargs="+", metavar="KEY=VALUE", help="keys of the backbone, such as hidden=[64,32]")
+    parser.add_argument("--epochs", type=programs.positive, default=EPOCHS, help=f"of training ({EPOCHS})")
+    parser.add_argument("--out", type=Path, help="the new run's folder (a new one under outputs/runs)")
+    parser.add_argument("--data-root", help="where the data are, if not where they were")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""What is compressed must be a run like any other, smaller, and as good as it can be."""
+
+import json
+
+import compress
+import numpy as np
+import pytest
+import torch
+
+import vae
+from vae.entry import programs
+from vae.model.build import build_model
+from vae.settings.compose import composed
+from vae.settings.config import check, plain
+from vae.use.c99.layers import networks_of
+from vae.use.compression import bytes_in_8_bits, bytes_of, narrowed, parameters_of
+
+
+@pytest.fixture
+def typed(monkeypatch):
+    """What would be trained: the configuration and the folder that train.py is called for."""
+    found = []
+
+    def note(arguments):
+        *overrides, folder = arguments
+        cfg = composed(*overrides)
+        check(cfg)
+        found.append((plain(cfg), folder.removeprefix("hydra.run.dir=").strip("'")))
+        return 3  # as if it had failed, so that nothing more is done
+
+    monkeypatch.setattr(programs, "run_train_py", note)
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as stop:
+            compress.main([*map(str, arguments)])
+        assert stop.value.code == 3
+        return found.pop()
+
+    return call
+
+
+def test_a_size_is_pruned_to_and_taught(run, typed, tmp_path):
+    folder = run("backbone.hidden=[30,20]", "beta=2", "prior=correlated")
+    parent = vae.load(folder)
+    most = round(0.5 * bytes_in_8_bits(parent) / 1000, 1)
+    config, out = typed(folder, "--to", f"{most}kB", "--epochs", 7, "--out", tmp_path / "small")
+    first, second = config["backbone"]["hidden"]
+    assert 1 <= first < 30 and 1 <= second <= 20 and out == str(tmp_path / "small")
+    assert config["parent"] == config["objective"]["teacher"] == str(folder)
+    assert config["objective"]["_target_"].endswith("Distillation") and config["objective"]["beta"] == 2
+    assert config["epochs"] == config["trainer"]["max_epochs"] == 7
+    for group in ("data", "prior", "posterior", "likelihood"):
+        assert config[group] == parent.config[group]
+
+
+def test_sparsity_prunes_and_keeps_the_objective(run, typed):
+    folder = run("backbone=conv", "backbone.channels=[6,8]", "objective=iwae")
+    config, out = typed(folder, "--sparsity", 0.5)
+    assert config["objective"] == vae.load(folder).config["objective"] and config["parent"] == str(folder)
+    assert config["backbone"]["channels"] != [6, 8] and out.endswith("_run_sparsity=0.5")
+    whole, _ = typed(folder, "--sparsity", 0)
+    assert whole["backbone"] == vae.load(folder).config["backbone"]
+
+
+def test_a_student_begins_anew(run, typed):
+    folder = run("backbone.hidden=[30,20]")
+    config, out = typed(folder, "--student", "hidden=[9,8,7]")
+    assert config["parent"] is None and config["objective"]["teacher"] == str(folder)
+    assert config["backbone"]["hidden"] == [9, 8, 7] and out.endswith("_run_hidden=[9,8,7]")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "arguments", "message"),
+    [
+        ([], ["--to", "much"], r"^error: --to much: must be a size such as 100kB, 0\.5MB or 65536B$"),
+        ([], ["--to", "3kB"], r"^error: --to 3000B: must be at least [\d,]+, which single units take$"),
+        (["objective=autoencoder"], ["--student", "hidden=[3]"], "^error: .*run: must have a posterior to learn from"),
+        (["prior=flow"], ["--to", "100kB"], "^error: .*prior=Flow: must be Gaussian"),
+        (
+            ["backbone=resnet", "backbone.channels=[8,8]"],
+            ["--sparsity", "0.5"],
+            "^error: .*must have the backbone",
+        ),
+    ],
+)
+def test_errors_are_one_line(run, overrides, arguments, message):
+    with pytest.raises(SystemExit, match=message) as stop:
+        compress.main([str(run(*overrides)), *arguments])
+    assert "\n" not in str(stop.value)
+
+
+def test_sizes():
+    assert [bytes_of(text) for text in ("100kB", "0.5MB", "65536B")] == [100_000, 500_000, 65_536]
+
+
+def test_bytes_are_those_of_the_layers_and_narrower_models_fit(run):
+    folder = run("backbone.hidden=[30,20]")
+    model, content = vae.load(folder), torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)["vae"]
+    networks = networks_of(model, torch.rand(4, 1, 10, 12))
+    numbers = sum(layer.weight.size * layer.weight.itemsize for layer in (*networks.encoding, *networks.decoder))
+    outputs = sum(len(layer.bias) for layer in (*networks.encoding, *networks.decoder))
+    assert numbers < bytes_in_8_bits(model) - 8 * outputs < numbers + 3000
+    assert parameters_of(model) == sum(value.numel() for value in model.vae.state_dict().values())
+    images, labels = torch.rand(30, 1, 10, 12), torch.zeros(30).long()
+    sizes = []
+    for share in (1, 0.6, 0.2):
+        most = share * parameters_of(model)
+        node = narrowed(model, content, images, labels, most, parameters_of)
+        config = {**model.config, "backbone": node}
+        smaller = vae.Trained(build_model(config, (1, 10, 12), 2), {**content, "config": config})
+        sizes.append(parameters_of(smaller) / most)
+    assert sizes[0] == 1 and all(0.8 < size <= 1 for size in sizes)
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    """A run on strokes whose bound is no longer far from its best."""
+    folder = tmp_path_factory.mktemp("teacher") / "run"
+    small = ("data=strokes", "data.limit=3000", "backbone.hidden=[64,32]", "figures=none", "scheduler=cosine")
+    vae.train(*small, "epochs=30", "optimizer.lr=3e-3", folder=folder)
+    return folder
+
+
+def total(folder):
+    return json.loads((folder / "metrics.json").read_text())["test/total"]
+
+
+@pytest.mark.slow
+def test_a_student_of_the_teachers_shape_reaches_its_total(teacher, tmp_path, capsys):
+    compress.main([str(teacher), "--student", "hidden=[64,32]", "--epochs", "30", "--out", str(tmp_path / "student")])
+    assert total(tmp_path / "student") < total(teacher) + 1
+    status = json.loads((tmp_path / "student" / "status.json").read_text())
+    assert status["state"] == "completed" and status["config"]["objective"]["teacher"] == str(teacher)
+    printed = capsys.readouterr().out
+    assert f"{total(teacher):.2f}" in printed and f"{total(tmp_path / 'student'):.2f}" in printed
+
+
+@pytest.mark.slow
+def test_a_pruned_run_is_smaller_near_its_parent_and_like_any_other(teacher, tmp_path, capsys):
+    most = 0.5 * bytes_in_8_bits(vae.load(teacher)) / 1000
+    compress.main([str(teacher), "--to", f"{most:.1f}kB", "--epochs", "20", "--out", str(tmp_path / "small")])
+    small = vae.load(tmp_path / "small")
+    assert bytes_in_8_bits(small) <= 1000 * most and total(tmp_path / "small") < total(teacher) + 5
+    assert small.sample(3).shape == (3, 1, 28, 28) and np.isfinite(small.sample(3).numpy()).all()
+    names = {path.name for path in (tmp_path / "small").iterdir()}
+    assert {"status.json", "metrics.json", "checkpoints", "history.csv", "report.html", ".hydra"} <= names
+    assert "--to c --int8" in capsys.readouterr().out
