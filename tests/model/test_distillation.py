@@ -23,6 +23,7 @@ PAIRS: dict[str, dict[str, Any]] = {
 def taught(student, teacher, folder, weight=2.5, beta=0.7):
     objective = Distillation(beta, str(saved(teacher, folder)), weight)
     objective.attach(student.vae)
+    objective.prepare(steps=40, epochs=2)
     return objective
 
 
@@ -38,7 +39,7 @@ def as_normal(q):
 def test_the_loss_is_its_formula(name, tmp_path):
     teacher, student = a_model(**PAIRS[name]), a_model(**PAIRS[name] | SMALLER)
     objective, batch = taught(student, teacher, tmp_path), a_batch(student)
-    found, terms = objective(student.vae, batch, 0)
+    found, terms = objective(student.vae, batch, 30)
     with torch.no_grad():
         theirs = teacher.vae.encode(batch.images, batch.labels)
         codes = kl_divergence(as_normal(theirs), as_normal(terms.latent.q)).mean()
@@ -53,7 +54,17 @@ def test_the_loss_is_its_formula(name, tmp_path):
     assert found.parts["taught_codes"].item() == pytest.approx(codes.item(), rel=1e-4)
     assert found.parts["taught_images"].item() == pytest.approx(images.item(), rel=1e-4)
     own_loss = terms.recon.mean() + 0.7 * terms.kl.mean()
-    assert found.value.item() == pytest.approx((own_loss + 2.5 * (codes + images)).item(), rel=1e-5)
+    assert found.value.item() == pytest.approx((own_loss + 0.25 * 2.5 * (codes + images)).item(), rel=1e-5)
+
+
+def test_the_teacher_s_say_falls_to_nothing(tmp_path):
+    teacher, student = a_model(), a_model(**SMALLER)
+    objective = taught(student, teacher, tmp_path, beta=1)
+    terms = objective.terms_of(student.vae, batch := a_batch(student))
+    total = terms.total.mean().item()
+    whole, half, none = (objective.loss(terms, batch, step).value.item() - total for step in (0, 20, 40))
+    assert half == pytest.approx(whole / 2, rel=1e-3) and none == pytest.approx(0, abs=1e-4) and whole > 0.1
+    assert [objective.annealed(step) for step in (0, 10, 40)] == [1, 0.75, 0]
 
 
 def test_the_teacher_itself_has_nothing_to_learn(tmp_path):
@@ -71,7 +82,7 @@ def test_gradients_teach_the_student_alone_and_the_teacher_is_not_stored(tmp_pat
     (hidden,) = objective._teacher
     assert not any(weight.requires_grad for weight in hidden.parameters()) and not hidden.training
     assert not objective.state_dict() and not list(objective.parameters())
-    assert len(objective.ledger()) == 4 and objective.ledger()[2].weight == "2.5"
+    assert len(objective.ledger()) == 4 and objective.ledger()[2].weight == "2.5, falling to 0"
 
 
 REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {

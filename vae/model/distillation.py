@@ -18,8 +18,9 @@ from vae.settings.errors import in_one_line
 class Distillation(Objective):
     """loss = recon + β kl + λ (KL(q_T(z|x) ‖ q(z|x)) + KL(p_T(x|z) ‖ p(x|z))), T the teacher (Hinton et al., 2015).
 
-    Both divergences are exact; z is the student's own, so that its decoder is taught where it is used. The teacher is
-    read from its file when training begins and is no part of the student's.
+    Both divergences are exact; z is the student's own, so that its decoder is taught where it is used. λ falls from
+    `weight` to 0 over the training: in the end the images know better. The teacher is read from its file when training
+    begins and is no part of the student's.
     """
 
     def __init__(self, beta: float, teacher: str, weight: float):
@@ -45,7 +46,11 @@ class Distillation(Objective):
     def loss(self, terms: Terms, batch: Batch, step: Count) -> Loss:
         codes, images = (each.mean() for each in self._taught(self._teacher[0].to(batch.images), terms, batch))
         own = terms.recon.mean() + self.beta * terms.kl.mean()
-        return Loss(own + self.weight * (codes + images), {"taught_codes": codes, "taught_images": images})
+        weight = self.weight * (1 - step / self.steps)
+        return Loss(own + weight * (codes + images), {"taught_codes": codes, "taught_images": images})
+
+    def annealed(self, step: int) -> float:
+        return 1 - step / self.steps
 
     @staticmethod
     def _taught(teacher: VAE, terms: Terms, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -58,9 +63,10 @@ class Distillation(Objective):
         return kl_divergence(q, latent.q), kl_divergence(p_x, terms.p_x)
 
     def ledger(self) -> list[Entry]:
+        falling = f"{self.weight:g}, falling to 0"
         return [
             RECON,
             Entry("kl", "KL(q(z|x) ‖ p(z))", f"{self.beta:g}"),
-            Entry("taught_codes", "KL(q_T(z|x) ‖ q(z|x)), T the teacher", f"{self.weight:g}"),
-            Entry("taught_images", "E_q[KL(p_T(x|z) ‖ p(x|z))], T the teacher", f"{self.weight:g}", OVER_PIXELS),
+            Entry("taught_codes", "KL(q_T(z|x) ‖ q(z|x)), T the teacher", falling),
+            Entry("taught_images", "E_q[KL(p_T(x|z) ‖ p(x|z))], T the teacher", falling, OVER_PIXELS),
         ]

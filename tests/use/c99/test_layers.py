@@ -68,13 +68,13 @@ def test_8_bits_are_of_weights_and_activations(name):
     model = a_model(**MODELS[name])
     images = some_images(model)
     networks = networks_of(model, images / 255)
-    for layer in (*networks.encoding, *networks.decoder[1:]):
+    for layer in (*networks.encoder, *networks.decoder[1:]):
         assert layer.weight.dtype == np.int8 and layer.reads == "bytes"
         assert (abs(layer.weight.reshape(len(layer.bias), -1)).max(1) == 127).all()  # each output has its own scale
-    first = networks.decoder[0]
-    assert first.weight.dtype == np.float32 and (first.reads, first.writes) == ("floats", "bytes")  # few, next to z
-    assert [each.writes for each in networks.encoder] == ["bytes"] * len(networks.encoder)
-    assert networks.mean.writes == networks.log_var.writes == networks.decoder[-1].writes == "floats"
+    first, heads = networks.decoder[0], (networks.mean, networks.log_var)
+    assert all(each.weight.dtype == np.float32 and each.reads == "floats" for each in (first, *heads))  # few, next to z
+    assert [each.writes for each in networks.encoder] == ["bytes"] * (len(networks.encoder) - 1) + ["rectified"]
+    assert [each.writes for each in (first, *heads, networks.decoder[-1])] == ["bytes", *["floats"] * 3]
     largest = through(networks.encoder[:1], images.flatten(1).numpy())
     assert largest.max() == 255  # the images by which it was calibrated use all of a byte
 

@@ -97,14 +97,15 @@ def networks_of(model: Trained, images: Tensor | None = None) -> Networks:
     if images is None:
         first = encoder[0]._replace(weight=_floats(encoder[0].weight * PIXEL), reads="bytes")
         return Networks([first, *encoder[1:]], mean, log_var, decoder)
-    inside = [PIXEL, *_steps(vae, vae.backbone.encoder, images)]
+    inside: list[float | None] = [PIXEL, *_steps(vae, vae.backbone.encoder, images)]
     outside = [None, *_steps(vae, vae.backbone.decoder, images), None]
     if (len(inside) - 1, len(outside) - 1) != (len(encoder), len(decoder)):
         raise ValueError("backbone: must have a ReLU behind every layer but the decoder's last for 8 bits in C")
+    inside[-1] = None  # the features: in 8 bits they cost as much of the bound as all weights together
     return Networks(
         [_in_8_bits(*each) for each in zip(encoder, inside[:-1], inside[1:], strict=True)],
-        _in_8_bits(mean, inside[-1], None),
-        _in_8_bits(log_var, inside[-1], None),
+        _in_8_bits(mean, None, None),
+        _in_8_bits(log_var, None, None),
         [_in_8_bits(*each) for each in zip(decoder, outside[:-1], outside[1:], strict=True)],
     )
 

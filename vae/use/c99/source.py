@@ -21,7 +21,6 @@ from vae.use.trained import Trained
 C_TYPES = {"bytes": "uint8_t", "floats": "float", "rectified": "float"}
 C_TYPES |= {"uint8": "uint8_t", "int8": "int8_t", "float32": "float"}  # of NumPy's names
 ENDINGS = {"bytes": "byte(value)", "floats": "value", "rectified": "value > 0 ? value : 0"}
-BUFFERS = ("even", "odd")  # that layers between the first and the last write to and read from, in turn
 
 
 class CModel(NamedTuple):
@@ -155,22 +154,28 @@ def _kernels(layers: Sequence[Layer]) -> list[str]:
 def _calls(layers: Sequence[tuple[str, Layer]], start: str, ends: Sequence[str]) -> str:
     """One call a layer: from `start` through the buffers; the last ones read the same and write to `ends`."""
     lines, read = [], start
-    written = [BUFFERS[place % 2] for place in range(len(layers) - len(ends))]
-    for (name, layer), to in zip(layers, (*written, *ends), strict=True):
+    inner = [layer for _, layer in layers[: len(layers) - len(ends)]]
+    buffers = [_buffer(*each) for each in enumerate(inner)]
+    for (name, layer), to in zip(layers, (*buffers, *ends), strict=True):
         sizes = f"{layer.weight.size // len(layer.bias)}, {len(layer.bias)}"
         if layer.sizes:
             sizes = f"(sizes){{{', '.join(map(str, layer.sizes))}}}"
         scale = "" if layer.scale is None else f"{name}_scale, "
         lines.append(f"    {_kernel(layer)}({read}, {to}, {sizes}, {name}_weight, {scale}{name}_bias);")
-        read = to if to in BUFFERS else read
+        read = to if to in buffers else read
     return "\n".join(lines)
+
+
+def _buffer(place: int, layer: Layer) -> str:
+    """The name of the buffer that a layer between the first and the last writes to: two take turns."""
+    return f"{'bytes' if layer.writes == 'bytes' else 'floats'}_{place % 2}"
 
 
 def _buffers(networks: Networks) -> dict[str, np.ndarray]:
     """Each buffer, as long as what is written to it."""
-    found = {}
-    for place, name in enumerate(BUFFERS):
-        if layers := [*networks.encoder[place::2], *networks.decoder[:-1][place::2]]:
-            kind = np.uint8 if layers[0].writes == "bytes" else np.float32
-            found[name] = np.zeros(max(layer.numbers for layer in layers), kind)
+    found: dict[str, np.ndarray] = {}
+    for inner in (networks.encoder, networks.decoder[:-1]):
+        for place, layer in enumerate(inner):
+            name, kind = _buffer(place, layer), np.uint8 if layer.writes == "bytes" else np.float32
+            found[name] = max(found.get(name, np.zeros(0)), np.zeros(layer.numbers, kind), key=len)
     return found
