@@ -32,9 +32,9 @@ examples:
   python scripts/compress.py outputs/runs/2030-01-01/12-00-00-000000 --sparsity 0.9
   python scripts/compress.py outputs/runs/2030-01-01/12-00-00-000000 --student hidden=[64,32]
 
-  --to        prunes to so many bytes of weights in 8 bits, and learns on from the run as its teacher
-  --sparsity  prunes this share of the parameters, and learns on by the run's own objective
-  --student   begins anew with other keys of the backbone, and learns from the run as its teacher
+  --to        prunes to so many bytes in C with 8 bits, and trains on by the run's own objective
+  --sparsity  prunes this share of the parameters, and trains on in the same way
+  --student   begins anew with other keys of the backbone, and has the run as its teacher
 
 Units and channels are kept by their effect on the bound. What comes out is a run like any other.
 """
@@ -65,18 +65,17 @@ def compress(
     checkpoint = checkpoints.read(file := checkpoints.file_of(run))
     about = checkpoint["vae"]
     parent = Trained(restored.model_of(checkpoint), about)
-    if sparsity is None and is_at_mean(parent.config):
+    if student and is_at_mean(parent.config):
         raise ValueError(f"{run}: must have a posterior to learn from, which an autoencoder has not; use --sparsity")
-    teacher = _as_typed(run)
+    path = _as_typed(run)
     asked = f"to={to}" if to else f"sparsity={sparsity:g}" if sparsity is not None else ",".join(student or ())
     out = (out or _new_folder(f"{checkpoints.folder_of(file).resolve().name}_{asked}")).absolute()
 
     config = _of_short_training(about["config"], epochs, data_root)
-    if to or sparsity is not None:
-        config |= {"backbone": _narrowed(parent, about, most, sparsity, data_root), "parent": teacher}
-    if sparsity is None:
-        beta = config["beta"]
-        config["objective"] = {"_target_": DISTILLATION, "beta": beta, "teacher": teacher, "weight": 1.0}
+    if student:
+        config["objective"] = {"_target_": DISTILLATION, "beta": config["beta"], "teacher": path, "weight": 1.0}
+    else:
+        config |= {"backbone": _narrowed(parent, about, most, sparsity, data_root), "parent": path}
     typed = [*overrides_for(config), *(f"backbone.{each}" for each in student or ())]
     if status := programs.run_train_py([*typed, f"hydra.run.dir={quoted(str(out))}"]):
         sys.exit(status)

@@ -127,7 +127,7 @@ def small(
     def prepared(cfg: DictConfig) -> dict[str, Any]:
         cfg = cfg.copy()
         cfg.data.root = str(folders.get(cfg.data._target_, idx_folder))
-        if "teacher" in cfg.objective:
+        if OmegaConf.is_missing(cfg.objective, "teacher"):
             cfg.objective.teacher = str(teacher)
         check(cfg)
         config = plain(cfg)

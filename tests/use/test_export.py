@@ -114,7 +114,7 @@ def test_what_torch_cannot_follow_is_refused_in_one_line(tmp_path):
 
 @pytest.mark.parametrize("to", ["torch", "safetensors"])
 def test_int8_is_refused_where_there_is_none(to):
-    with pytest.raises(ValueError, match=rf"^--int8: must be used with --to onnx, and not with --to {to}, "):
+    with pytest.raises(ValueError, match=rf"^--int8: must be used with --to onnx or c, not with --to {to}, "):
         refuse(to, int8=True)
 
 
