@@ -11,6 +11,7 @@ from typing import Any
 
 import export
 import installed  # noqa: F401
+from gallery import common
 
 from vae.common.files import read_json, relative
 from vae.common.tables import Table
@@ -20,7 +21,7 @@ OUT = Path(__file__).parent.parent / "docs" / "small"
 
 EXAMPLES = """
 examples:
-  python scripts/small.py outputs/examples/tutorial_2d PRUNED DISTILLED BOTH     # folders of runs
+  python scripts/small.py whole=outputs/examples/tutorial_2d pruned=outputs/runs/2030-01-01/12-00-00-000000
 """
 
 
@@ -29,40 +30,47 @@ def main(arguments: Sequence[str] | None = None) -> None:
     programs.run(measure, _parser().parse_args(arguments))
 
 
-def measure(runs: Sequence[Path], out: Path, data_root: str | None) -> None:
+def measure(runs: Sequence[str], out: Path, data_root: str | None) -> None:
     """Print the table, and draw the picture into `out`."""
     from vae.use.c99 import compiled, cortex
 
+    named = dict(_named(each) for each in runs)
     missing = [*cortex.missing_tools(), *([] if compiled.is_possible() else [compiled.COMPILER])]
     if missing:
         raise ValueError(f"not installed: {', '.join(missing)}")
     with tempfile.TemporaryDirectory() as name:
-        folders = [Path(name) / str(place) for place in range(len(runs))]
-        rows = [row for each in zip(runs, folders, strict=True) for row in _measured(*each, data_root)]
-        programs.save_picture(path := out / "manifold.png", _picture(runs, folders, rows))
+        folders = {key: Path(name) / key for key in named}
+        rows = [row for key, run in named.items() for row in _measured(key, run, folders[key], data_root)]
+        programs.save_picture(
+            drawn := Path(name) / "manifold.png", _picture([*named.values()], [*folders.values()], rows)
+        )
+        common.keep(drawn, path := out / drawn.name)
     print(Table([], list(rows[0]), rows).markdown())
     print(relative(path))
 
 
-def _measured(run: Path, folder: Path, data_root: str | None) -> Iterator[dict[str, Any]]:
+def _named(text: str) -> tuple[str, Path]:
+    name, _, folder = text.partition("=")
+    if not (name and folder):
+        raise ValueError(f"{text}: must be a name and the folder of a run, such as pruned=outputs/runs/DATE/TIME")
+    return name, Path(folder)
+
+
+def _measured(name: str, run: Path, folder: Path, data_root: str | None) -> Iterator[dict[str, Any]]:
     """A row of a run in floats, and one in 8 bits."""
     for int8 in (False, True):
         with redirect_stdout(None):
             export.export(run, "c", int8, folder, data_root, trust=False)
         told = read_json(folder / export.METADATA)
         assert told is not None
-        name = f"model{'_int8' * int8}.c"
-        m4, m7 = told["cortex"][name]
+        file = f"model{'_int8' * int8}.c"
+        m4, m7 = told["cortex"][file]
+        sizes = {"C file": told["files"][file]["bytes"], "flash": m4["flash"], "to draw": m4["flash to draw"]}
+        counts = {"M4, instructions": m4["to decode"], "M7": m7["to decode"]}
         yield {
-            "run": run.resolve().name,
-            "widths": "-".join(map(str, told["config"]["backbone"]["hidden"])),
-            "weights": "8 bits" if int8 else "floats",
-            "C file": told["files"][name]["bytes"],
-            "flash": m4["flash"],
-            "of it to draw": m4["flash to draw"],
-            "RAM": m4["RAM"],
-            "M4: instructions": m4["to decode"],
-            "M7": m7["to decode"],
+            "": f"{name}{', 8 bits' * int8}",
+            "units": "-".join(map(str, told["config"]["backbone"]["hidden"])),
+            **{key: f"{value:,}" for key, value in (sizes | {"RAM": m4["RAM"]} | counts).items()},
             "total": told["parity"]["c" + "_int8" * int8]["exported"]["total"],
         }
 
@@ -80,13 +88,13 @@ def _picture(runs: Sequence[Path], folders: Sequence[Path], rows: Sequence[dict[
     z = sheet.z.float()
     decoder = runnables(folders[-1] / "model_int8.c", small.shape, small.latent_dim)["decoder"]
     drawn = decoder(z=z.flatten(0, 1))["images"].unflatten(0, z.shape[:2])
-    titles = [f"{row['flash'] / 1000:,.0f} kB, {row['total']:.1f} nats" for row in (rows[0], rows[-1])]
+    titles = [f"{row['flash']} bytes, {row['total']:.2f} nats" for row in (rows[0], rows[-1])]
     return manifold([full.decode(z).numpy(), drawn.numpy()], [z.numpy()] * 2, titles=titles)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = programs.described("small.py", __doc__, EXAMPLES)
-    parser.add_argument("runs", nargs="+", type=Path, help="folders of runs with dense networks and two latents")
+    parser.add_argument("runs", nargs="+", metavar="NAME=RUN", help="folders of runs with dense networks and 2 latents")
     parser.add_argument("--out", type=Path, default=OUT, help="folder of the picture (docs/small)")
     parser.add_argument("--data-root", help="where the data are, if not where they were")
     return parser

@@ -20,6 +20,7 @@ from vae.model.vae import VAE, only
 from vae.use.quantise import SMALL
 from vae.use.trained import Trained
 
+FEW = 0.25  # of a network's weights
 PIXEL = 1 / 255  # what a step of an image's bytes is worth
 
 
@@ -43,12 +44,12 @@ class Sizes(NamedTuple):
 class Layer(NamedTuple):
     """y = W x + b, a convolution or its transpose, with the ReLU behind it.
 
-    Of 8-bit weights each output's sum is multiplied by its `scale` before the bias comes. Bytes stand for 0 and more:
+    Of whole weights each output's sum is multiplied by its `scale` before the bias comes. Bytes stand for 0 and more:
     what a step of them is worth is part of scale and bias, or of float weights and bias.
     """
 
     kind: str  # dense, convolution or transposed
-    weight: np.ndarray  # (outputs, inputs, …), float32 or int8
+    weight: np.ndarray  # (outputs, inputs, …), float32, int8 or int16
     bias: np.ndarray  # (outputs,), float32
     scale: np.ndarray | None
     reads: str  # bytes or floats
@@ -101,9 +102,11 @@ def networks_of(model: Trained, images: Tensor | None = None) -> Networks:
     outside = [None, *_steps(vae, vae.backbone.decoder, images), None]
     if (len(inside) - 1, len(outside) - 1) != (len(encoder), len(decoder)):
         raise ValueError("backbone: must have a ReLU behind every layer but the decoder's last for 8 bits in C")
-    inside[-1] = None  # the features: in 8 bits they cost as much of the bound as all weights together
+    inside[-1] = None  # what the heads read: in 8 bits it costs more of the bound than all wide layers
+    *wide, last = zip(encoder, inside[:-1], inside[1:], strict=True)
+    few = encoder[-1].weight.size <= FEW * sum(layer.weight.size for layer in encoder)  # then 16 bits cost little
     return Networks(
-        [_in_8_bits(*each) for each in zip(encoder, inside[:-1], inside[1:], strict=True)],
+        [*(_in_8_bits(*each) for each in wide), _in_8_bits(*last, steps=2**15 - 1 if few else 2**7 - 1)],
         _in_8_bits(mean, None, None),
         _in_8_bits(log_var, None, None),
         [_in_8_bits(*each) for each in zip(decoder, outside[:-1], outside[1:], strict=True)],
@@ -186,10 +189,11 @@ def _steps(vae: VAE, network: nn.Module, images: Tensor) -> list[float]:
     return found
 
 
-def _in_8_bits(layer: Layer, step: float | None, written: float | None) -> Layer:
+def _in_8_bits(layer: Layer, step: float | None, written: float | None, steps: int = 2**7 - 1) -> Layer:
     """The layer with one scale for each output's weights, which reads and writes bytes of these steps; None: floats.
 
-    Weights next to the latents stay floats where they are few: these save little and matter most.
+    Weights next to the latents stay floats where they are few: these save little and matter most. Others have so many
+    steps to each side, or as many as a sum of 32 bits holds.
     """
     onward = written or 1.0
     reads, writes = "floats" if step is None else "bytes", layer.writes if written is None else "bytes"
@@ -197,7 +201,9 @@ def _in_8_bits(layer: Layer, step: float | None, written: float | None) -> Layer
     if step is None and layer.weight.size < SMALL:
         return layer._replace(weight=_floats(layer.weight / onward), bias=bias, reads=reads, writes=writes)
     largest = np.abs(layer.weight).max(tuple(range(1, layer.weight.ndim)))
-    scale = np.where(largest > 0, largest, 1) / 127
-    rounded = np.rint(layer.weight / scale.reshape(-1, *[1] * (layer.weight.ndim - 1))).astype(np.int8)
+    steps = min(steps, (2**31 - 1) // (255 * layer.weight[0].size))
+    scale = np.where(largest > 0, largest, 1) / steps
+    kind = np.int8 if steps < 2**7 else np.int16
+    rounded = np.rint(layer.weight / scale.reshape(-1, *[1] * (layer.weight.ndim - 1))).astype(kind)
     factor = _floats(scale * (step or 1.0) / onward)
     return layer._replace(weight=rounded, bias=bias, scale=factor, reads=reads, writes=writes)

@@ -19,7 +19,7 @@ from vae.use.c99.layers import Layer, Networks
 from vae.use.trained import Trained
 
 C_TYPES = {"bytes": "uint8_t", "floats": "float", "rectified": "float"}
-C_TYPES |= {"uint8": "uint8_t", "int8": "int8_t", "float32": "float"}  # of NumPy's names
+C_TYPES |= {"uint8": "uint8_t", "int8": "int8_t", "int16": "int16_t", "float32": "float"}  # of NumPy's names
 ENDINGS = {"bytes": "byte(value)", "floats": "value", "rectified": "value > 0 ? value : 0"}
 
 
@@ -88,8 +88,8 @@ def _constants(name: str, layer: Layer) -> str:
 
 
 def _array(name: str, values: np.ndarray) -> str:
-    """A `const` array of floats or of integers of 8 bits."""
-    written = map(str, values.ravel()) if values.dtype == np.int8 else map(_number, values.ravel().tolist())
+    """A `const` array of floats or of integers."""
+    written = map(str, values.ravel()) if values.dtype.kind == "i" else map(_number, values.ravel().tolist())
     lines = textwrap.fill(", ".join(written), 118, break_long_words=False, break_on_hyphens=False)
     return f"static const {C_TYPES[values.dtype.name]} {name}[{values.size}] = {{\n{lines}\n}};"
 
@@ -141,7 +141,7 @@ def _kernels(layers: Sequence[Layer]) -> list[str]:
                 "kind": layer.kind,
                 **{key: C_TYPES[each] for key, each in (("reads", layer.reads), ("writes", layer.writes))},
                 "weights": C_TYPES[layer.weight.dtype.name],
-                "sums": "int32_t" if layer.weight.dtype == np.int8 and layer.reads == "bytes" else "float",
+                "sums": "int32_t" if layer.weight.dtype.kind == "i" and layer.reads == "bytes" else "float",
                 "scales": "" if layer.scale is None else "const float *scale, ",
                 "value": "sum + bias[o]" if layer.scale is None else "(float)sum * scale[o] + bias[o]",
                 "ending": ENDINGS[layer.writes],
