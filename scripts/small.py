@@ -1,4 +1,4 @@
-"""Measure runs that compress.py made as docs/small.md shows them, and draw the first and the last in 8 bits."""
+"""Measure runs that compress.py made as docs/small.md shows them, and draw the first beside the second in 8 bits."""
 
 from __future__ import annotations
 
@@ -35,6 +35,8 @@ def measure(runs: Sequence[str], out: Path, data_root: str | None) -> None:
     from vae.use.c99 import compiled, cortex
 
     named = dict(_named(each) for each in runs)
+    if len(named) < 2:
+        raise ValueError(f"{', '.join(runs)}: must be at least two runs of different names")
     missing = [*cortex.missing_tools(), *([] if compiled.is_possible() else [compiled.COMPILER])]
     if missing:
         raise ValueError(f"not installed: {', '.join(missing)}")
@@ -76,19 +78,19 @@ def _measured(name: str, run: Path, folder: Path, data_root: str | None) -> Iter
 
 
 def _picture(runs: Sequence[Path], folders: Sequence[Path], rows: Sequence[dict[str, Any]]) -> Any:
-    """The plane decoded by the first run in torch, and by the last one's C with 8 bits."""
+    """The plane decoded by the first run in torch, and by the second one's C with 8 bits."""
     from vae.evaluation import grids
     from vae.evaluation.geometry import Geometry
     from vae.figures.manifold import manifold
     from vae.use.c99.compiled import runnables
     from vae.use.trained import load
 
-    full, small = load(runs[0]), load(runs[-1])
+    full, small = load(runs[0]), load(runs[1])
     (sheet,) = grids.manifold(Geometry.of(full.vae.prior()))
     z = sheet.z.float()
-    decoder = runnables(folders[-1] / "model_int8.c", small.shape, small.latent_dim)["decoder"]
+    decoder = runnables(folders[1] / "model_int8.c", small.shape, small.latent_dim)["decoder"]
     drawn = decoder(z=z.flatten(0, 1))["images"].unflatten(0, z.shape[:2])
-    titles = [f"{row['flash']} bytes, {row['total']:.2f} nats" for row in (rows[0], rows[-1])]
+    titles = [f"{row['flash']} bytes, {row['total']:.2f} nats" for row in (rows[0], rows[3])]
     return manifold([full.decode(z).numpy(), drawn.numpy()], [z.numpy()] * 2, titles=titles)
 
 

@@ -5,15 +5,12 @@ import json
 import compress
 import numpy as np
 import pytest
-import torch
 
 import vae
 from vae.entry import programs
-from vae.model.build import build_model
 from vae.settings.compose import composed
 from vae.settings.config import check, plain
-from vae.use.c99.layers import networks_of
-from vae.use.compression import bytes_in_8_bits, bytes_of, narrowed, parameters_of
+from vae.use.compression import bytes_in_8_bits
 
 
 @pytest.fixture
@@ -87,29 +84,6 @@ def test_errors_are_one_line(run, overrides, arguments, message):
     with pytest.raises(SystemExit, match=message) as stop:
         compress.main([str(run(*overrides)), *arguments])
     assert "\n" not in str(stop.value)
-
-
-def test_sizes():
-    assert [bytes_of(text) for text in ("100kB", "0.5MB", "65536B")] == [100_000, 500_000, 65_536]
-
-
-def test_bytes_are_those_of_the_layers_and_narrower_models_fit(run):
-    folder = run("backbone.hidden=[30,20]")
-    model, content = vae.load(folder), torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)["vae"]
-    networks = networks_of(model, torch.rand(4, 1, 10, 12))
-    numbers = sum(layer.weight.size * layer.weight.itemsize for layer in (*networks.encoding, *networks.decoder))
-    outputs = sum(len(layer.bias) for layer in (*networks.encoding, *networks.decoder))
-    assert numbers < bytes_in_8_bits(model) - 8 * outputs < numbers + 3000
-    assert parameters_of(model) == sum(value.numel() for value in model.vae.state_dict().values())
-    images, labels = torch.rand(30, 1, 10, 12), torch.zeros(30).long()
-    sizes = []
-    for share in (1, 0.6, 0.2):
-        most = share * parameters_of(model)
-        node = narrowed(model, content, images, labels, most, parameters_of)
-        config = {**model.config, "backbone": node}
-        smaller = vae.Trained(build_model(config, (1, 10, 12), 2), {**content, "config": config})
-        sizes.append(parameters_of(smaller) / most)
-    assert sizes[0] == 1 and all(0.8 < size <= 1 for size in sizes)
 
 
 @pytest.fixture(scope="module")
