@@ -26,7 +26,14 @@ from vae.training.together import Together
 
 Compose = Callable[..., dict[str, Any]]
 
-ELSEWHERE = ("data=", "trainer.devices=", "evaluate=", "figures=", "experiment=")  # what a step knows nothing of
+ELSEWHERE = (
+    "data=",
+    "trainer.devices=",
+    "evaluate=",
+    "figures=",
+    "experiment=",
+    "runs/",
+)  # not of a step, or of other runs
 CHOICES = [name for name, words in RUNS.items() if not any(word in words for word in ELSEWHERE)]
 NOISY = 1e-6  # of the few random images, whose gradients Adam makes large where they are nothing but rounding
 SMALL = ("trainer.precision=64-true", "data.limit=120", "figures=none", "evaluate=none")

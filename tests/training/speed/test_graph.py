@@ -27,7 +27,14 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
 ]
 
-ELSEWHERE = ("data=", "trainer.devices=", "evaluate=", "figures=", "experiment=")  # what a step knows nothing of
+ELSEWHERE = (
+    "data=",
+    "trainer.devices=",
+    "evaluate=",
+    "figures=",
+    "experiment=",
+    "runs/",
+)  # not of a step, or of other runs
 CHOICES = [name for name, words in RUNS.items() if not any(word in words for word in ELSEWHERE)]
 NOT_RECORDED = ["clipped"]  # without a fused Adam
 
