@@ -66,7 +66,8 @@ RUNS = {
     "prior.components=5",
     "vae_gan": "objective=vae_gan objective.critic.channels=[4,8] backbone=conv conditional=true report=best",
     "distillation": "objective=distillation objective.teacher=runs/defaults backbone.hidden=[64,32] beta=2",
-    "pruned": "parent=runs/conv backbone=conv backbone.channels=[5,9,12] backbone.hidden=20 prior=correlated posterior=full",
+    "pruned": "parent=runs/conv backbone=conv backbone.channels=[5,9,12] backbone.hidden=20 prior=correlated "
+    "posterior=full",
     "adamw": "optimizer=adamw optimizer.weight_decay=0.1 optimizer.lr=3e-3 data.binarize=threshold",
     "clipped": "trainer.gradient_clip_val=5 optimizer.betas=[0.8,0.99] optimizer.fused=false",
     "conditional": "conditional=true backbone=conv prior=correlated posterior=tied",
