@@ -32,7 +32,7 @@ TREES: Mapping[str, Mapping[str, list[str]]] = {
             "notebooks/latent_3d",
             "notebooks/latent_correlated",
         ],
-        "Use": ["Start <start>", "choices", "runs", "evaluating", "launchers", "speed", "reliability"],
+        "Use": ["Start <start>", "choices", "runs", "evaluating", "small", "launchers", "speed", "reliability"],
         "Look inside": ["architecture", "decisions/index", "api/index", "contributing", "changes"],
     },
     "decisions/index": {"": ["*"]},
