@@ -17,7 +17,7 @@ from website.places import EXAMPLES, PARTS
 RUNS = ("autoencoder", "tutorial_2d", "tutorial_3d", "tutorial_correlated")
 FILM = EXAMPLES / "tutorial_correlated" / "evolution.gif"
 SCALE = 10 / 16  # the explorer's 1rem is 10 pixels, the site's 16
-AVIF: dict[str, Any] = {"quality": 60, "speed": 8}
+AVIF: dict[str, Any] = {"quality": 50, "speed": 8}
 
 
 def write(folder: Path) -> None:
