@@ -104,8 +104,10 @@ def _of_short_training(config: Mapping[str, Any], epochs: int, data_root: str | 
     from vae.data.base import DEFAULT_ROOT
 
     data = {key: value for key, value in config["data"].items() if (key, value) != ("root", DEFAULT_ROOT)}
+    if root := data_root or data.get("root"):
+        data["root"] = str(Path(root).expanduser().absolute())  # train.py runs elsewhere
     changes = {
-        "data": data | ({} if data_root is None else {"root": data_root}),
+        "data": data,
         "optimizer": config["optimizer"] | {"lr": LR},
         "scheduler": {"_target_": COSINE, "_partial_": True, "warmup": WARMUP},
         "trainer": config["trainer"] | {"max_epochs": epochs},

@@ -58,6 +58,13 @@ def test_sparsity_prunes_and_keeps_the_objective(run, typed):
     assert whole["backbone"] == vae.load(folder).config["backbone"]
 
 
+def test_data_are_where_the_user_is_and_not_where_training_runs(run, typed, image_folder, monkeypatch):
+    folder = run("backbone.hidden=[8,6]")
+    monkeypatch.chdir(image_folder.parent)
+    config, _ = typed(folder, "--sparsity", 0.5, "--data-root", image_folder.name)
+    assert config["data"]["root"] == str(image_folder)
+
+
 def test_a_student_begins_anew(run, typed):
     folder = run("backbone.hidden=[30,20]", "beta=2")
     config, out = typed(folder, "--student", "hidden=[9,8,7]")
