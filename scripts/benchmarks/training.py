@@ -134,8 +134,8 @@ def deep(options: Options) -> dict[str, Table]:
     """Deep networks: an epoch of the runner beside a plain loop of the same modules."""
     rows = []
     for case, overrides in DEEP.items():
-        small = [*overrides, *options.data, f"data.limit={min(options.images, 2000)}", "figures=none", "evaluate=none"]
-        config = plain(composed(*small, f"epochs={options.repeats + 1}"))
+        small = [*options.data, f"data.limit={min(options.images, 2000)}", "figures=none", "evaluate.metrics=[]"]
+        config = plain(composed(*overrides, *small, f"epochs={options.repeats + 1}"))
         data = build(config, "data").load()
         _, *rounds = race(options.folder, config, {"plain loop": Steps(config, data).epoch})
         times = ratio(rounds, "runner", "plain loop")
