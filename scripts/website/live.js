@@ -11,6 +11,7 @@ const live = {
     kl: ["plot", "kl"],
     film: ["film"],
     beta: ["explorer", "beta"],
+    codes: ["explorer", "plot", "codes"],
     explore: ["explorer", "explore"],
   },
   starts: {}, // how each part begins, as its file says

@@ -198,7 +198,8 @@ class Controls {
 
   #write(input) {
     const output = input.parentElement.querySelector("output");
-    if (output) output.textContent = signed(input.valueAsNumber);
+    const { length } = input.step.split(".")[1] ?? "";
+    if (output) output.textContent = signed(input.valueAsNumber, length);
   }
 }
 
@@ -206,3 +207,10 @@ const signed = (value, digits = 2) => value.toFixed(digits).replace(/^-(?=0\.?0*
 const range = (from, to, count) => Array.from({ length: count }, (_, i) => from + ((to - from) * i) / (count - 1));
 const density = (x, mean, sigma) => Math.exp(-0.5 * ((x - mean) / sigma) ** 2) / (sigma * Math.sqrt(2 * Math.PI));
 const average = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+
+/** Draws that look the same to everybody, which Math.random's do not. */
+function draws(seed) {
+  let state = seed;
+  const uniform = () => (state = (state * 16807) % 2147483647) / 2147483647;
+  return { uniform, normal: () => Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform()) };
+}

@@ -7,10 +7,7 @@ live.part("reparameterisation", (element) => {
   const loss = (z) => (z - GOAL) ** 2;
   const slope = (z) => 2 * (z - GOAL);
   const told = (name) => element.querySelector(`[data-told="${name}"]`);
-  // Not Math.random, so that the page looks the same to everybody; "New draws" goes on from here.
-  let seed = 1271;
-  const uniform = () => (seed = (seed * 16807) % 2147483647) / 2147483647;
-  const normal = () => Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform());
+  const { normal } = draws(1271); // "New draws" goes on from here
   let noise = Array.from({ length: DRAWS }, normal);
   let chosen = 0;
 

@@ -21,7 +21,7 @@ def values(home, part, *names):
 def told(home, part, *names):
     """Numbers that a part has written."""
     texts = [home.browser.evaluate(f"{part}.querySelector('[data-told={name}]').textContent") for name in names]
-    return [float(text.replace("−", "-")) for text in texts]
+    return [float(text.replace("−", "-").removesuffix(" nats")) for text in texts]
 
 
 def set_slider(home, part, name, value):
@@ -174,6 +174,56 @@ def test_the_slider_of_beta_goes_through_the_trained_models(home):
         assert total == pytest.approx(recon + kl, abs=0.11)
         seen.append((total, kl))
     assert [kl for _, kl in seen] == sorted((kl for _, kl in seen), reverse=True) and seen[-1][1] == 0
+
+
+@pytest.mark.parametrize(("screen", "touch"), SCREENS, ids=["mouse", "finger"])
+def test_codes_stand_for_what_is_nearest(home, screen, touch):
+    home.open(**screen)
+    part = home.part("[data-part=codes]")
+    model = vae.load(f"{EXAMPLES}/tutorial_2d")
+
+    def state():
+        codes, features, place = home.browser.evaluate(
+            f"(({{codes, features, place}}) => [codes, features, place])({part}.state())"
+        )
+        return np.array(codes), np.array(features), place
+
+    def nearest(codes, features):
+        return ((features[:, None] - codes) ** 2).sum(2).argmin(1)
+
+    for count in (2, 12, 64):
+        set_slider(home, part, "count", count)
+        codes, features, _ = state()
+        of = nearest(codes, features)
+        error = ((features - codes[of]) ** 2).sum(1).mean()
+        shares = np.bincount(of, minlength=count) / len(features)
+        entropy = -(shares[shares > 0] * np.log(shares[shares > 0])).sum()
+        expected = [error, (shares > 0).sum(), np.log(count), entropy]
+        assert len(codes) == count
+        assert told(home, part, "error", "used", "alike", "shares") == pytest.approx(expected, abs=0.006)
+        home.browser.evaluate(f"{part}.querySelector('[data-do=step]').click()")
+        home.settle()
+        after, _, _ = state()
+        for i, code in enumerate(after):
+            if shares[i] > 0:
+                assert np.allclose(code, features[of == i].mean(0))
+            else:
+                assert (features == code).all(1).any()
+
+    set_slider(home, part, "count", 2)
+    before, features, _ = state()
+    start = np.array(before[0]) / [8, -8] + 0.5  # from -4 to 4
+    hand(home, "[data-part=codes] canvas", [tuple(start), (0.4, 0.4), (0.3, 0.2)], touch)
+    codes, _, place = state()
+    assert np.allclose(codes[0], [-1.6, 2.4], atol=0.1) and np.allclose(codes[1], before[1])
+    assert np.abs(np.subtract(place, codes[0])).max() < 1e-6
+    image = home.browser.evaluate(f"{part}.state().decode({place})")
+    assert np.abs(np.array(image) - model.decode(torch.tensor([place])).numpy().ravel()).max() < 1e-3
+    home.browser.evaluate(f"{part}.querySelector('canvas').focus()")
+    home.browser.key("ArrowRight")
+    assert np.allclose(state()[0][0], codes[0] + [0.1, 0])
+    home.browser.key("n")
+    assert np.allclose(state()[2], before[1])
 
 
 def test_the_film_plays_and_stops(home):
