@@ -20,7 +20,8 @@ live.part("codes", async (element) => {
     return best;
   };
   const feature = () => features[Math.floor(random.uniform() * features.length)];
-  const drawn = () => [random.normal(), random.normal()];
+  const within = (point) => point.map((x) => Math.max(0.3 - EDGE, Math.min(EDGE - 0.3, x))); // with its picture
+  const drawn = () => within([random.normal(), random.normal()]);
 
   /** Each code's features. */
   function taken() {
@@ -98,7 +99,7 @@ live.part("codes", async (element) => {
   }
 
   function move(i, to) {
-    place = codes[i] = to.map((x) => Math.max(-EDGE, Math.min(EDGE, x)));
+    place = codes[i] = within(to);
     plot.later();
   }
 
