@@ -35,6 +35,7 @@ html_title = "Variational autoencoders"
 html_static_path: list[str] = []  # what moves is written by scripts/website/live.py
 html_copy_source = False
 html_show_sourcelink = False
+html_show_copyright = False
 html_show_sphinx = False
 html_scaled_image_link = False
 html_use_index = False

@@ -47,6 +47,8 @@ def block(self: HTML5Translator, node: nodes.math_block) -> None:
 def mathml(latex: str, display: str) -> str:
     """A formula that looks the same without a font for mathematics: braces are borders, and names stand apart."""
     text = BRACE.sub(r'<mrow class="braced">\1</mrow>', convert(latex, display=display))
+    if ">&<" in text or "\\" in text:
+        raise ValueError(f"a formula has what the site cannot draw: {latex}")
     return NAME.sub(r'\1<mspace width="0.17em"></mspace>', text)
 
 

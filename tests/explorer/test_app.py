@@ -35,7 +35,7 @@ def test_computes_what_torch_does(show, scene_of, name):
 def test_the_point_follows_the_pointer_and_the_arrow_keys(show, scene_of):
     browser, scene = show("dense"), scene_of("dense")
     for place in ((0.6, 0.4), (0.3, 0.7)):
-        browser.move(*browser.centre(".overlay", *place))
+        browser.move(*browser.centre(".marks", *place))
         browser.settle()
         z = torch.tensor([state(browser, "z")])
         shown = browser.evaluate(
@@ -56,7 +56,7 @@ def test_the_point_follows_the_pointer_and_the_arrow_keys(show, scene_of):
 def test_a_drag_interpolates(show, tmp_path):
     browser = show("dense")
     assert state(browser, "line") is None
-    browser.drag([browser.centre(".overlay", x, 0.4) for x in (0.3, 0.5, 0.7)])
+    browser.drag([browser.centre(".marks", x, 0.4) for x in (0.3, 0.5, 0.7)])
     browser.settle()
     line = state(browser, "line")
     assert line["from"][0] < line["to"][0] and line["from"][1] == pytest.approx(line["to"][1])
@@ -147,7 +147,7 @@ def test_a_slider_moves_a_further_dimension_and_decodes_the_sheet_again(show):
     browser.settle()
     tiles = "canvas => [...canvas.getContext('2d').getImageData(0, 0, 400, 400).data].reduce((a, b) => a + b)"
     before = browser.evaluate(f"({tiles})({PANEL}.sheet.canvas)")
-    browser.move(*browser.centre(".overlay", 0.3, 0.3))
+    browser.move(*browser.centre(".marks", 0.3, 0.3))
     browser.settle()
     assert browser.evaluate(f"({tiles})({PANEL}.sheet.canvas)") == before
     browser.evaluate(
@@ -163,7 +163,7 @@ def test_a_slider_moves_a_further_dimension_and_decodes_the_sheet_again(show):
 
 def test_a_click_on_a_dot_goes_to_its_code(show):
     browser = show("conv in colour")
-    left, top = browser.centre(".overlay", 0, 0)
+    left, top = browser.centre(".marks", 0, 0)
     x, y = state(browser, "plane.toPixel(explorer.panels[0].plane.places[7])")
     browser.click(left + x, top + y)
     assert state(browser, "z") in state(browser, "codes")
@@ -181,11 +181,11 @@ def test_draws_from_the_prior_have_its_moments(show):
 
 def test_a_finger_moves_the_point_or_draws_a_line(show):
     browser = show("dense", width=390, height=844, touch=True)
-    path = [browser.centre(".overlay", x, 0.5) for x in (0.4, 0.5, 0.6)]
+    path = [browser.centre(".marks", x, 0.5) for x in (0.4, 0.5, 0.6)]
     browser.touch(path)
     browser.settle()
     x, _ = state(browser, "plane.toPixel(explorer.panels[0].plane.place(explorer.panels[0].z))")
-    assert x == pytest.approx(path[-1][0] - browser.centre(".overlay", 0, 0)[0], abs=1)
+    assert x == pytest.approx(path[-1][0] - browser.centre(".marks", 0, 0)[0], abs=1)
     assert state(browser, "line") is None
     browser.evaluate("document.querySelector('button.line').click()")
     browser.touch(path)

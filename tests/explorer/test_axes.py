@@ -29,7 +29,7 @@ def choose(browser, axis, dim):
 def test_two_menus_choose_what_spans_the_plane(show, scene_of):
     browser, scene = show("conv in colour"), scene_of("conv in colour")
     assert state(browser, "plane.dims") == scene.active(2)  # those that say most
-    browser.move(*browser.centre(".overlay", 0.4, 0.4))
+    browser.move(*browser.centre(".marks", 0.4, 0.4))
     before = state(browser, "z")
     choose(browser, 1, 1)
     choose(browser, 0, 4)
@@ -40,14 +40,14 @@ def test_two_menus_choose_what_spans_the_plane(show, scene_of):
     assert sliders == [0, 2, 3]
     places = torch.tensor(state(browser, "plane.places"))
     torch.testing.assert_close(places, torch.tensor(state(browser, "codes"))[:, [4, 1]])
-    browser.move(*browser.centre(".overlay", 0.6, 0.3))
+    browser.move(*browser.centre(".marks", 0.6, 0.3))
     browser.settle()
     z = state(browser, "z")
     changed = [dim for dim in range(5) if z[dim] != pytest.approx(before[dim], abs=1e-9)]
     assert changed == [1, 4]
     x, y = state(browser, "plane.toPixel([explorer.panels[0].z[4], explorer.panels[0].z[1]])")
-    left, top = browser.centre(".overlay", 0, 0)
-    assert (left + x, top + y) == pytest.approx(browser.centre(".overlay", 0.6, 0.3), abs=0.1)
+    left, top = browser.centre(".marks", 0, 0)
+    assert (left + x, top + y) == pytest.approx(browser.centre(".marks", 0.6, 0.3), abs=0.1)
 
 
 def test_the_priors_ellipses_follow_the_dimensions(show, scene_of):

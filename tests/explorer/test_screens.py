@@ -90,7 +90,7 @@ def test_an_image_out_of_view_is_seen_beside_the_pointer(show, touch):
 
 def test_an_image_in_view_is_not_seen_twice(show):
     browser = show("dense", "vamp", width=1366, height=768)
-    browser.move(*browser.centre(".overlay", 0.4, 0.9))
+    browser.move(*browser.centre(".marks", 0.4, 0.9))
     browser.settle()
     assert browser.evaluate("document.querySelector('.peek').hidden")
 
@@ -102,7 +102,7 @@ def test_on_4k_everything_is_twice_as_large(show):
     measured = []
     for scale in (1, 2):
         browser = show("conv in colour", "conditional dense", width=1920 * scale, height=1080 * scale)
-        browser.drag([browser.centre(".overlay", x, 0.4) for x in (0.3, 0.5, 0.7)])
+        browser.drag([browser.centre(".marks", x, 0.4) for x in (0.3, 0.5, 0.7)])
         browser.settle()
         sizes = [
             browser.evaluate(f"((b) => [b.width, b.height])(document.querySelector('{of}').getBoundingClientRect())")
@@ -116,7 +116,7 @@ def test_on_4k_everything_is_twice_as_large(show):
 
 def test_a_dot_is_found_under_the_pointer_on_4k(show):
     browser = show("conv in colour", width=3840, height=2160)
-    left, top = browser.centre(".overlay", 0, 0)
+    left, top = browser.centre(".marks", 0, 0)
     x, y = browser.evaluate("explorer.panels[0].plane.toPixel(explorer.panels[0].plane.places[7])")
     browser.click(left + 2 * x, top + 2 * y)
     assert browser.evaluate("explorer.panels[0].codes.some((code) => code === explorer.panels[0].z)")

@@ -46,7 +46,7 @@ def test_a_test_image_is_shared_with_its_class(show):
 
 def test_a_point_and_a_line_are_at_the_same_code(show):
     browser = show("dense", "vamp", **BESIDE)
-    browser.drag([browser.centre(".overlay", x, 0.4) for x in (0.3, 0.5, 0.7)])
+    browser.drag([browser.centre(".marks", x, 0.4) for x in (0.3, 0.5, 0.7)])
     browser.settle()
     assert of(browser, 0, "z") == of(browser, 1, "z") and of(browser, 0, "line") == of(browser, 1, "line") is not None
     assert of(browser, 1, "find('.strip').classList.contains('empty')") is False
@@ -63,7 +63,7 @@ def test_a_point_and_a_line_are_at_the_same_code(show):
 def test_a_point_and_a_line_are_at_the_same_image(show, scene_of):
     browser = show("dense", "vamp", **BESIDE)
     choose(browser, "image")
-    browser.drag([browser.centre(".overlay", *at) for at in ((0.3, 0.3), (0.5, 0.4), (0.7, 0.4))])
+    browser.drag([browser.centre(".marks", *at) for at in ((0.3, 0.3), (0.5, 0.4), (0.7, 0.4))])
     browser.settle()
     first, second = scene_of("dense").vae, scene_of("vamp").vae
     for mine, theirs in (("z", "z"), ("line.from", "line.from"), ("line.to", "line.to")):
@@ -77,11 +77,11 @@ def test_a_point_and_a_line_are_at_the_same_image(show, scene_of):
 def test_what_is_done_in_the_second_run_happens_in_the_first(show):
     browser = show("dense", "vamp", **BESIDE)
     browser.evaluate("explorer.panels[1].element.id = 'second'")
-    browser.move(*browser.centre("#second .overlay", 0.3, 0.3))
+    browser.move(*browser.centre("#second .marks", 0.3, 0.3))
     browser.settle()
     there = of(browser, 1, "z")
     assert there == of(browser, 0, "z")
-    browser.move(*browser.centre(".overlay", 0.6, 0.6))
+    browser.move(*browser.centre(".marks", 0.6, 0.6))
     browser.settle()
     assert of(browser, 0, "z") == of(browser, 1, "z") != there
 
@@ -123,7 +123,7 @@ def test_other_numbers_of_dimensions_go_by_image_only_and_the_page_says_so(show)
     said = browser.evaluate("document.querySelector('.mirror span').textContent")
     assert said == "The other run follows (2 and 1 dimensions: by image only)"
     before = of(browser, 1, "z")
-    browser.move(*browser.centre(".overlay", 0.7, 0.3))
+    browser.move(*browser.centre(".marks", 0.7, 0.3))
     browser.settle()
     assert of(browser, 1, "z") != before and len(of(browser, 1, "z")) == 1
 
@@ -132,11 +132,11 @@ def test_the_switch_ends_it_and_a_key_goes_on(show):
     browser = show("dense", "vamp", **BESIDE)
     choose(browser, "off")
     before = of(browser, 1, "z")
-    browser.move(*browser.centre(".overlay", 0.7, 0.3))
+    browser.move(*browser.centre(".marks", 0.7, 0.3))
     browser.settle()
     assert of(browser, 1, "z") == before
     browser.key("s")
-    browser.move(*browser.centre(".overlay", 0.3, 0.3))
+    browser.move(*browser.centre(".marks", 0.3, 0.3))
     browser.settle()
     assert of(browser, 1, "z") == of(browser, 0, "z")
 
@@ -144,7 +144,7 @@ def test_the_switch_ends_it_and_a_key_goes_on(show):
 def test_runs_with_nothing_in_common_and_a_single_run_have_no_switch(show):
     browser = show("one dimension", "conv", **BESIDE)
     assert browser.evaluate("document.querySelector('.mirror').hidden")
-    browser.move(*browser.centre(".overlay", 0.3, 0.3))
+    browser.move(*browser.centre(".marks", 0.3, 0.3))
     browser.settle()
     assert of(browser, 1, "z") == of(browser, 1, "run.prior.mean")
     assert show("dense").evaluate("document.querySelector('.mirror').hidden")
@@ -152,7 +152,7 @@ def test_runs_with_nothing_in_common_and_a_single_run_have_no_switch(show):
 
 def test_the_class_is_the_same_in_conditional_models(show):
     browser = show("conditional dense", "conditional dense", **BESIDE)
-    browser.move(*browser.centre(".overlay", 0.4, 0.4))
+    browser.move(*browser.centre(".marks", 0.4, 0.4))
     browser.key("2")
     browser.settle()
     assert of(browser, 0, "label") == 2 == of(browser, 1, "label")

@@ -4,7 +4,7 @@
 const CLICK = 5; // pixels of the plane that a click may slip
 
 function listen(panel) {
-  const canvas = panel.find(".overlay");
+  const canvas = panel.find(".marks");
   const at = (event) => {
     const box = canvas.getBoundingClientRect();
     return [event.clientX - box.left, event.clientY - box.top].map((pixels) => pixels / panel.plane.zoom);

@@ -43,13 +43,20 @@ class Drawing {
   encode() {
     const { panel, image } = this;
     const drawn = !this.pad.isEmpty;
-    this.encoded = drawn ? (this.given ?? panel.model.encode(image, panel.label)) : null;
+    this.encoded = drawn ? (this.given ?? this.#found()) : null;
     panel.find(".draw").classList.toggle("empty", !drawn);
     const again = drawn ? panel.decode(this.encoded.mean) : new Float32Array(image.length);
     showImages(panel.find(".reconstruction"), [again], panel.shape);
     panel.find(".reconstruction + figcaption").textContent = this.given ? "of the same code" : "reconstructed";
     this.write();
     panel.later("overlay");
+  }
+
+  /** What the encoder says; of an autoencoder, which has no KL, only where: nobody has trained its σ. */
+  #found() {
+    const { model, label, run } = this.panel;
+    const { mean, factor } = model.encode(this.image, label);
+    return run.kl ? { mean, factor } : { mean };
   }
 
   /** Say where it is encoded, in the coordinates of the plane. */
@@ -59,8 +66,9 @@ class Drawing {
     if (!encoded) return (where.textContent = "");
     const { frame, dims } = panel.plane;
     const c = frame.to(encoded.mean);
-    const covariance = frame.covariance(encoded.factor, dims);
-    const parts = dims.map((dim, i) => `${frame.name(dim)} = ${written(c[dim])} ± ${written(Math.sqrt(covariance[i][i]))}`);
+    const covariance = encoded.factor && frame.covariance(encoded.factor, dims);
+    const within = (i) => (covariance ? ` ± ${written(Math.sqrt(covariance[i][i]))}` : "");
+    const parts = dims.map((dim, i) => `${frame.name(dim)} = ${written(c[dim])}${within(i)}`);
     where.textContent = parts.join("   ");
   }
 }

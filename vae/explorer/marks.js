@@ -41,22 +41,25 @@ function drawPoint(plane, context, z, colours) {
   ring(plane, context, place, 8, colours.accent, colours.card, 3);
 }
 
-/** Where a drawing is encoded: the ellipse (or the bar) of one σ, and a cross that leaves its middle free. */
+/** Where a drawing is encoded: the ellipse (or the bar) of one σ, if it has one, and a cross that leaves its middle free. */
 function drawEncoded(plane, context, { mean, factor }, colours) {
   const place = plane.place(mean);
-  const covariance = plane.frame.covariance(factor, plane.dims);
   const [x, y] = plane.toPixel(place);
-  const [reachX, reachY] = [0, plane.single ? 0 : 1].map((axis) => plane.unit[0] * Math.sqrt(covariance[axis][axis]));
-  context.beginPath();
-  if (plane.single) context.rect(x - reachX, y - 14, 2 * reachX, 14);
-  else ellipse(place, covariance, 1).forEach((point) => context.lineTo(...plane.toPixel(point)));
-  context.fillStyle = colours.mark;
-  context.globalAlpha = 0.35;
-  context.fill();
-  context.globalAlpha = 1;
-  context.lineWidth = 1.5;
-  context.strokeStyle = colours.mark;
-  context.stroke();
+  let [reachX, reachY] = [0, 0];
+  if (factor) {
+    const covariance = plane.frame.covariance(factor, plane.dims);
+    [reachX, reachY] = [0, plane.single ? 0 : 1].map((axis) => plane.unit[0] * Math.sqrt(covariance[axis][axis]));
+    context.beginPath();
+    if (plane.single) context.rect(x - reachX, y - 14, 2 * reachX, 14);
+    else ellipse(place, covariance, 1).forEach((point) => context.lineTo(...plane.toPixel(point)));
+    context.fillStyle = colours.mark;
+    context.globalAlpha = 0.35;
+    context.fill();
+    context.globalAlpha = 1;
+    context.lineWidth = 1.5;
+    context.strokeStyle = colours.mark;
+    context.stroke();
+  }
   const arms = [[1, 0, reachX], [-1, 0, reachX], [0, -1, reachY], [0, 1, reachY]].slice(0, plane.single ? 3 : 4);
   for (const [width, colour] of [[5.5, colours.card], [3, colours.mark]])
     for (const [dx, dy, reach] of arms) {

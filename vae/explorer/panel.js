@@ -223,7 +223,7 @@ class Panel {
   #write() {
     this.find(".name").textContent = this.run.name;
     this.find(".note").textContent = this.run.note;
-    this.find(".overlay").setAttribute("aria-label", `Latent space of ${this.run.name}`);
+    this.find(".marks").setAttribute("aria-label", `Latent space of ${this.run.name}`);
     this.find(".whiten").hidden = !this.prior.canBeWhitened;
     this.find(".classes").hidden = !this.model.classes;
     const buttons = this.run.classes.slice(0, this.model.classes).map((name, label) => {

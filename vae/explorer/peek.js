@@ -12,7 +12,7 @@ class Peek {
     this.canvas.style.setProperty("--aspect", panel.element.style.getPropertyValue("--aspect"));
     panel.element.parentElement.append(this.canvas); // not in the panel, within which it would be fixed
     this.plane = panel.plane;
-    const plane = panel.find(".overlay");
+    const plane = panel.find(".marks");
     for (const event of ["pointerdown", "pointermove"]) plane.addEventListener(event, (moved) => this.follow(moved));
     for (const event of ["pointerleave", "pointerup", "pointercancel"])
       plane.addEventListener(event, ({ type, pointerType }) => {

@@ -62,7 +62,7 @@ live.part("beta", async (element) => {
     resize();
   }
 
-  element.querySelectorAll(".overlay").forEach((canvas, i) => {
+  element.querySelectorAll(".marks").forEach((canvas, i) => {
     const point = (event) => {
       const box = canvas.getBoundingClientRect();
       const { zoom } = shown.planes[i];

@@ -75,7 +75,7 @@ live.part("kl", (element) => {
   const buttons = {
     isotropic: () => ({ v0: 1, v1: 1, rho: 0 }),
     correlated: () => ({ v0: 1, v1: 0.5, rho }),
-    prior: () => ({ m0: 0, m1: 0, s0: Math.sqrt(controls.get("v0")), s1: Math.sqrt(controls.get("v1")) }),
+    prior: () => ({ m0: 0, m1: 0, s0: Math.sqrt(controls.get("v0")), s1: Math.sqrt(controls.get("v1")), tied: true }),
   };
   for (const [name, values] of Object.entries(buttons))
     element.querySelector(`[data-do="${name}"]`).addEventListener("click", () => controls.set(values()));

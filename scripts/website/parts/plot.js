@@ -190,7 +190,8 @@ class Controls {
   /** Several values at once, each as far as its slider goes. */
   set(values) {
     for (const [name, value] of Object.entries(values)) {
-      this.inputs[name].value = value;
+      if (this.inputs[name].type === "range") this.inputs[name].value = value;
+      else this.inputs[name].checked = value;
       this.#write(this.inputs[name]);
     }
     this.changed();
@@ -198,8 +199,7 @@ class Controls {
 
   #write(input) {
     const output = input.parentElement.querySelector("output");
-    const { length } = input.step.split(".")[1] ?? "";
-    if (output) output.textContent = signed(input.valueAsNumber, length);
+    if (output) output.textContent = signed(input.valueAsNumber, input.step === "1" ? 0 : 2);
   }
 }
 

@@ -61,30 +61,32 @@ def test_the_kl_is_that_of_torch(home, screen, touch):
         kl, trace, distance, volume = told(home, part, "kl", "trace", "distance", "volume")
         assert kl == pytest.approx(kl_divergence(q, p).item(), abs=0.006)
         assert kl == pytest.approx(0.5 * (trace + distance - 2 + volume), abs=0.02)
-    home.browser.evaluate(f"{part}.querySelector('[name=tied]').checked = true")
+    home.browser.evaluate(f"{part}.querySelector('[name=tied]').checked = false")
     home.browser.evaluate(f"{part}.querySelector('[data-do=prior]').click()")
     home.settle()
-    assert told(home, part, "kl") == [pytest.approx(0, abs=0.006)]
+    assert told(home, part, "kl", "trace", "volume") == [0, 2, 0]
 
 
 def test_the_bound_is_below_the_evidence_by_the_gap(home):
     home.open()
     part = home.part("[data-part=elbo]")
-    z = torch.linspace(-4, 4, 8001, dtype=torch.float64)
+    z = torch.linspace(-14, 14, 28001, dtype=torch.float64)
     image = torch.tensor([1.2, 0.5], dtype=torch.float64)
     normal = torch.distributions.Normal
     mean = Curve(0.3)(z[:, None]).flatten(1)
     joint = normal(0.0, 1.0).log_prob(z) + normal(mean, 0.5).log_prob(image).sum(1)
     evidence = (joint.exp().sum() * (z[1] - z[0])).log().item()
-    for place in ((0.0, 1.0), (1.0, 0.3), (-1.2, 0.5)):
+    for place in ((0.0, 1.0), (1.0, 0.3), (-1.2, 0.5), (2.3, 1.6), (0.4, 0.08)):
         for name, value in zip(("mean", "sigma"), place, strict=True):
             set_slider(home, part, name, value)
         q = normal(*torch.tensor(place, dtype=torch.float64))
         weights = q.log_prob(z).exp()
         elbo = ((joint - q.log_prob(z)) * weights / weights.sum()).sum().item()
         assert told(home, part, "evidence", "elbo", "gap") == pytest.approx([evidence, elbo, evidence - elbo], abs=2e-3)
-    for start, least in ((0.3, 0.5), (-1.2, 1.2)):  # to the higher mode, or to the other one, where it stays
+    # To the higher mode, or to the other one, where it stays; also from where the bound is very steep.
+    for start, sigma, least in ((0.3, 1, 0.5), (-1.2, 0.5, 1.2), (2.5, 1.6, 0.5)):
         set_slider(home, part, "mean", start)
+        set_slider(home, part, "sigma", sigma)
         home.browser.evaluate(f"{part}.querySelector('[data-do=climb]').click()")
         home.browser.until(f"{part}.dataset.climbing === 'false'")
         gap = told(home, part, "gap")[0]
@@ -124,7 +126,7 @@ def test_gradients_through_draws_come_near_the_exact_ones(home):
 def test_explorers_decode_what_torch_does(home, runs, place, screen, touch):
     home.open(**screen)
     part = home.part(f'[data-runs="{runs}"]')
-    plane = f'[data-runs="{runs}"] .overlay'
+    plane = f'[data-runs="{runs}"] .marks'
     hand(home, plane, [place, (place[0] + 0.05, place[1])], touch)
     for i, run in enumerate(runs.split()):
         z, image = home.browser.evaluate(
@@ -146,22 +148,25 @@ def test_explorers_decode_what_torch_does(home, runs, place, screen, touch):
     assert home.browser.evaluate(f"{part}.explorer.panels[0].z[0]") < first[0]
 
 
-def test_a_drawing_is_encoded_where_torch_encodes_it(home):
+@pytest.mark.parametrize(("run", "spread"), [("tutorial_2d", True), ("autoencoder", False)])
+def test_a_drawing_is_encoded_where_torch_encodes_it(home, run, spread):
     home.open()
-    part = home.part('[data-runs="tutorial_2d"]')
-    hand(home, '[data-runs="tutorial_2d"] .pad', [(0.4, 0.2), (0.5, 0.5), (0.45, 0.8)], False)
+    part = home.part(f'[data-runs="{run}"]')
+    hand(home, f'[data-runs="{run}"] .pad', [(0.4, 0.2), (0.5, 0.5), (0.45, 0.8)], False)
+    written = home.browser.evaluate(f"{part}.explorer.panels[0].find('.draw .where').textContent")
+    assert written.startswith("z₀ = ") and ("±" in written) == spread
     image, mean = home.browser.evaluate(
         f"((panel) => [[...panel.pad.image], panel.encoded.mean])({part}.explorer.panels[0])"
     )
     assert sum(image) > 10
-    expected = vae.load(f"{EXAMPLES}/tutorial_2d").encode(np.array(image, np.float32).reshape(1, 1, 28, 28)).mean
+    expected = vae.load(f"{EXAMPLES}/{run}").encode(np.array(image, np.float32).reshape(1, 1, 28, 28)).mean
     assert np.abs(np.array(mean) - expected.numpy().ravel()).max() < 0.02
 
 
 def test_the_slider_of_beta_goes_through_the_trained_models(home):
     home.open()
     part = home.part("[data-part=beta]")
-    hand(home, "[data-part=beta] .overlay", [(0.6, 0.4), (0.62, 0.42)], False)
+    hand(home, "[data-part=beta] .marks", [(0.6, 0.4), (0.62, 0.42)], False)
     seen = []
     for i, beta in enumerate(("0.25", "1", "4", "16", "64")):
         set_slider(home, part, "beta", i)
@@ -250,4 +255,4 @@ def test_sliders_answer_to_keys(home):
         home.browser.call(
             "Input.dispatchKeyEvent", type=kind, key="ArrowRight", code="ArrowRight", windowsVirtualKeyCode=39
         )
-    assert values(home, part, "m0")[0] == pytest.approx(before + 0.01)
+    assert before < values(home, part, "m0")[0] < before + 0.1
