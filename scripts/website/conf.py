@@ -37,7 +37,6 @@ html_copy_source = False
 html_show_sourcelink = False
 html_show_copyright = False
 html_show_sphinx = False
-html_scaled_image_link = False
 html_use_index = False
 html_show_search_summary = False  # it would read the pages, which a page that was opened by a double click may not
 html_domain_indices = False
