@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -19,11 +20,13 @@ from vae.entry.programs import TRAIN
 from vae.settings.errors import in_one_line
 
 if TYPE_CHECKING:
+    from vae.data.base import Split
     from vae.use.trained import Trained
 
 DISTILLATION = "vae.model.distillation.Distillation"
 COSINE = "vae.training.schedulers.cosine"
 IMAGES = 500  # training images, by which units are chosen
+STAMP = re.compile(r"^\d\d-\d\d-\d\d-\d+_?")  # of a run's folder
 EPOCHS, LR, WARMUP = 100, 2e-3, 0.02  # small networks take a higher rate, which has to end low
 
 EXAMPLES = """
@@ -61,42 +64,40 @@ def compress(
     from vae.use.compression import bytes_of, runs_in_c
     from vae.use.trained import Trained, load
 
-    most = bytes_of(to) if to else None
+    most = bytes_of(to) if to is not None else None
     checkpoint = checkpoints.read(file := checkpoints.file_of(run))
     about = checkpoint["vae"]
     parent = Trained(restored.model_of(checkpoint), about)
     if student and is_at_mean(parent.config):
         raise ValueError(f"{run}: must have a posterior to learn from, which an autoencoder has not; use --sparsity")
     path = _as_typed(run)
-    asked = f"to={to}" if to else f"sparsity={sparsity:g}" if sparsity is not None else ",".join(student or ())
-    out = (out or _new_folder(f"{checkpoints.folder_of(file).resolve().name}_{asked}")).absolute()
+    asked = ",".join(student) if student else f"to={to}" if to is not None else f"sparsity={sparsity:g}"
+    out = (out or _new_folder(checkpoints.folder_of(file).resolve().name, asked)).absolute()
 
     config = _of_short_training(about["config"], epochs, data_root)
     if student:
         config["objective"] = {"_target_": DISTILLATION, "beta": config["beta"], "teacher": path, "weight": 1.0}
     else:
-        config |= {"backbone": _narrowed(parent, about, most, sparsity, data_root), "parent": path}
-    typed = [*overrides_for(config), *(f"backbone.{each}" for each in student or ())]
-    if status := programs.run_train_py([*typed, f"hydra.run.dir={quoted(str(out))}"]):
+        some = restored.data_of(about, data_root)[1].train.some(IMAGES)
+        with in_one_line(f"--{asked.replace('=', ' ')}: "):
+            config |= {"backbone": _narrowed(parent, about, some, most, sparsity), "parent": path}
+    overrides = [*overrides_for(config), *(f"backbone.{each}" for each in student or ())]
+    if status := programs.run_train_py([*overrides, f"hydra.run.dir={quoted(str(out))}"]):
         sys.exit(status)
     print(_beside(checkpoints.folder_of(file), parent, out, load(out)).text())
     print(f"export     python scripts/export.py {in_shell(out)}{' --to c --int8' * runs_in_c(parent)}")
 
 
 def _narrowed(
-    parent: Trained, about: Mapping[str, Any], most: int | None, sparsity: float | None, data_root: str | None
+    parent: Trained, about: Mapping[str, Any], some: Split, most: int | None, sparsity: float | None
 ) -> Mapping[str, Any]:
     """The backbone with as many units and channels as were asked for."""
-    from vae.model.restored import data_of
     from vae.use.compression import bytes_in_8_bits, narrowed, parameters_of
 
-    some = data_of(about, data_root)[1].train.some(IMAGES)
-    asked = f"--to {most}B: " if most is not None else f"--sparsity {sparsity}: "
     size, limit = (
         (bytes_in_8_bits, most) if most is not None else (parameters_of, (1 - (sparsity or 0)) * parameters_of(parent))
     )
-    with in_one_line(asked):
-        return narrowed(parent, about, some.images / 255, some.labels, limit, size)
+    return narrowed(parent, about, some.images / 255, some.labels, limit, size)
 
 
 def _of_short_training(config: Mapping[str, Any], epochs: int, data_root: str | None) -> dict[str, Any]:
@@ -122,9 +123,10 @@ def _as_typed(run: Path) -> str:
     return str(absolute.relative_to(TRAIN.parent) if absolute.is_relative_to(TRAIN.parent) else absolute)
 
 
-def _new_folder(name: str) -> Path:
-    """A run's folder of this moment."""
+def _new_folder(parent: str, asked: str) -> Path:
+    """A run's folder of this moment, named after its parent without that one's moment."""
     now = datetime.now()
+    name = "_".join(filter(None, (STAMP.sub("", parent), asked)))
     return Path(f"outputs/runs/{now:%Y-%m-%d}/{now:%H-%M-%S-%f}_{name}")
 
 

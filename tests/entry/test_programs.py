@@ -60,24 +60,31 @@ def test_a_training_tells_how_it_ended(tmp_path, monkeypatch):
     assert programs.run_train_py(["beta=2", "seed=1"]) == 3
 
 
-def test_ctrl_c_waits_for_the_training_to_save(tmp_path):
+@pytest.mark.parametrize(
+    ("send", "signum", "status"),
+    [(os.killpg, signal.SIGINT, 130), (os.kill, signal.SIGINT, 130), (os.kill, signal.SIGTERM, 143)],
+    ids=["as a terminal does", "Ctrl+C", "SIGTERM"],
+)
+def test_a_signal_waits_for_the_training_to_save(send, signum, status, tmp_path):
     (tmp_path / "train.py").write_text(
-        "import pathlib, time\n"
+        "import pathlib, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
         "try:\n    print('ready', flush=True)\n    time.sleep(60)\n"
-        "except KeyboardInterrupt:\n    time.sleep(1)\n    pathlib.Path('saved').touch()"
+        "except (KeyboardInterrupt, SystemExit):\n    time.sleep(1)\n    pathlib.Path('saved').touch()\n    raise"
     )
     code = (
-        "import pathlib; from vae.entry import programs; programs.TRAIN = pathlib.Path('train.py').resolve()\n"
-        "with programs.ending_in_one_line():\n    programs.run_train_py([])"
+        "import pathlib, sys; from vae.entry import programs; programs.TRAIN = pathlib.Path('train.py').resolve()\n"
+        "programs.TERMINAL = 2\n"
+        "with programs.ending_in_one_line():\n    sys.exit(programs.run_train_py([]))"
     )
     environment = os.environ | {"PYTHONPATH": str(SCRIPTS.parent)}
     started = subprocess.Popen(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, start_new_session=True
     )
     assert started.stdout is not None and started.stdout.readline() == b"ready\n"
-    os.killpg(started.pid, signal.SIGINT)  # as a terminal does
+    send(started.pid, signum)
     started.communicate(timeout=30)
-    assert started.returncode == 130 and (tmp_path / "saved").exists()
+    assert started.returncode == status and (tmp_path / "saved").exists()
 
 
 @pytest.mark.parametrize("lines", [1, 100_000])

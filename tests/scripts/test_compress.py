@@ -77,7 +77,13 @@ def test_a_student_begins_anew(run, typed):
     ("overrides", "arguments", "message"),
     [
         ([], ["--to", "much"], r"^error: --to much: must be a size such as 100kB, 0\.5MB or 65536B$"),
-        ([], ["--to", "3kB"], r"^error: --to 3000B: must be at least [\d,]+, which single units take$"),
+        ([], ["--to", "3kB"], r"^error: --to 3kB: must leave at least [\d,]+ bytes, which single units take$"),
+        ([], ["--to", ""], r"^error: --to : must be a size such as"),
+        (
+            [],
+            ["--sparsity", "0.9999"],
+            r"^error: --sparsity 0\.9999: must leave at least [\d,]+ parameters, which single",
+        ),
         (["objective=autoencoder"], ["--student", "hidden=[3]"], "^error: .*run: must have a posterior to learn from"),
         (["prior=flow"], ["--to", "100kB"], "^error: .*prior=Flow: must be Gaussian"),
         (

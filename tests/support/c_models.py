@@ -73,9 +73,9 @@ def some_images(model: Trained, n: int = 200) -> Tensor:
     return torch.randint(256, (n, *model.shape), dtype=torch.uint8)
 
 
-def a_c_model(name: str, int8: bool, folder: Path, hidden: Sequence[int] = ()) -> tuple[Trained, Path]:
-    """One of the models, maybe with other hidden layers, and its C file."""
-    model = a_model(**MODELS[name], **({"backbone": DENSE | {"hidden": [*hidden]}} if hidden else {}))
+def a_c_model(name: str, int8: bool, folder: Path, hidden: Sequence[int] = (), **changed: Any) -> tuple[Trained, Path]:
+    """One of the models, maybe with other hidden layers or parts, and its C file."""
+    model = a_model(**(MODELS[name] | ({"backbone": DENSE | {"hidden": [*hidden]}} if hidden else {}) | changed))
     code = folder / "model.c"
     write_c(model, code, {"run": "a run", "data": "insects"}, some_images(model) / 255 if int8 else None)
     return model, code

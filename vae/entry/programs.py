@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
@@ -24,6 +25,7 @@ SHOWN = 12  # images in a picture
 MOST = 10**9  # of anything that is counted
 STDOUT = (Path("-"), Path("/dev/stdout"))  # the names by which a table goes to standard output; neither is opened
 CLOSED_PIPE = 141  # the exit status of what a shell's pipe no longer reads
+TERMINAL = 5  # seconds in which a training ends that the terminal has sent Ctrl+C, too
 TRAIN = Path(__file__).parents[2] / "train.py"
 
 
@@ -91,13 +93,22 @@ def run(work: Callable[..., None], options: argparse.Namespace) -> None:
 
 
 def run_train_py(arguments: Sequence[str]) -> int:
-    """Run train.py, which goes on with what its folder already holds; its exit status."""
+    """Run train.py, which goes on with what its folder already holds; its exit status.
+
+    Ctrl+C and SIGTERM reach it, too, and it saves before it ends.
+    """
     process = subprocess.Popen([sys.executable, str(TRAIN), *arguments], cwd=TRAIN.parent)
+    before = signal.signal(signal.SIGTERM, lambda signum, frame: process.send_signal(signum))
     try:
         return process.wait()
     except KeyboardInterrupt:
-        process.wait()  # a terminal sends Ctrl+C to both, and the training saves before it ends
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(TERMINAL)
+        process.send_signal(signal.SIGINT)
+        process.wait()
         raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def entries(file: Path, names: Sequence[str], unknown: str) -> dict[str, Any]:

@@ -75,7 +75,8 @@ def narrowed(
             lost = sum(silence(*each) for each in zip(gates, measured, widths, strict=True))
             options.append((lost / (before - size(candidate)), smaller, candidate, gates))
         if not options:
-            raise ValueError(f"must be at least {before:,}, which single units take")
+            unit = "bytes" if size is bytes_in_8_bits else "parameters"
+            raise ValueError(f"must leave at least {before:,} {unit}, which single units take")
         _, node, current, loud = min(options, key=lambda option: option[0])
     return node
 

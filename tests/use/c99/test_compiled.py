@@ -1,5 +1,8 @@
 """Compiled C called from Python."""
 
+import shutil
+import subprocess
+
 import pytest
 import torch
 from c_models import a_c_model, needs_cc, run, some_images
@@ -39,3 +42,13 @@ def test_what_cannot_be_compiled_is_refused_in_one_line(tmp_path):
     with pytest.raises(ValueError, match=r"model\.c: cannot be compiled \(.*error") as refused:
         library(tmp_path / "model.c")
     assert "\n" not in str(refused.value)
+
+
+@needs_cc
+@pytest.mark.skipif(shutil.which("c++") is None, reason="there is no C++ compiler")
+def test_cpp_programs_call_it(tmp_path):
+    a_c_model("dense", False, tmp_path)
+    main = '#include "model.h"\nint main() { float z[VAE_LATENTS]; vae_sample(7, 0, z); return 0; }\n'
+    (tmp_path / "main.cpp").write_text(main)
+    for command in ("cc -std=c99 -c model.c", "c++ -Wall -Wextra -Werror main.cpp model.o -lm -o program", "./program"):
+        subprocess.run(command.split(), cwd=tmp_path, check=True)

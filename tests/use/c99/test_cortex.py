@@ -5,6 +5,7 @@ import re
 import pytest
 import torch
 from c_models import a_c_model, needs_cc, run, some_images
+from exported import CONV
 
 from vae.use.c99 import cortex
 from vae.use.c99.cortex import BOARDS, DRAWING, emulate, measure, memory
@@ -37,6 +38,22 @@ def test_instructions_grow_with_multiply_adds(tmp_path):
         counts[name] = seen.encoding
     weights = 100 * (35 + 10)
     assert 4 * weights < counts["large"] - counts["small"] < 7 * weights
+
+
+@pytest.mark.slow
+def test_long_calls_are_counted_whole(tmp_path):
+    backbone = CONV | {"channels": [80, 160]}
+    model, code = a_c_model("conv", True, tmp_path, shape=(3, 64, 64), backbone=backbone)
+    (seen,) = emulate(code, BOARDS[0], some_images(model, 1).numpy(), 3)
+    assert seen.decoding > 40 * 2**24  # which a timer of 24 bits ticks
+    assert seen.scoring == pytest.approx(seen.encoding + seen.decoding, rel=0.1)
+
+
+def test_an_emulation_that_takes_too_long_is_named_in_one_line(tmp_path, monkeypatch):
+    model, code = a_c_model("dense", False, tmp_path)
+    monkeypatch.setattr(cortex, "SECONDS", 0.001)
+    with pytest.raises(ValueError, match=r"^arm-none-eabi-gcc: must end within 0\.001 s$"):
+        measure(code, some_images(model, 1).numpy(), 3)
 
 
 def test_memory_is_constants_and_code(tmp_path):

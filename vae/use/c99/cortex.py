@@ -125,7 +125,12 @@ def _compiled(code: Path, board: Board, folder: Path, *options: str) -> Path:
 
 def _run(*command: str | Path, cwd: Path | None = None) -> str:
     """What a program prints; refuses in one line where it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, stdin=subprocess.DEVNULL, timeout=SECONDS)
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, cwd=cwd, stdin=subprocess.DEVNULL, timeout=SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        raise ValueError(f"{command[0]}: must end within {SECONDS} s") from None
     if done.returncode:
         raise ValueError(f"{command[0]}: failed ({' '.join((done.stderr or done.stdout).split())[:300]})")
     return done.stdout

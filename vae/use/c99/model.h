@@ -25,6 +25,10 @@
 #define VAE_CONSTANTS $constants /* bytes of weights and the like */
 #define VAE_RAM $ram /* bytes of fixed buffers */
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Mean and log-variance of q(z|x). */
 void vae_encode(const uint8_t image[VAE_PIXELS], float mean[VAE_LATENTS], float log_var[VAE_LATENTS]);
 
@@ -43,5 +47,9 @@ void vae_sample(uint32_t seed, uint32_t index, float z[VAE_LATENTS]);
 /* -ELBO in nats, the higher, the stranger: -log p(x|z) + KL(q(z|x) || p(z)) at z = mean + deviation * noise.
  * NULL stands for zeros. */
 float vae_score(const uint8_t image[VAE_PIXELS], const float *noise);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif
