@@ -2,6 +2,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: small work on many threads, beside other tests, crawls
 
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from browser import NAMES, Browser
 from PIL import Image
 from torch import Tensor
 
@@ -99,3 +101,12 @@ def compose() -> Callable[..., dict[str, Any]]:
 def image_run(compose: Callable[..., dict[str, Any]], image_folder: Path) -> Callable[..., dict[str, Any]]:
     """Composes the same of a run on the few images, in batches of 8."""
     return partial(compose, "data=images", f"data.root={image_folder}", "data.channels=1", "data.batch_size=8")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    executable = next(filter(None, map(shutil.which, NAMES)), None)
+    if executable is None:
+        pytest.skip("no Chromium is installed")
+    with Browser(executable, tmp_path_factory.mktemp("profile")) as started:
+        yield started

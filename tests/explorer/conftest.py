@@ -1,9 +1,7 @@
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
-from browser import NAMES, Browser
 from page_models import CLASSES, MODELS, build
 
 from vae.data.base import Split
@@ -26,15 +24,6 @@ def scene_of() -> Callable[[str], Scene]:
         return Scene(vae, loader, {"config": config, "data": "images", "classes": CLASSES}, 1)
 
     return make
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory) -> Iterator[Browser]:
-    executable = next(filter(None, map(shutil.which, NAMES)), None)
-    if executable is None:
-        pytest.skip("no Chromium is installed")
-    with Browser(executable, tmp_path_factory.mktemp("profile")) as started:
-        yield started
 
 
 @pytest.fixture

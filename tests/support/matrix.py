@@ -103,6 +103,9 @@ RUNS = {
     "processes": "trainer=ddp trainer.devices=2",
     "resumed": "scheduler=cosine data.binarize=dynamic prior=vamp prior.components=5",
 }
+# Not of a step, or of other runs.
+ELSEWHERE = ("data=", "trainer.devices=", "evaluate=", "figures=", "experiment=", "runs/")
+OF_A_STEP = [name for name, words in RUNS.items() if not any(word in words for word in ELSEWHERE)]
 
 
 def overrides(name: str, *more: str) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from matrix import RUNS, overrides
+from matrix import OF_A_STEP, overrides
 from trained_runs import numbers, train_until, weights
 
 from vae.common import signals
@@ -26,15 +26,6 @@ from vae.training.together import Together
 
 Compose = Callable[..., dict[str, Any]]
 
-ELSEWHERE = (
-    "data=",
-    "trainer.devices=",
-    "evaluate=",
-    "figures=",
-    "experiment=",
-    "runs/",
-)  # not of a step, or of other runs
-CHOICES = [name for name, words in RUNS.items() if not any(word in words for word in ELSEWHERE)]
 NOISY = 1e-6  # of the few random images, whose gradients Adam makes large where they are nothing but rounding
 SMALL = ("trainer.precision=64-true", "data.limit=120", "figures=none", "evaluate=none")
 
@@ -78,7 +69,7 @@ def varied(compose: Compose, words: Sequence[str]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CHOICES)
+@pytest.mark.parametrize("name", OF_A_STEP)
 def test_runs_come_out_together_as_alone(name: str, compose: Compose, tmp_path: Path) -> None:
     configs = varied(compose, overrides(name, *SMALL))
     if why_alone(configs[0]):

@@ -62,9 +62,10 @@ live.part("codes", async (element) => {
     ({ colours, context }) => {
       const of = nearest(place);
       const found = taken();
-      plot.area(cell(codes[of]), colours.accent, 0.15);
+      const cells = codes.map(cell);
+      plot.area(cells[of], colours.accent, 0.15);
       found.forEach((some, i) => some.forEach((each) => plot.dot(each, i === of ? colours.accent : colours.quiet, 1.5, 0.6)));
-      for (const code of codes) plot.line([...cell(code), cell(code)[0]], colours.quiet, 1);
+      for (const corners of cells) plot.line([...corners, corners[0]], colours.quiet, 1);
       const size = Math.max(16, plot.width / 17);
       codes.forEach((code, i) => {
         const [x, y] = plot.toPixel(code);
@@ -81,7 +82,7 @@ live.part("codes", async (element) => {
   function write(found, of) {
     const shares = found.map((some) => some.length / features.length).filter(Boolean);
     const values = {
-      error: average(features.map((each) => apart(each, codes[nearest(each)]))).toFixed(3),
+      error: average(found.flatMap((some, i) => some.map((each) => apart(each, codes[i])))).toFixed(3),
       used: shares.length,
       alike: `${Math.log(codes.length).toFixed(2)} nats`,
       shares: `${Math.abs(shares.reduce((sum, p) => sum - p * Math.log(p), 0)).toFixed(2)} nats`,

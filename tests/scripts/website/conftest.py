@@ -1,11 +1,10 @@
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import NAMES, Browser
+from browser import Browser
 
 ROOT = Path(__file__).parents[3]
 
@@ -19,15 +18,6 @@ def site(tmp_path_factory) -> Path:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return out
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory) -> Iterator[Browser]:
-    executable = next(filter(None, map(shutil.which, NAMES)), None)
-    if executable is None:
-        pytest.skip("no Chromium is installed")
-    with Browser(executable, tmp_path_factory.mktemp("profile")) as started:
-        yield started
 
 
 class Home:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import trained_runs
-from matrix import RUNS, overrides
+from matrix import OF_A_STEP, overrides
 from models import SHAPE, linear_gaussian
 from torch import Tensor
 from torch.optim import Adam
@@ -27,19 +27,10 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
 ]
 
-ELSEWHERE = (
-    "data=",
-    "trainer.devices=",
-    "evaluate=",
-    "figures=",
-    "experiment=",
-    "runs/",
-)  # not of a step, or of other runs
-CHOICES = [name for name, words in RUNS.items() if not any(word in words for word in ELSEWHERE)]
 NOT_RECORDED = ["clipped"]  # without a fused Adam
 
 
-@pytest.mark.parametrize("name", CHOICES)
+@pytest.mark.parametrize("name", OF_A_STEP)
 def test_a_recording_changes_no_number(
     name: str, compose: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
